@@ -1,0 +1,37 @@
+# make demo        the whole experiment in miniature: about 6 minutes on 2 cores, then open out/quickstart/report.html
+# make test        the default test suite
+# make test-long   the long tests; writes results/test-long.json
+# make lint        ruff
+#
+# Each target makes .venv and installs on its first call. PYTHON chooses the interpreter (3.11 or newer).
+
+PYTHON ?= python3
+OUT ?= out/quickstart
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-long lint clean
+.DELETE_ON_ERROR:
+
+# Made anew whenever what is to be installed changes, and only then.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("ecg-jax needs Python 3.11 or newer; this is %d.%d. Say which: make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(RUN) -m experiments.quickstart --out $(OUT)
+
+test: $(VENV)/.installed
+	$(RUN) -m pytest
+
+test-long: $(VENV)/.installed
+	$(RUN) -m tests.long
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) out

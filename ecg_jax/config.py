@@ -1,0 +1,225 @@
+"""What a run is: frozen dataclasses, their JSON form and their fingerprint. Hardware is no part of it.
+
+A run is fixed by a `RunConfig`. Runs that differ only in `budget_records` share a trunk; the trunk's identity is
+the fingerprint of the config without its budget.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import types
+import typing
+from fractions import Fraction
+from typing import Any, Self
+
+
+class Architecture(enum.StrEnum):
+    """Architectures; `models.build` matches on it."""
+
+    TRANSFORMER = "transformer"
+
+
+class Objective(enum.StrEnum):
+    """Pretraining objectives; `objectives` holds a module for each."""
+
+    MASKED = "masked"
+
+
+class Position(enum.StrEnum):
+    """How the model knows where in time a token lies."""
+
+    LEARNED = "learned"
+    SINUSOIDAL = "sinusoidal"
+    ROTARY = "rotary"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A transformer over time patches of all leads. `ladder.model_config` gives one per size."""
+
+    width: int
+    depth: int
+    heads: int
+    patch_samples: int = 20
+    patches: int = 50
+    architecture: Architecture = Architecture.TRANSFORMER
+    position: Position = Position.LEARNED
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.depth, self.heads, self.patch_samples, self.patches) < 1:
+            raise ValueError(f"every size of a model must be at least 1: {self}")
+        if self.width % self.heads:
+            raise ValueError(f"width = {self.width} does not divide by heads = {self.heads}")
+        if self.position is not Position.LEARNED and (self.width // self.heads) % 2:
+            raise ValueError(f"{self.position} positions need an even head size, not {self.width // self.heads}")
+
+    @property
+    def samples(self) -> int:
+        """Samples per lead that the model reads."""
+        return self.patch_samples * self.patches
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What the model is trained on.
+
+    `real_source` and `synthetic_source` name what the study passes as sources, by fingerprint, so that a run
+    never continues on other data. `real_patients` cuts the real pool to its first patients after a shuffle seeded
+    with `pool_shuffle`; None takes all. `synthetic_records` makes the synthetic source a finite pool; None: infinite.
+    """
+
+    real_fraction: float
+    real_source: str
+    synthetic_source: str
+    real_patients: int | None = None
+    pool_shuffle: int = 0
+    synthetic_records: int | None = None
+    sample_rate_hz: int = 100
+    tier: str = "T1a"
+    real_information: str = "published statistics"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.real_fraction <= 1.0:
+            raise ValueError(
+                f"real_fraction = {self.real_fraction} lies outside [0, 1]: 0 is pure synthetic, 1 is pure real"
+            )
+        for name in ("real_patients", "synthetic_records"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} = {value} must be at least 1, or None for all")
+
+    @property
+    def ratio(self) -> Fraction:
+        """`real_fraction` as the exact ratio it stands for."""
+        return Fraction(self.real_fraction).limit_denominator(1_000_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with a warm-up, a stable rate and a linear cool-down over the last part of each budget."""
+
+    learning_rate: float
+    weight_decay: float = 0.05
+    warmup_records: int = 256
+    cooldown_fraction: float = 0.25
+    gradient_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate = {self.learning_rate} must be positive")
+        if not 0 < self.cooldown_fraction < 1:
+            raise ValueError(f"cooldown_fraction = {self.cooldown_fraction} lies outside (0, 1)")
+        if self.weight_decay < 0 or self.warmup_records < 0 or self.gradient_clip <= 0:
+            raise ValueError(f"weight_decay, warmup_records >= 0 and gradient_clip > 0 are needed: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One run: everything that decides its numbers, and nothing else."""
+
+    study: str
+    model: ModelConfig
+    data: DataConfig
+    optim: OptimConfig
+    budget_records: int
+    batch_records: int = 64
+    mask_ratio: float = 0.6
+    objective: Objective = Objective.MASKED
+    response: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_records < 1:
+            raise ValueError(f"batch_records = {self.batch_records} must be at least 1")
+        if self.budget_records % self.batch_records:
+            raise ValueError(
+                f"budget_records = {self.budget_records} is not a multiple of batch_records = {self.batch_records}"
+            )
+        if not 1 <= self.branch_step < self.budget_steps:
+            raise ValueError(
+                f"a budget of {self.budget_records} records is {self.budget_steps} steps of {self.batch_records}: "
+                f"too few for a cool-down over {self.optim.cooldown_fraction:.0%} of them"
+            )
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio = {self.mask_ratio} lies outside (0, 1)")
+
+    @property
+    def budget_steps(self) -> int:
+        """Optimiser steps of the whole run, cool-down included."""
+        return self.budget_records // self.batch_records
+
+    @property
+    def warmup_steps(self) -> int:
+        """Optimiser steps over which the learning rate rises."""
+        return -(-self.optim.warmup_records // self.batch_records)
+
+    @property
+    def branch_step(self) -> int:
+        """The step at which this run leaves its trunk and begins to cool down."""
+        return self.budget_steps - max(1, round(self.budget_steps * self.optim.cooldown_fraction))
+
+    @property
+    def trunk_id(self) -> str:
+        """The fingerprint of everything but the budget."""
+        return fingerprint({k: v for k, v in to_json(self).items() if k != "budget_records"})
+
+    @property
+    def run_id(self) -> str:
+        """The fingerprint of the whole config."""
+        return fingerprint(to_json(self))
+
+    @classmethod
+    def from_json(cls, tree: dict[str, Any]) -> Self:
+        """The config that `to_json` wrote. Raises ValueError on unknown or missing fields."""
+        return _from_json(cls, tree, cls.__name__)
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON types."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def fingerprint(tree: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of a JSON tree in canonical form."""
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """The leaves in which two JSON trees differ, as `path: theirs -> ours`."""
+    lines = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        a, b = ours.get(key, "(absent)"), theirs.get(key, "(absent)")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {b!r} -> {a!r}")
+    return lines
+
+
+def _from_json(cls: type, tree: dict[str, Any], where: str) -> Any:
+    types_of = typing.get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    if tree.keys() != fields:
+        unknown, missing = sorted(tree.keys() - fields), sorted(fields - tree.keys())
+        raise ValueError(f"{where}: unknown fields {unknown}, missing fields {missing}")
+    return cls(**{name: _value(types_of[name], tree[name], f"{where}.{name}") for name in sorted(fields)})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _from_json(kind, value, where)
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        if option is type(None) and value is None:
+            return None
+        if isinstance(option, type) and issubclass(option, enum.Enum):
+            return option(value)
+        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(option, type) and type(value) is option:
+            return value
+    raise ValueError(f"{where} = {value!r} is not of type {kind}")

@@ -1,0 +1,126 @@
+"""The mixture of real and synthetic records: which record stands where, as a pure function of the step.
+
+Record k of a run is real when floor((k + 1) r) > floor(k r), so every prefix holds the real fraction r exact to one
+record. The real stream walks one seeded permutation of its pool per epoch; several real sources share the real stream
+by the same rule, nested. The synthetic stream counts upwards (an infinite source is independent already) or walks
+permutations of a finite pool. The position in the data is the step, so nothing else needs to be saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from ecg_jax.data.ecg import Source
+
+#: The code of the synthetic source in `BatchIds.source`; real source i has code i + 1.
+SYNTHETIC = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """What is mixed. `ratio` is the real fraction; `real_records` the sizes of the real sources and `real_weights`
+    their shares of the real stream (default: by size); `synthetic_records` is None for an infinite source."""
+
+    seed: int
+    batch_records: int
+    ratio: Fraction
+    real_records: tuple[int, ...]
+    synthetic_records: int | None = None
+    real_weights: tuple[Fraction, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"the real fraction {float(self.ratio)} lies outside [0, 1]")
+        if self.ratio > 0 and (not self.real_records or min(self.real_records) < 1):
+            raise ValueError(f"a real fraction of {float(self.ratio)} needs real records, got {self.real_records}")
+        if self.real_weights is not None and len(self.real_weights) != len(self.real_records):
+            raise ValueError(f"{len(self.real_weights)} weights for {len(self.real_records)} real sources")
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """The share of the real stream that each real source takes."""
+        weights = self.real_weights or tuple(map(Fraction, self.real_records))
+        return tuple(weight / sum(weights) for weight in weights)
+
+
+class BatchIds(NamedTuple):
+    """One global batch: source code, index within the source, epoch of that source; each `(batch,)` int64."""
+
+    source: np.ndarray
+    index: np.ndarray
+    epoch: np.ndarray
+
+
+def batch_ids(mixture: Mixture, step: int) -> BatchIds:
+    """The records of the batch at `step`."""
+    k = np.arange(step * mixture.batch_records, (step + 1) * mixture.batch_records, dtype=np.int64)
+    return record_ids(mixture, k)
+
+
+def record_ids(mixture: Mixture, k: np.ndarray) -> BatchIds:
+    """The k-th records of a run, for an array of positions `k`."""
+    is_real, real_before = _split(k, mixture.ratio)
+    source, index, epoch = np.empty_like(k), np.empty_like(k), np.zeros_like(k)
+    synthetic = k - real_before
+    source[~is_real] = SYNTHETIC
+    index[~is_real], epoch[~is_real] = _walk(mixture.seed, SYNTHETIC, mixture.synthetic_records, synthetic[~is_real])
+    rest, position, left = np.flatnonzero(is_real), real_before[is_real], Fraction(1)
+    for code, (records, share) in enumerate(zip(mixture.real_records, mixture.shares, strict=True), start=1):
+        here, before = _split(position, share / left)
+        source[rest[here]] = code
+        index[rest[here]], epoch[rest[here]] = _walk(mixture.seed, code, records, before[here])
+        rest, position, left = rest[~here], (position - before)[~here], left - share
+        if not left:
+            break
+    return BatchIds(source, index, epoch)
+
+
+def read_batch(ids: BatchIds, synthetic: Source, real: Sequence[Source], part: slice = slice(None)) -> np.ndarray:
+    """Reads a batch, or this host's `part` of it, as int16 `(records, samples, 12)`."""
+    source, index = ids.source[part], ids.index[part]
+    found = {code: np.flatnonzero(source == code) for code in np.unique(source)}
+    read = {code: (synthetic, *real)[code].read(index[rows]) for code, rows in found.items()}
+    batch = np.empty((len(source), *next(iter(read.values())).shape[1:]), np.int16)
+    for code, rows in found.items():
+        batch[rows] = read[code]
+    return batch
+
+
+def batches(
+    mixture: Mixture, synthetic: Source, real: Sequence[Source], steps: range, part: slice = slice(None)
+) -> Iterator[np.ndarray]:
+    """The batches of `steps`, read ahead by threads: int16 `(records, samples, 12)`, this host's `part` of each."""
+    dataset = grain.MapDataset.range(steps.start, steps.stop).map(functools.partial(batch_ids, mixture))
+    dataset = dataset.map(lambda ids: read_batch(ids, synthetic, real, part))
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+
+
+def _split(k: np.ndarray, ratio: Fraction) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each position k is taken at `ratio`, and how many before it were."""
+    before = k * ratio.numerator // ratio.denominator
+    return (k + 1) * ratio.numerator // ratio.denominator > before, before
+
+
+def _walk(seed: int, code: int, records: int | None, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index and epoch of the `position`-th record that a source gives: one permutation of its pool per epoch."""
+    if records is None:
+        return position, np.zeros_like(position)
+    epoch, within = position // records, position % records
+    index = np.empty_like(position)
+    for e in np.unique(epoch):
+        rows = epoch == e
+        index[rows] = _permutation(seed, code, int(e), records)[within[rows]]
+    return index, epoch
+
+
+@functools.lru_cache(maxsize=64)
+def _permutation(seed: int, code: int, epoch: int, records: int) -> np.ndarray:
+    words = np.random.SeedSequence((seed, code, epoch))
+    return np.random.Generator(np.random.Philox(words)).permutation(records)

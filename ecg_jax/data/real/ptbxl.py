@@ -1,0 +1,288 @@
+"""PTB-XL (Wagner et al., Scientific Data 7:154, 2020): the raw 500 Hz recordings, and the z-scored 100 Hz sample.
+
+The raw set is read as downloaded from its publisher. Both variants name the same recording alike ("ptbxl/00001").
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from ecg_jax.data import preprocess
+from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, Recording, flaw, raise_first, read_signal
+
+Progress = Callable[[int, int], None]
+
+DATABASE = "ptbxl_database.csv"
+STATEMENTS = "scp_statements.csv"
+Z100_DATABASE = "ptbxl_z100_database.csv"
+RAW_RATE_HZ = 500
+Z100_RATE_HZ = 100
+FOLDS = range(1, 11)
+#: Codes and subclasses written with an underscore in scp_statements.csv and without in the z-scored sample.
+UNDERSCORED = {"AVB": "_AVB", "ISC": "ISC_", "NST": "NST_", "NT": "NT_", "STD": "STD_", "STE": "STE_", "TAB": "TAB_"}
+#: To be raised when a change of this code changes the records: shards made before are then refused.
+VERSION = 1
+#: Recordings filtered together: 64 at 500 Hz are 15 MB.
+BLOCK = 64
+
+
+def read_ptbxl(
+    data_dir: Path, *, sample_rate_hz: int = 100, on_bad: OnBad = raise_first, progress: Progress | None = None
+) -> RecordPool:
+    """Reads the raw recordings from `records500/`, filtered at 500 Hz, resampled, in the order of their ids.
+
+    `data_dir` holds `ptbxl/`, or is a PTB-XL folder as downloaded. `on_bad` is called with each recording that has a
+    flat lead or missing samples; it is left out then, unless `on_bad` raises, as it does by default. `progress` is
+    called with (done, total). Raises FileNotFoundError or ValueError at the first thing that is not as published.
+    """
+    return read_recordings(list_raw(data_dir), sample_rate_hz, on_bad=on_bad, progress=progress)
+
+
+def read_ptbxl_z100(data_dir: Path, *, on_bad: OnBad = raise_first, progress: Progress | None = None) -> RecordPool:
+    """Reads the z-scored 100 Hz sample from `data_dir/ptbxl_z100` as it is: unit NU, 1000 counts per deviation.
+
+    `on_bad`, `progress` and errors as in `read_ptbxl`.
+    """
+    return read_recordings(list_z100(data_dir), Z100_RATE_HZ, on_bad=on_bad, progress=progress)
+
+
+def load_ptbxl(
+    data_dir: Path, *, sample_rate_hz: int = 100, on_bad: OnBad = raise_first, progress: Progress | None = None
+) -> RecordPool:
+    """Reads both variants as one pool; a recording that has both is taken from the raw set. See `read_ptbxl`."""
+    recordings = list_joined(data_dir, sample_rate_hz)
+    return read_recordings(recordings, sample_rate_hz, on_bad=on_bad, progress=progress)
+
+
+def list_joined(data_dir: Path, sample_rate_hz: int) -> tuple[Recording, ...]:
+    """The recordings of both variants, each once and raw where it can be, by id; the raw set alone where it is alone.
+
+    Raises ValueError when a patient is in two folds, or the z-scored sample is there and `sample_rate_hz` is not its
+    rate.
+    """
+    recordings = {recording.record_id: recording for recording in list_raw(data_dir)}
+    if (data_dir / "ptbxl_z100").is_dir():
+        if sample_rate_hz != Z100_RATE_HZ:
+            raise ValueError(
+                f"sample_rate_hz is {sample_rate_hz}: {data_dir / 'ptbxl_z100'} exists at {Z100_RATE_HZ} Hz only; for "
+                f"the raw recordings alone name their folder, {data_dir / 'ptbxl'}"
+            )
+        recordings = {recording.record_id: recording for recording in list_z100(data_dir)} | recordings
+    return _checked(recordings.values(), data_dir)
+
+
+def list_raw(data_dir: Path) -> tuple[Recording, ...]:
+    """The rows of `ptbxl_database.csv`, by id. Labels: SCP codes with their diagnostic classes and subclasses."""
+    folder = raw_folder(data_dir)
+    statements = _read_statements(folder / STATEMENTS)
+    rows = _read_table(folder / DATABASE, ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_hr"))
+    return _checked(
+        (
+            _recording(
+                row, where, folder, "filename_hr", _scp_labels(row["scp_codes"], statements, where), RAW_RATE_HZ, "mV"
+            )
+            for where, row in rows
+        ),
+        folder / DATABASE,
+    )
+
+
+def list_z100(data_dir: Path) -> tuple[Recording, ...]:
+    """The rows of `ptbxl_z100_database.csv`, by id. Labels: classes, subclasses, form and rhythm, as far as given."""
+    folder = data_dir / "ptbxl_z100"
+    columns = ("super_class", "sub_class", "form", "rhythm")
+    rows = _read_table(folder / Z100_DATABASE, ("ecg_id", "patient_id", "strat_fold", "filename_zr", *columns))
+    return _checked(
+        (
+            _recording(row, where, folder, "filename_zr", _z100_labels(row, columns), Z100_RATE_HZ, "NU")
+            for where, row in rows
+        ),
+        folder / Z100_DATABASE,
+    )
+
+
+def raw_folder(data_dir: Path) -> Path:
+    """Where `ptbxl_database.csv` lies: `data_dir/ptbxl` or `data_dir`. Raises FileNotFoundError when in neither."""
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"{data_dir} is not a folder: name the one that holds ptbxl/ (ECG_DATA_DIR)")
+    for folder in (data_dir / "ptbxl", data_dir):
+        if (folder / DATABASE).is_file():
+            return folder
+    found = sorted(path.name for path in data_dir.iterdir())[:8]
+    raise FileNotFoundError(
+        f"{data_dir} holds neither ptbxl/{DATABASE} nor {DATABASE}, but {found or 'nothing'}: name the folder that "
+        "holds ptbxl/ (ECG_DATA_DIR), or a PTB-XL folder as downloaded"
+    )
+
+
+def fingerprint(data_dir: Path, sample_rate_hz: int) -> dict[str, object]:
+    """What a pool made by `load_ptbxl` depends on, part by part: tables (SHA-256), code version, rate, filter."""
+    folder = raw_folder(data_dir)
+    tables = [folder / DATABASE, folder / STATEMENTS]
+    if (data_dir / "ptbxl_z100").is_dir():
+        tables.append(data_dir / "ptbxl_z100" / Z100_DATABASE)
+    digests = {table.name: hashlib.sha256(table.read_bytes()).hexdigest() for table in tables}
+    return {
+        **digests,
+        "version": VERSION,
+        "sample_rate_hz": sample_rate_hz,
+        "seconds": SECONDS,
+        "band_hz": list(preprocess.BAND_HZ),
+        "butterworth_order": preprocess.BUTTERWORTH_ORDER,
+        "filter_rate_hz": preprocess.FILTER_RATE_HZ,
+        "counts_per_unit": preprocess.COUNTS_PER_UNIT,
+    }
+
+
+def read_recordings(
+    recordings: Sequence[Recording],
+    sample_rate_hz: int,
+    *,
+    on_bad: OnBad = raise_first,
+    progress: Progress | None = None,
+) -> RecordPool:
+    """Reads `recordings` in their order, as `read_ptbxl` says; without those that `on_bad` took."""
+    ecg_RxSxL = np.empty((len(recordings), SECONDS * sample_rate_hz, len(LEADS)), np.int16)
+    kept: list[Recording] = []
+    for start in range(0, len(recordings), BLOCK):
+        block = recordings[start : start + BLOCK]
+        sound, signals = _read_sound(block, on_bad)
+        try:
+            _fill(ecg_RxSxL[len(kept) : len(kept) + len(sound)], sound, signals, sample_rate_hz)
+        except ValueError as error:
+            raise ValueError(f"between {block[0].record_id} and {block[-1].record_id}: {error}") from error
+        kept += sound
+        if progress is not None:
+            progress(start + len(block), len(recordings))
+    return RecordPool(
+        source="ptbxl",
+        sample_rate_hz=sample_rate_hz,
+        ecg=ecg_RxSxL[: len(kept)],
+        record_id=np.array([recording.record_id for recording in kept], np.str_),
+        patient_id=np.array([recording.patient_id for recording in kept], np.int64),
+        fold=np.array([recording.fold for recording in kept], np.int64),
+        unit=np.array([recording.unit for recording in kept], np.str_),
+        labels=tuple(recording.labels for recording in kept),
+    )
+
+
+def _read_sound(recordings: Sequence[Recording], on_bad: OnBad) -> tuple[list[Recording], list[np.ndarray]]:
+    """The recordings without a flaw, and their signals; `on_bad` gets the others."""
+    sound: list[Recording] = []
+    signals: list[np.ndarray] = []
+    for recording in recordings:
+        ecg = read_signal(recording)
+        reason = flaw(ecg)
+        if reason is None:
+            sound.append(recording)
+            signals.append(ecg)
+        else:
+            on_bad(Exclusion(recording.record_id, reason))
+    return sound, signals
+
+
+def _fill(
+    ecg_BxSxL: np.ndarray, recordings: Sequence[Recording], signals: Sequence[np.ndarray], sample_rate_hz: int
+) -> None:
+    """Writes the records of `signals`: raw ones through the chain, z-scored ones, filtered already, as they are."""
+    raw = [i for i, recording in enumerate(recordings) if recording.unit == "mV"]
+    scored = [i for i, recording in enumerate(recordings) if recording.unit == "NU"]
+    if raw:
+        ecg_BxSxL[raw] = preprocess.apply_chain(np.stack([signals[i] for i in raw]), RAW_RATE_HZ, sample_rate_hz)
+    if scored:
+        ecg_BxSxL[scored] = preprocess.to_counts(np.stack([signals[i] for i in scored]))
+
+
+def _checked(recordings: Iterable[Recording], where: Path) -> tuple[Recording, ...]:
+    """The recordings by id. Raises ValueError for a repeated id, a patient in two folds, or none at all."""
+    ordered = sorted(recordings, key=lambda recording: recording.record_id)
+    if not ordered:
+        raise ValueError(f"{where}: the table has no rows")
+    fold_of: dict[int, Recording] = {}
+    for previous, recording in zip([None, *ordered], ordered):
+        if previous is not None and previous.record_id == recording.record_id:
+            raise ValueError(f"{where}: ecg_id of {recording.record_id} appears twice; ids must be unique")
+        first = fold_of.setdefault(recording.patient_id, recording)
+        if first.fold != recording.fold:
+            raise ValueError(
+                f"{where}: patient_id {recording.patient_id} is in strat_fold {first.fold} ({first.record_id}) and "
+                f"{recording.fold} ({recording.record_id}); a split by fold would leak. Use the published table"
+            )
+    return tuple(ordered)
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, each with the words that name it in an error."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: the folder is not a whole copy of what was published")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        absent = [name for name in columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise ValueError(f"{path}: columns {absent} are missing; found {reader.fieldnames}")
+        return [(f"{path}, line {reader.line_num}", row) for row in reader]
+
+
+def _read_statements(path: Path) -> dict[str, tuple[str, ...]]:
+    """SCP code -> its diagnostic class and subclass; none for form and rhythm codes."""
+    rows = _read_table(path, ("", "diagnostic_class", "diagnostic_subclass"))
+    return {row[""]: tuple(filter(None, (row["diagnostic_class"], row["diagnostic_subclass"]))) for _, row in rows}
+
+
+def _scp_labels(value: str, statements: dict[str, tuple[str, ...]], where: str) -> tuple[str, ...]:
+    """`{'NORM': 100.0, 'SR': 0.0}` -> codes, classes and subclasses, sorted. The likelihoods are not used."""
+    try:
+        codes = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{where}: scp_codes is {value!r:.80}, not a mapping of SCP codes") from error
+    if not isinstance(codes, dict):
+        raise ValueError(f"{where}: scp_codes is {value!r:.80}, not a mapping of SCP codes")
+    unknown = [code for code in codes if code not in statements]
+    if unknown:
+        raise ValueError(f"{where}: scp_codes holds {unknown}, which {STATEMENTS} does not list")
+    return tuple(sorted({label for code in codes for label in (code, *statements[code])}))
+
+
+def _z100_labels(row: dict[str, str], columns: Sequence[str]) -> tuple[str, ...]:
+    labels = {label for column in columns for label in (row[column] or "").split(";") if label}
+    return tuple(sorted(UNDERSCORED.get(label, label) for label in labels))
+
+
+def _recording(
+    row: dict[str, str], where: str, folder: Path, column: str, labels: tuple[str, ...], rate_hz: int, unit: str
+) -> Recording:
+    fold = _whole_number(row, "strat_fold", where)
+    if fold not in FOLDS:
+        raise ValueError(f"{where}: strat_fold is {fold}, expected {FOLDS[0]} to {FOLDS[-1]}")
+    name = row[column] or ""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+        raise ValueError(f"{where}: {column} is {name!r}, expected a relative path inside {folder}")
+    return Recording(
+        record_id=f"ptbxl/{_whole_number(row, 'ecg_id', where):05d}",
+        patient_id=_whole_number(row, "patient_id", where),
+        fold=fold,
+        labels=labels,
+        signal=folder / path,
+        sample_rate_hz=rate_hz,
+        unit=unit,
+    )
+
+
+def _whole_number(row: dict[str, str], column: str, where: str) -> int:
+    """Reads a whole number; published tables write some as 15709.0."""
+    try:
+        value = float(row[column])
+    except (TypeError, ValueError):
+        value = math.nan
+    if not value.is_integer():
+        raise ValueError(f"{where}: {column} is {row[column]!r}, expected a whole number")
+    return int(value)

@@ -1,0 +1,121 @@
+"""One 12-lead WFDB recording from disk, checked against its header and what its database says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import wfdb
+
+from ecg_jax.data.ecg import LEADS
+
+SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A row of a database: what identifies a recording, and where its signal lies."""
+
+    record_id: str
+    patient_id: int
+    fold: int
+    labels: tuple[str, ...]
+    signal: Path  # of the .hea and .dat, without suffix
+    sample_rate_hz: int
+    unit: str  # "mV", or "NU": filtered and z-scored by the publisher
+
+
+@dataclasses.dataclass(frozen=True)
+class Exclusion:
+    """A recording that is left out, and why."""
+
+    record_id: str
+    reason: str
+
+
+OnBad = Callable[[Exclusion], None]
+
+
+def raise_first(exclusion: Exclusion) -> None:
+    """The default answer to a flawed recording. Raises ValueError."""
+    raise ValueError(
+        f"{exclusion.record_id}: {exclusion.reason}; to leave such recordings out, pass on_bad=exclusions.append and "
+        "report the list"
+    )
+
+
+def flaw(ecg: np.ndarray) -> str | None:
+    """What makes `(samples, 12)` unusable though its file is sound: missing (NaN) samples or a flat lead, or None."""
+    missing = np.isnan(ecg).sum(axis=0)
+    if missing.any():
+        return "missing samples in " + ", ".join(f"{LEADS[i]} ({missing[i]})" for i in np.flatnonzero(missing))
+    flat = np.flatnonzero(np.ptp(ecg, axis=0) == 0)
+    if len(flat):
+        return "flat lead " + ", ".join(f"{LEADS[i]} (all samples {ecg[0, i]:g})" for i in flat)
+    return None
+
+
+def read_signal(recording: Recording) -> np.ndarray:
+    """Reads a recording in its physical unit: float32 `(10 s, 12)`, leads in the contract's order, NaN where missing.
+
+    Leads are put in order by name, whatever their order in the file. Raises FileNotFoundError for a missing file and
+    ValueError for one that is truncated, damaged, or has other leads, rate, length or unit than expected.
+    """
+    header_path, signal_path = (recording.signal.with_name(recording.signal.name + end) for end in (".hea", ".dat"))
+    for path in (header_path, signal_path):
+        if not path.is_file():
+            raise FileNotFoundError(f"{recording.record_id}: {path} does not exist, though the database lists it")
+    _check_signal_file(header_path, signal_path)
+    try:
+        record = wfdb.rdrecord(str(recording.signal), physical=False)
+    except (ValueError, IndexError, TypeError, wfdb.io.header.HeaderSyntaxError) as error:
+        raise ValueError(
+            f"{signal_path}: {signal_path.stat().st_size} bytes do not hold what {header_path.name} announces, or the "
+            f"header is no WFDB header ({error}); the copy is truncated or damaged: fetch it again"
+        ) from error
+    _check_header(record, recording, header_path)
+    for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
+        if (total - stated) % 65536:
+            raise ValueError(
+                f"{signal_path}: checksum of lead {lead} is {total % 65536}, {header_path.name} says "
+                f"{stated % 65536}; the copy is damaged: fetch it again"
+            )
+    return record.dac(return_res=32)[:, _lead_order(record.sig_name, header_path)]
+
+
+def _check_signal_file(header_path: Path, signal_path: Path) -> None:
+    """A header may name any file as its signals, at any path: only the one beside it is read."""
+    lines = [line.split() for line in header_path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line[0].startswith("#")]
+    found = sorted({line[0] for line in lines[1:]})
+    if found != [signal_path.name]:
+        raise ValueError(f"{header_path}: its signals lie in {found}, expected {signal_path.name} for every lead")
+
+
+def _check_header(record: wfdb.Record, recording: Recording, header_path: Path) -> None:
+    """Raises ValueError when rate, length, unit or gain are not what the database and the publisher say."""
+    samples = SECONDS * recording.sample_rate_hz
+    if record.fs != recording.sample_rate_hz:
+        raise ValueError(f"{header_path}: sampling rate {record.fs:g} Hz, expected {recording.sample_rate_hz} Hz")
+    if record.sig_len != samples:
+        raise ValueError(f"{header_path}: {record.sig_len} samples, expected {samples} ({SECONDS} s)")
+    if set(record.units) != {recording.unit}:
+        raise ValueError(f"{header_path}: unit {sorted(set(record.units))}, expected {recording.unit} for every lead")
+    if 0 in record.adc_gain:
+        raise ValueError(f"{header_path}: a gain of 0; the amplitude is unknown")
+
+
+def _lead_order(names: list[str], header_path: Path) -> list[int]:
+    """Where each lead of the contract stands in the file, by name; case aside (files write AVR for aVR)."""
+    upper = [name.upper() for name in names]
+    wanted = [lead.upper() for lead in LEADS]
+    if sorted(upper) != sorted(wanted):
+        absent = [lead for lead in LEADS if lead.upper() not in upper]
+        odd = sorted({name for name in names if name.upper() not in wanted or upper.count(name.upper()) > 1})
+        raise ValueError(
+            f"{header_path}: {len(names)} leads, expected the {len(LEADS)} standard leads once each; missing {absent}, "
+            f"unknown or repeated {odd}"
+        )
+    return [upper.index(lead) for lead in wanted]

@@ -1,0 +1,163 @@
+"""The response: held-out loss on frozen real records under frozen masks, and the reference lines beside it.
+
+Averaged over masks, then records, then patients. `HeldOut.identity` hashes the record ids and the masks, so that
+every loss ever compared is known to stand on the same question.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from ecg_jax.data.ecg import LEADS, RecordPool, normalise
+from ecg_jax.mesh import place_batch
+from ecg_jax.models import Model, Params
+from ecg_jax.objectives import masked
+
+MASKS = 8
+MASK_SEED = 20_260_601
+#: A run whose loss stays above this share of the mean baseline has not begun to learn the task.
+PRE_TRANSITION = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Frozen records `(R, samples, 12)` int16 and their frozen masks `(R, masks, patches, 7)`; True is hidden."""
+
+    pool: RecordPool
+    hidden: np.ndarray
+
+    @property
+    def identity(self) -> str:
+        """Sixteen hex digits over record ids, patients and masks."""
+        digest = hashlib.sha256()
+        for record, patient in zip(self.pool.record_id, self.pool.patient_id, strict=True):
+            digest.update(f"{record} {patient}\n".encode())
+        digest.update(repr(self.hidden.shape).encode())
+        digest.update(np.packbits(self.hidden).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def freeze(pool: RecordPool, patches: int, *, ratio: float = 0.6, masks: int = MASKS) -> HeldOut:
+    """Draws the frozen masks of `pool`: each from (seed, record id, mask) alone, so a smaller set of records or of
+    masks sees the same ones."""
+    hidden = np.empty((len(pool), masks, patches, len(masked.UNITS)), bool)
+    for row, record in enumerate(pool.record_id):
+        word = int.from_bytes(hashlib.sha256(str(record).encode()).digest()[:8], "big")
+        for mask in range(masks):
+            bits = np.random.Generator(np.random.Philox(np.random.SeedSequence((MASK_SEED, word, mask))))
+            hidden[row, mask] = bits.random((patches, len(masked.UNITS))) < ratio
+    return HeldOut(pool, hidden)
+
+
+def model_errors(
+    model: Model, params: Params, heldout: HeldOut, *, masks: int | None = None, batch_records: int = 64
+) -> np.ndarray:
+    """Mean squared error of every record under every mask (or its first `masks`), `(R, masks)` float64.
+
+    Needs a mesh in force; the last batch is padded and its padding dropped.
+    """
+    hidden = heldout.hidden[:, :masks]
+    rows, columns = (index.ravel() for index in np.indices(hidden.shape[:2]))
+    values = []
+    for start in range(0, len(rows), batch_records):
+        part = np.arange(start, start + batch_records) % len(rows)
+        ecg = place_batch(heldout.pool.ecg[rows[part]])
+        values.append(_record_errors(model, params, ecg, place_batch(hidden[rows[part], columns[part]])))
+    return np.concatenate([np.asarray(v, np.float64) for v in values])[: len(rows)].reshape(hidden.shape[:2])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _record_errors(model: Model, params: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array) -> jax.Array:
+    squares, count = masked.errors(model.apply, params, normalise(ecg_BxSxE), hidden_BxTxU)
+    return squares / jnp.maximum(count, 1)
+
+
+def per_patient(errors: np.ndarray, heldout: HeldOut) -> pd.DataFrame:
+    """Loss per patient and mask, averaged over the patient's records: columns `patient_id, mask, loss`."""
+    frame = pd.DataFrame(errors, index=pd.Index(heldout.pool.patient_id, name="patient_id"))
+    means = frame.groupby("patient_id", sort=True).mean()
+    return means.reset_index().melt("patient_id", var_name="mask", value_name="loss")
+
+
+def overall(errors: np.ndarray, heldout: HeldOut) -> float:
+    """The loss: errors averaged over masks, then records, then patients."""
+    return float(pd.Series(errors.mean(axis=1)).groupby(heldout.pool.patient_id).mean().mean())
+
+
+# ---- reference lines -------------------------------------------------------------------------------------------
+
+
+def mean_errors(heldout: HeldOut) -> np.ndarray:
+    """Errors `(R, masks)` of predicting every lead's mean."""
+    return _baseline_errors(heldout, lambda x_SxE, hidden_SxE: np.zeros_like(x_SxE))
+
+
+def linear_errors(heldout: HeldOut, training: RecordPool) -> np.ndarray:
+    """Errors `(R, masks)` of the best linear map from the leads visible in a patch to the hidden ones, sample by
+    sample, fitted to the second moments of the training records."""
+    moment_ExE = np.zeros((len(LEADS), len(LEADS)))
+    for ecg in training.ecg:
+        x_SxE = normalise(ecg)
+        moment_ExE += x_SxE.T.astype(np.float64) @ x_SxE / len(x_SxE)
+    moment_ExE /= len(training)
+    maps = _linear_maps(moment_ExE)
+
+    def predict(x_SxE: np.ndarray, hidden_SxU: np.ndarray) -> np.ndarray:
+        pattern_S = hidden_SxU @ (1 << np.arange(len(masked.UNITS)))
+        return np.einsum("se,sef->sf", x_SxE, maps[pattern_S])
+
+    return _baseline_errors(heldout, predict)
+
+
+def component_residual(
+    heldout: HeldOut, training: RecordPool, patch_samples: int, widths: list[int]
+) -> dict[int, float]:
+    """The share of a patch's energy (eight independent leads) that its first `width` principal components leave.
+
+    Components come from the training records, the residual from the held-out ones: what no model can pass that
+    squeezes each patch through so few numbers.
+    """
+    train, test = _patches(training, patch_samples), _patches(heldout.pool, patch_samples)
+    _, vectors = np.linalg.eigh(train.T.astype(np.float64) @ train)
+    energy = ((test @ vectors[:, ::-1]) ** 2).sum(axis=0)
+    kept = np.concatenate([[0.0], np.cumsum(energy)]) / energy.sum()
+    return {width: float(max(0.0, 1 - kept[min(width, len(energy))])) for width in widths}
+
+
+def _baseline_errors(heldout: HeldOut, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    patches = heldout.hidden.shape[2]
+    target = np.array(masked.INDEPENDENT_LEAD_INDICES)
+    errors = np.empty(heldout.hidden.shape[:2])
+    for row, ecg in enumerate(heldout.pool.ecg):
+        x_SxE = normalise(ecg)
+        for mask, hidden_TxU in enumerate(heldout.hidden[row]):
+            hidden_SxU = np.repeat(hidden_TxU, len(x_SxE) // patches, axis=0)
+            visible_SxE = x_SxE * ~hidden_SxU[:, masked.UNIT_OF_LEAD]
+            error_SxL = (predict(visible_SxE, hidden_SxU) - x_SxE)[:, target]
+            hidden_SxL = hidden_SxU[:, masked.UNIT_OF_TARGET]
+            errors[row, mask] = np.square(error_SxL[hidden_SxL]).mean()
+    return errors
+
+
+def _linear_maps(moment_ExE: np.ndarray) -> np.ndarray:
+    """For each of the 2^7 patterns of hidden units, the map `(12, 12)` from visible leads to all leads."""
+    maps = np.zeros((2 ** len(masked.UNITS), *moment_ExE.shape), np.float32)
+    for pattern in range(len(maps)):
+        visible = np.flatnonzero(~(pattern >> masked.UNIT_OF_LEAD & 1).astype(bool))
+        block = moment_ExE[np.ix_(visible, visible)]
+        # The six limb leads have rank 2, hence the pseudo-inverse.
+        maps[pattern, visible] = np.linalg.pinv(block, rcond=1e-6, hermitian=True) @ moment_ExE[visible]
+    return maps
+
+
+def _patches(pool: RecordPool, patch_samples: int) -> np.ndarray:
+    x_RxSxL = normalise(pool.ecg)[:, :, np.array(masked.INDEPENDENT_LEAD_INDICES)]
+    return x_RxSxL.reshape(-1, patch_samples * x_RxSxL.shape[2])

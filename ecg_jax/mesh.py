@@ -1,0 +1,55 @@
+"""The device mesh and the placement of batches: the only file that asks how many devices and hosts exist.
+
+Axes: `member` holds a pack of independent runs (1 outside packs), `data` carries the batch and the fully sharded
+parameters. Entry points set the mesh (`with jax.set_mesh(make_mesh()):`) before anything is built; library code
+never does, because the setting holds for its own thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("member", "data")
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """An explicit `(1, devices)` mesh over `devices` (default: all)."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((1, len(devices)), AXES, axis_types=(AxisType.Explicit,) * 2, devices=devices)
+
+
+def data_devices() -> int:
+    """How many devices share a batch under the mesh in force."""
+    return jax.sharding.get_abstract_mesh().shape["data"]
+
+
+def check_batch(batch_records: int) -> None:
+    """Raises ValueError when a global batch does not divide by the devices that share it."""
+    devices = data_devices()
+    if batch_records % devices:
+        lower, upper = batch_records // devices * devices, -(-batch_records // devices) * devices
+        choice = f"{lower} or {upper}" if lower else f"{upper}"
+        raise ValueError(
+            f"batch_records = {batch_records} does not divide by {devices} devices: choose {choice}, or fewer devices"
+        )
+
+
+def host_slice(batch_records: int) -> slice:
+    """The contiguous part of every global batch that this host reads."""
+    share = batch_records // jax.process_count()
+    return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+
+
+def place_batch(array: np.ndarray) -> jax.Array:
+    """This host's slice of a global batch, as a global array sharded over `data` along its first axis."""
+    return jax.make_array_from_process_local_data(NamedSharding(jax.sharding.get_mesh(), P("data")), array)
+
+
+def shardable(size: int) -> str | None:
+    """`"data"` where a dimension of `size` divides by the devices of that axis, else None (replicated)."""
+    return "data" if size % data_devices() == 0 else None

@@ -1,0 +1,1 @@
+"""Pretraining objectives as pure functions."""

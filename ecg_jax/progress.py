@@ -1,0 +1,104 @@
+"""Progress of a study: a bar for the study and one for the run on a terminal, plain lines elsewhere.
+
+Work is counted in training FLOPs, so the time left is right although sizes differ by orders of magnitude.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ecg_jax.config import RunConfig
+from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
+from ecg_jax.sweep import trunks
+
+#: Seconds between plain lines when the output is not a terminal.
+QUIET_SECONDS = 15.0
+
+
+class StudyProgress:
+    """Shows a study's progress; a context manager. Hand `on_step` and `on_run` to `trunk.run_trunk`."""
+
+    def __init__(self, targets: Sequence[RunConfig], done: Sequence[RunConfig], evaluations_per_run: int = 0):
+        self._console = Console(highlight=False)
+        self._evaluations = evaluations_per_run
+        self._total = self._work(targets)
+        self._runs, self._finished = len(targets), len(done)
+        self._skipped = self._total - self._work([t for t in targets if t not in done])
+        self._done, self._began, self._spoken = self._skipped, time.monotonic(), time.monotonic()
+        self._tick: tuple[float, int] = (time.monotonic(), 0)
+        self._rate = 0.0
+        columns = ("{task.description}", "{task.fields[detail]}")
+        self._bars = Progress(
+            TextColumn(columns[0]),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn(columns[1]),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._study = self._bars.add_task("study", total=self._total, completed=self._done, detail=self._tally())
+        self._run = self._bars.add_task("run", total=1, detail="")
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bars."""
+        self._bars.console.print(line)
+
+    def on_step(self, config: RunConfig, step: int, loss: float) -> None:
+        """Hears of a finished step."""
+        now, batch = time.monotonic(), config.batch_records
+        self._done += batch * train_flops_per_record(config.model)
+        since, records = self._tick
+        self._tick = (since, records + batch)
+        if now - since > 1:
+            self._rate, self._tick = (records + batch) / (now - since), (now, 0)
+        detail = f"loss {loss:.3f}  {self._rate:.0f} records/s"
+        seen, total = (step + 1) * batch, config.budget_records
+        self._bars.update(self._study, completed=self._done, detail=self._tally())
+        self._bars.update(self._run, description=_label(config), total=total, completed=seen, detail=detail)
+        if not self._console.is_terminal and now - self._spoken > QUIET_SECONDS:
+            self._spoken = now
+            share = self._done / self._total
+            fresh = max(self._done - self._skipped, 1)
+            left = (now - self._began) * (self._total - self._done) / fresh
+            self.say(f"{share:4.0%} {_label(config)}: {seen} of {total} records, {detail}, about {left:.0f} s left")
+
+    def on_run(self, config: RunConfig, record: dict[str, Any]) -> None:
+        """Hears of a finished run."""
+        self._finished += 1
+        self._done += self._evaluations * forward_flops_per_record(config.model)
+        loss = "diverged" if record["diverged"] else f"held-out loss {record['loss']:.4f}"
+        label = f"{_label(config)}, {config.budget_records} records"
+        self.say(f"{self._tally()}: {label}: {loss} ({record['seconds']:.0f} s)")
+
+    def _tally(self) -> str:
+        return f"{self._finished}/{self._runs} runs"
+
+    def _work(self, targets: Sequence[RunConfig]) -> float:
+        """FLOPs of the trunks, cool-downs and evaluations of `targets`."""
+        total = 0.0
+        for group in trunks(targets):
+            model = group[0].model
+            steps = max(c.branch_step for c in group) + sum(c.budget_steps - c.branch_step for c in group)
+            total += steps * group[0].batch_records * train_flops_per_record(model)
+            total += len(group) * self._evaluations * forward_flops_per_record(model)
+        return total
+
+
+def _label(config: RunConfig) -> str:
+    size = parameters(config.model).blocks
+    return f"{size:,} parameters, real fraction {config.data.real_fraction:g}, seed {config.seed}"

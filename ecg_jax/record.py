@@ -1,0 +1,83 @@
+"""The row of a run: every axis a column, nothing to be parsed out of a name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ecg_jax.config import RunConfig
+from ecg_jax.data.ecg import RecordPool
+from ecg_jax.evaluate.heldout import PRE_TRANSITION
+from ecg_jax.flops import parameters, train_flops_per_record
+
+
+def row(
+    config: RunConfig,
+    pool: RecordPool,
+    *,
+    loss: float,
+    loss_mean: float,
+    loss_linear: float,
+    diverged: str = "",
+) -> dict[str, Any]:
+    """The axes of a run that draws from `pool`, and its response.
+
+    The unique counts are those of the pool behind a stream, not of the records seen of it: a run that saw half an epoch
+    has `epochs_real` 0.5. `diverged` says how a run diverged, "" if it did not; the column `exclusion` why a fit must
+    leave the row out, "" if it need not.
+    """
+    c, records = config, config.budget_records
+    counts = parameters(c.model)
+    real_seen = records * c.data.ratio.numerator // c.data.ratio.denominator
+    synthetic_seen = records - real_seen
+    finite = math.isfinite(loss)
+    pre_transition = finite and not diverged and loss > PRE_TRANSITION * loss_mean
+    exclusion = diverged
+    if pre_transition:
+        exclusion = f"loss {loss:.3f} lies above {PRE_TRANSITION} x the mean baseline {loss_mean:.3f}"
+    return {
+        "run_id": c.run_id,
+        "trunk_id": c.trunk_id,
+        "study": c.study,
+        "n_params": counts.blocks,
+        "n_params_total": counts.total,
+        "width": c.model.width,
+        "depth": c.model.depth,
+        "records_seen": records,
+        "tokens_seen": records * c.model.patches,
+        "train_flops": records * train_flops_per_record(c.model),
+        "real_fraction": c.data.real_fraction,
+        "mixing": "replacement",
+        "real_seen": real_seen,
+        "unique_real_patients": len(np.unique(pool.patient_id)) if real_seen else 0,
+        "unique_real_records": len(pool) if real_seen else 0,
+        "unique_synthetic_records": (c.data.synthetic_records or synthetic_seen) if synthetic_seen else 0,
+        "epochs_real": real_seen / len(pool),
+        "epochs_synthetic": synthetic_seen / c.data.synthetic_records if c.data.synthetic_records else 0.0,
+        "pool_shuffle": c.data.pool_shuffle,
+        "tier": c.data.tier,
+        "real_information": c.data.real_information,
+        "real_source": c.data.real_source,
+        "synthetic_source": c.data.synthetic_source,
+        "branch_step": c.branch_step,
+        "batch_records": c.batch_records,
+        "learning_rate": c.optim.learning_rate,
+        "weight_decay": c.optim.weight_decay,
+        "sample_rate_hz": c.data.sample_rate_hz,
+        "patch_ms": round(1000 * c.model.patch_samples / c.data.sample_rate_hz),
+        "mask_ratio": c.mask_ratio,
+        "objective": c.objective.value,
+        "architecture": c.model.architecture.value,
+        "response": c.response,
+        "pack_size": 1,
+        "placement": "host",
+        "seed": c.seed,
+        "loss": loss if finite else None,
+        "loss_mean": loss_mean,
+        "loss_linear": loss_linear,
+        "pre_transition": pre_transition,
+        "diverged": bool(diverged),
+        "exclusion": exclusion,
+    }

@@ -1,0 +1,164 @@
+"""Where runs live on disk, and the tables that are made of them.
+
+    STORE/<study>/study.json                     the runs that the study asked for, and its settings
+    STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl checkpoints/
+    STORE/<study>/runs/<run_id>/                 config.json metrics.jsonl patients.csv record.json
+
+`record.json` is written last, atomically: a run that has one is done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ecg_jax.config import RunConfig, differences, to_json
+
+#: Columns that tell of the machine and not of the result: equal runs may differ in them.
+MACHINE_COLUMNS = ("seconds", "segments")
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """The folder of one study."""
+
+    root: Path
+    study: str
+
+    @property
+    def path(self) -> Path:
+        """`root/study`."""
+        return self.root / self.study
+
+    def trunk(self, config: RunConfig) -> Path:
+        """The folder of the run's trunk."""
+        return self.path / "trunks" / config.trunk_id
+
+    def run(self, config: RunConfig) -> Path:
+        """The folder of the run."""
+        return self.path / "runs" / config.run_id
+
+    def is_done(self, config: RunConfig) -> bool:
+        """Whether the run has its record."""
+        return (self.run(config) / "record.json").exists()
+
+    def record(self, config: RunConfig) -> dict[str, Any]:
+        """The record of a finished run."""
+        return read_json(self.run(config) / "record.json")
+
+    def targets(self) -> list[RunConfig]:
+        """The runs that the study asked for."""
+        return [RunConfig.from_json(tree) for tree in read_json(self.path / "study.json")["targets"]]
+
+
+def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: dict[str, Any]) -> Store:
+    """Makes the study's folder, or finds it again.
+
+    Raises ValueError, naming each difference, when the folder was made with other settings, and OSError when it
+    cannot be written.
+    """
+    store = Store(root, study)
+    try:
+        store.path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=store.path).close()
+    except OSError as error:
+        raise OSError(f"cannot write to {store.path}: {error.strerror}; choose another output folder") from error
+    ours = json.loads(json.dumps(settings))
+    path = store.path / "study.json"
+    if path.exists():
+        changed = differences(ours, read_json(path)["settings"])
+        if changed:
+            raise ValueError(
+                f"{path} was made with other settings ({'; '.join(changed)}): choose another output folder, "
+                "or the settings it was made with"
+            )
+    write_json(path, {"settings": ours, "targets": [to_json(target) for target in targets]})
+    return store
+
+
+def export(store: Store, directory: Path) -> dict[str, Path]:
+    """Writes `runs.csv` (a row per finished run), `patients.csv` and `curve.csv` of a study, in a fixed order.
+
+    Raises FileNotFoundError when no run is done yet.
+    """
+    done = [target for target in store.targets() if store.is_done(target)]
+    if not done:
+        raise FileNotFoundError(f"no run of {store.path} is done yet: nothing to export")
+    runs = pd.DataFrame([store.record(config) for config in done])
+    keys = [key for key in ("n_params", "real_fraction", "seed", "records_seen", "run_id") if key in runs]
+    runs = runs.sort_values(keys, kind="stable")
+    patients = _stack(store.run(config) / "patients.csv" for config in done)
+    curves = _stack(store.trunk(c) / "curve.csv" for c in {c.trunk_id: c for c in done}.values())
+    tables = {"runs": runs, "patients": patients, "curve": curves.sort_values(["trunk_id", "records_seen"])}
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        write_text(directory / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    return {name: directory / f"{name}.csv" for name in tables}
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file; a ValueError names the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): it was damaged outside this program; delete it") from error
+
+
+def write_json(path: Path, tree: Any) -> None:
+    """Writes a JSON file atomically; raises ValueError on NaN or infinity."""
+    write_text(path, json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file atomically: readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class MetricsLog:
+    """A JSONL file of metrics by step.
+
+    What was logged before `saved_step`, the newest checkpoint, stays, and is not logged again when an earlier part of
+    a trunk is run once more; lines after it belong to a segment that was cut off, and go.
+    """
+
+    def __init__(self, path: Path, saved_step: int):
+        lines = [line for line in read_metrics(path) if line["step"] < saved_step]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._path, self._saved_step, self._pending = path, saved_step, []
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Adds a line; it reaches the disk with the next `flush`, or after 50 lines."""
+        if step < self._saved_step:
+            return
+        self._pending.append(json.dumps({"step": step} | values))
+        if len(self._pending) >= 50:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes all lines to disk."""
+        with self._path.open("a") as file:
+            file.writelines(line + "\n" for line in self._pending)
+        self._pending = []
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file; a last line cut short by a kill is left out."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _stack(paths: Iterable[Path]) -> pd.DataFrame:
+    return pd.concat([pd.read_csv(path) for path in paths if path.exists()], ignore_index=True)

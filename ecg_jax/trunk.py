@@ -1,0 +1,258 @@
+"""One trunk and the runs that branch from it.
+
+The trunk trains at a stable rate; at each run's branch point it is saved, the run cools down from there, is
+evaluated on the frozen records, and gets its record. Killed at any moment and started again, it goes on from the last
+checkpoint and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from ecg_jax import optim
+from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax.config import RunConfig, to_json
+from ecg_jax.data.ecg import RecordPool, Source
+from ecg_jax.data.mixture import Mixture, batches
+from ecg_jax.evaluate import heldout as held
+from ecg_jax.mesh import check_batch, host_slice
+from ecg_jax.record import row
+from ecg_jax.store import MetricsLog, Store, read_metrics, write_json, write_text
+from ecg_jax.train import DivergedError, Program, TrainState, program, train
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """The sources that runs draw from: all real training records, and the synthetic source."""
+
+    real: RecordPool
+    synthetic: Source
+
+    def pool(self, config: RunConfig) -> RecordPool:
+        """The real records of a run: all, or its first patients."""
+        if config.data.real_patients is None:
+            return self.real
+        return self.real.first_patients(config.data.real_patients, config.data.pool_shuffle)
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """What runs are judged by: frozen records and masks, and the losses of the reference lines on them."""
+
+    heldout: held.HeldOut
+    loss_mean: float
+    loss_linear: float
+
+
+#: Hears of every finished step: config, step, training loss.
+OnStep = Callable[[RunConfig, int, float], None]
+#: Hears of every finished run: config and record.
+OnRun = Callable[[RunConfig, dict[str, Any]], None]
+
+
+def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
+    """The mixture of a run over its pool."""
+    return Mixture(
+        seed=config.seed,
+        batch_records=config.batch_records,
+        ratio=config.data.ratio,
+        real_records=(len(pool),),
+        synthetic_records=config.data.synthetic_records,
+    )
+
+
+def curve_steps(last: int) -> list[int]:
+    """Steps at which the trunk is evaluated: a half-octave grid that no budget changes, up to `last`."""
+    return sorted({round(2 ** (j / 2)) for j in range(6, 80) if round(2 ** (j / 2)) <= last})
+
+
+def run_trunk(
+    store: Store,
+    configs: Sequence[RunConfig],
+    data: TrainingData,
+    response: Response,
+    *,
+    on_step: OnStep = lambda config, step, loss: None,
+    on_run: OnRun = lambda config, record: None,
+) -> None:
+    """Does every run of one trunk that is not done yet, smallest budget first. Needs a mesh in force.
+
+    A run whose loss becomes non-finite is evaluated, recorded as diverged, and so are the runs that would branch later.
+    """
+    configs = sorted(configs, key=lambda c: c.budget_records)
+    if len({c.trunk_id for c in configs}) != 1:
+        raise ValueError(f"{len({c.trunk_id for c in configs})} trunks given, expected the runs of one")
+    left = [config for config in configs if not store.is_done(config)]
+    if left:
+        check_batch(left[0].batch_records)
+        write_json(store.trunk(left[0]) / "config.json", to_json(left[0]))
+        with Checkpoints(store.trunk(left[0]) / "checkpoints") as checkpoints:
+            _Trunk(store, left, data, response, checkpoints, on_step, on_run).run()
+
+
+class _Trunk:
+    """The state of one call of `run_trunk`."""
+
+    def __init__(
+        self,
+        store: Store,
+        left: list[RunConfig],
+        data: TrainingData,
+        response: Response,
+        checkpoints: Checkpoints,
+        on_step: OnStep,
+        on_run: OnRun,
+    ):
+        self.store, self.left, self.response, self.checkpoints = store, left, response, checkpoints
+        self.on_step, self.on_run = on_step, on_run
+        self.config = left[-1]
+        self.folder = store.trunk(self.config)
+        self.program: Program = program(self.config)
+        self.pool, self.synthetic = data.pool(self.config), data.synthetic
+        self.began = time.perf_counter()
+        _append_segment(self.folder)
+
+    def run(self) -> None:
+        """Trains the trunk from branch point to branch point."""
+        state = self._restore()
+        step = int(state.step)
+        branch_at = {config.branch_step: config for config in self.left}
+        last = max(branch_at)
+        # The point at a checkpointed step is logged before the save, so a later start finds it there.
+        curve = {s for s in curve_steps(last) if s > step}
+        log = MetricsLog(self.folder / "metrics.jsonl", max(self.checkpoints.steps, default=0))
+        stream = self._batches(range(step, last))
+        stops = sorted({*curve, *(s for s in branch_at if s >= step)})
+        try:
+            self._raise_if_diverged(state)
+            for stop in stops:
+                state = self._train(state, itertools.islice(stream, stop - step), log, optim.trunk_rate, self.config)
+                step = stop
+                if stop in curve:
+                    log.add(step - 1, {"eval/heldout/loss": self._loss(state, masks=1)})
+                if stop in branch_at:
+                    log.flush()
+                    self.checkpoints.save(step, state)
+                    self._cool_down(branch_at[stop], state)
+        except DivergedError as error:
+            log.flush()
+            self.checkpoints.save(int(error.state.step), error.state)
+            for config in (c for c in self.left if not self.store.is_done(c)):
+                self._finish(config, error.state, diverged=str(error))
+
+    def _raise_if_diverged(self, state: TrainState) -> None:
+        """A trunk that diverged, and was killed before all its runs had their records, diverged at that step."""
+        for line in read_metrics(self.folder / "metrics.jsonl"):
+            if not math.isfinite(line.get("train/loss", 0.0)) and line["step"] < int(state.step):
+                raise DivergedError(line["step"], line["train/loss"], state)
+
+    def _restore(self) -> TrainState:
+        """The newest saved state from which every run that is left can still branch, or a new one."""
+        state = self.program.init(self.config.seed)
+        first = min(config.branch_step for config in self.left)
+        usable = [step for step in self.checkpoints.steps if step <= first]
+        return self.checkpoints.restore(max(usable), abstract(state)) if usable else state
+
+    def _batches(self, steps: range) -> Iterator[np.ndarray]:
+        part = host_slice(self.config.batch_records)
+        return batches(mixture_of(self.config, self.pool), self.synthetic, [self.pool], steps, part)
+
+    def _train(
+        self,
+        state: TrainState,
+        stream: Iterator[np.ndarray],
+        log: MetricsLog,
+        rate: Callable[[RunConfig, int], float],
+        config: RunConfig,
+    ) -> TrainState:
+        def heard(step: int, metrics: dict[str, float]) -> None:
+            log.add(step, metrics)
+            self.on_step(config, step, metrics["train/loss"])
+
+        return train(self.program, state, stream, lambda step: rate(config, step), on_step=heard)
+
+    def _cool_down(self, config: RunConfig, trunk_state: TrainState) -> None:
+        """Takes a run from its branch point to the end of its budget."""
+        folder = self.store.run(config)
+        write_json(folder / "config.json", to_json(config))
+        log = MetricsLog(folder / "metrics.jsonl", 0)
+        state = jax.tree.map(jnp.copy, trunk_state)  # the train step consumes its argument
+        stream = self._batches(range(config.branch_step, config.budget_steps))
+        diverged = ""
+        try:
+            state = self._train(state, stream, log, optim.branch_rate, config)
+        except DivergedError as error:
+            state, diverged = error.state, str(error)
+        log.flush()
+        self._finish(config, state, diverged=diverged)
+
+    def _finish(self, config: RunConfig, state: TrainState, *, diverged: str) -> None:
+        """Evaluates a run and writes its record, last."""
+        folder, heldout = self.store.run(config), self.response.heldout
+        errors = held.model_errors(self.program.model, state.params, heldout)
+        patients = held.per_patient(errors, heldout)
+        patients.insert(0, "run_id", config.run_id)
+        write_json(folder / "config.json", to_json(config))
+        write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
+        self._write_curve()
+        segments = [json.loads(line) for line in (self.folder / "segments.jsonl").read_text().splitlines()]
+        record = row(
+            config,
+            self.pool,
+            loss=held.overall(errors, heldout),
+            loss_mean=self.response.loss_mean,
+            loss_linear=self.response.loss_linear,
+            diverged=diverged,
+        )
+        now = time.perf_counter()
+        record |= {"seconds": round(now - self.began, 2), "segments": len(segments)}
+        self.began = now
+        write_json(folder / "segments.json", segments)
+        write_json(folder / "record.json", record)
+        self.on_run(config, record)
+
+    def _loss(self, state: TrainState, masks: int | None = None) -> float:
+        heldout = self.response.heldout
+        return held.overall(held.model_errors(self.program.model, state.params, heldout, masks=masks), heldout)
+
+    def _write_curve(self) -> None:
+        """The trunk's learning curve, at the stable rate, under the first frozen mask of every record."""
+        lines = read_metrics(self.folder / "metrics.jsonl")
+        points = {line["step"] + 1: line["eval/heldout/loss"] for line in lines if "eval/heldout/loss" in line}
+        frame = pd.DataFrame(
+            {
+                "trunk_id": self.config.trunk_id,
+                "records_seen": [step * self.config.batch_records for step in points],
+                "loss": list(points.values()),
+            }
+        )
+        write_text(self.folder / "curve.csv", frame.to_csv(index=False, lineterminator="\n"))
+
+
+def _append_segment(folder: Path) -> None:
+    """Notes the hardware and versions under which this part of the trunk ran: no part of its identity."""
+    device = jax.devices()[0]
+    segment = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "hosts": jax.process_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+    with (folder / "segments.jsonl").open("a") as file:
+        file.write(json.dumps(segment) + "\n")

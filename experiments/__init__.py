@@ -1,0 +1,1 @@
+"""One module, one study: its question, its command, its hardware and time, its result."""

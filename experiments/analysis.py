@@ -1,0 +1,153 @@
+"""What a study's tables say: the contrasts, the law where data are fresh, convergence, paired differences."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scaling_fits.contrasts import (
+    PatientDifference,
+    Slope,
+    contrasts_json,
+    paired_patient_difference,
+    protocol_contrasts,
+)
+from scaling_fits.convergence import SpeedRatio, add_axes, records_to_close, records_to_target, speed_ratio
+from scaling_fits.fit import Fit, fit
+from scaling_fits.forms import CHINCHILLA
+from scaling_fits.table import RunTable, read_runs
+from scaling_fits.writing import write_text
+
+WARNING = (
+    "A study this small settles nothing: it shows every part at work on a few minutes of computing. Neither signs nor "
+    "sizes of its effects may be cited."
+)
+#: The mix of the headline, fixed in advance.
+MIX = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """Everything the report tells. A part that the design cannot give is None, and `refused` says why."""
+
+    table: RunTable
+    curves: pd.DataFrame
+    target: float
+    law: Fit | None
+    contrasts: tuple[Slope, ...]
+    contrasts_total: tuple[Slope, ...]
+    paired: dict[str, PatientDifference]
+    speed: dict[str, SpeedRatio]
+    closing: pd.DataFrame
+    refused: dict[str, str]
+
+
+def analyse(folder: Path, note: str) -> Findings:
+    """Reads the tables in `folder`, fits, and writes `fits.json` there."""
+    table = read_runs(folder / "runs.csv")
+    curves = pd.read_csv(folder / "curve.csv", dtype={"trunk_id": str})
+    patients = pd.read_csv(folder / "patients.csv", dtype={"run_id": str})
+    refused: dict[str, str] = {}
+    law = _law(table, refused)
+    # The absolute target is fixed in advance: the best linear map across visible leads.
+    target = float(table.frame["loss_linear"].iloc[0])
+    times = records_to_target(curves, target)
+    contrasts, contrasts_total = (), ()
+    fractions = set(table.rows["real_fraction"])
+    if {0.0, MIX} <= fractions:
+        contrasts, contrasts_total = (
+            protocol_contrasts(table, mix=MIX, times=times, n=n) for n in ("n_params", "n_params_total")
+        )
+    else:
+        refused["contrasts"] = f"they need real fractions 0 and {MIX:g}; the study has {sorted(fractions)}"
+    findings = Findings(
+        table=table,
+        curves=curves,
+        target=target,
+        law=law,
+        contrasts=contrasts,
+        contrasts_total=contrasts_total,
+        paired=_paired(table, patients),
+        speed=_speed(add_axes(times, table)),
+        closing=add_axes(records_to_close(curves, table), table),
+        refused=refused,
+    )
+    write_text(folder / "fits.json", json.dumps(_to_json(findings, note), indent=1, sort_keys=True, allow_nan=False))
+    return findings
+
+
+def answer(findings: Findings, note: str) -> list[str]:
+    """The answer in a few plain lines."""
+    rows = findings.table.rows
+    last = rows[rows.records_seen == rows.records_seen.max()]
+    lines = [f"Held-out loss after {last.records_seen.max():,} records{f' ({note})' if note else ''}:"]
+    grid = last.groupby(["n_params", "real_fraction"])["loss"].mean().unstack()
+    for size, losses in grid.iterrows():
+        cells = "   ".join(f"r = {fraction:g}: {loss:.3f}" for fraction, loss in losses.items())
+        lines.append(f"  {size:>9,} parameters   {cells}")
+    lines.append(f"  mean baseline {rows.loss_mean.iloc[0]:.3f}, linear map across visible leads {findings.target:.3f}")
+    lines += [f"  {slope}" for slope in findings.contrasts if slope.primary]
+    if findings.law is not None:
+        constants = ", ".join(f"{name} = {value:.4g}" for name, value in findings.law.parameters.items())
+        lines.append(f"  pure synthetic, {findings.law.form.equation}: {constants}")
+    lines += [f"  {part}: {reason}" for part, reason in findings.refused.items()]
+    if findings.table.excluded:
+        lines.append(f"  left out of fits: {findings.table.excluded}")
+    return [*lines, WARNING]
+
+
+def _law(table: RunTable, refused: dict[str, str]) -> Fit | None:
+    """The law where data are fresh: pure synthetic pretraining."""
+    try:
+        return fit(CHINCHILLA, table.where(real_fraction=0).fresh())
+    except ValueError as error:
+        refused["law at r = 0"] = str(error)
+        return None
+
+
+def _paired(table: RunTable, patients: pd.DataFrame) -> dict[str, PatientDifference]:
+    """Paired differences over patients of the mix against the pure arms, at the largest budget, per size and seed."""
+    rows = table.rows
+    rows = rows[rows.records_seen == rows.records_seen.max()]
+    found = {}
+    for (size, seed), cell in rows.groupby(["n_params", "seed"]):
+        run_of = cell.set_index("real_fraction")["run_id"]
+        for pure in (0.0, 1.0):
+            if {MIX, pure} <= set(run_of.index):
+                name = f"N = {size}, seed {seed}: r = {MIX:g} against r = {pure:g}"
+                found[name] = paired_patient_difference(patients, run_of[MIX], run_of[pure])
+    return found
+
+
+def _speed(times: pd.DataFrame) -> dict[str, SpeedRatio]:
+    """Records and FLOPs of the mix over those of each pure arm, to the absolute target."""
+    arms = dict(tuple(times.groupby("real_fraction")))
+    return {
+        f"{measure}, r = {MIX:g} over r = {pure:g}": speed_ratio(arms[MIX], arms[pure], measure=measure)
+        for pure in (0.0, 1.0)
+        for measure in ("records", "flops")
+        if MIX in arms and pure in arms
+    }
+
+
+def _to_json(findings: Findings, note: str) -> dict[str, Any]:
+    """Plain values, and NaN as null."""
+    closing = findings.closing.drop(columns=["_flops"], errors="ignore").sort_values("trunk_id")
+    return {
+        "note": note,
+        "warning": WARNING,
+        "rows": len(findings.table.rows),
+        "excluded": findings.table.excluded,
+        "target_loss": findings.target,
+        "law_pure_synthetic": findings.law.to_dict() if findings.law else None,
+        "contrasts": json.loads(contrasts_json(findings.contrasts)),
+        "contrasts_total_parameters": json.loads(contrasts_json(findings.contrasts_total)),
+        "paired_differences": {name: dataclasses.asdict(value) for name, value in findings.paired.items()},
+        "speed_ratios": {name: dataclasses.asdict(value) for name, value in findings.speed.items()},
+        "records_to_close_90_percent": json.loads(closing.to_json(orient="records", double_precision=15)),
+        "refused": findings.refused,
+    }

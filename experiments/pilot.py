@@ -1,0 +1,207 @@
+"""Is the proposed response fit to be a scaling law's? A pilot, on fold 9 only, before anything is built on it.
+
+Question: do losses under lead x time masks (seven units, ratio 0.6, patches of 200 ms) fall smoothly with records and
+with size for r = 0, 0.5 and 1; how far are trivial predictors from them; how large is the noise between seeds and
+masks; do positional coding and patch length matter?
+
+Command:   python -m experiments.pilot --data-dir DIR --out out/pilot
+Hardware:  2 CPU cores. Wall time: about 20 minutes.
+Writes:    OUT/store, and to --results (default results/pilot): runs.csv, baselines.csv, pilot.csv, response.json,
+           pilot.png. The result is told in results/pilot/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from wfdb.processing import xqrs_detect
+
+from ecg_jax import ladder
+from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
+from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
+from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.real.recording import Exclusion
+from ecg_jax.data.synthetic import SyntheticSource, fingerprint
+from ecg_jax.evaluate import heldout as held
+from ecg_jax.objectives import masked
+from ecg_jax.store import export, open_store, write_json
+from ecg_jax.study import response_of, run_study
+from ecg_jax.sweep import grid
+from ecg_jax.trunk import TrainingData
+from experiments.data import TRAIN_FOLDS, VALIDATION_FOLD
+
+SIZES = (30_000, 100_000, 300_000)
+FRACTIONS = (0.0, 0.5, 1.0)
+BUDGETS = (2048, 4096, 8192, 16384)
+PROBE_SIZE = 100_000
+
+
+def base(model: ModelConfig, response: str) -> RunConfig:
+    """The pilot's run of a model, at r = 0.5 and the largest budget."""
+    return RunConfig(
+        study="pilot",
+        model=model,
+        data=DataConfig(real_fraction=0.5, real_source="ptbxl folds 1-8", synthetic_source=fingerprint()),
+        optim=ladder.optim_config(model),
+        budget_records=BUDGETS[-1],
+        response=response,
+    )
+
+
+def patch_model(patch_ms: int, **changes: object) -> ModelConfig:
+    """The probe's model on patches of `patch_ms` at 100 Hz."""
+    return ladder.model_config(PROBE_SIZE, patch_samples=patch_ms // 10, patches=10_000 // patch_ms, **changes)
+
+
+def targets(responses: dict[int, str]) -> list[RunConfig]:
+    """All runs; `responses` maps a patch length (ms) to the identity of its frozen records and masks."""
+    standard = responses[200]
+    runs = []
+    for size in SIZES:
+        cell = base(ladder.model_config(size), standard)
+        runs += grid(cell, {"data.real_fraction": FRACTIONS, "budget_records": BUDGETS})
+        # Neighbouring rates, a factor of two to either side: is the ladder's formula near the best?
+        rate = cell.optim.learning_rate
+        runs += grid(cell, {"optim.learning_rate": (rate / 2, rate * 2), "budget_records": BUDGETS[1:2]})
+    probe = base(ladder.model_config(PROBE_SIZE), standard)
+    runs += grid(probe, {"seed": (1, 2), "data.real_fraction": FRACTIONS[1:2], "budget_records": BUDGETS[1:4:2]})
+    for position in (Position.SINUSOIDAL, Position.ROTARY):
+        runs += grid(base(patch_model(200, position=position), standard), {"budget_records": BUDGETS[1:4:2]})
+    for patch_ms in sorted(responses.keys() - {200}):
+        runs += grid(base(patch_model(patch_ms), responses[patch_ms]), {"budget_records": BUDGETS[1:4:2]})
+    return runs
+
+
+def beat_copying_errors(heldout: held.HeldOut) -> np.ndarray:
+    """Errors `(R, masks)` of copying: a hidden sample is the mean of the visible samples of its lead that lie at the
+    same time from their beat's R peak. R peaks are found on the whole lead II, so this is a favourable estimate."""
+    patches = heldout.hidden.shape[2]
+    target = np.array(INDEPENDENT_LEAD_INDICES)
+    errors = np.empty(heldout.hidden.shape[:2])
+    for row, ecg in enumerate(heldout.pool.ecg):
+        x_SxE = normalise(ecg)
+        peaks = xqrs_detect(x_SxE[:, 1].astype(float), fs=heldout.pool.sample_rate_hz, verbose=False)
+        phase_S = _phase(np.asarray(peaks, int), len(x_SxE))
+        for mask, hidden_TxU in enumerate(heldout.hidden[row]):
+            hidden_SxU = np.repeat(hidden_TxU, len(x_SxE) // patches, axis=0)
+            hidden_SxL = hidden_SxU[:, masked.UNIT_OF_TARGET]
+            x_SxL = x_SxE[:, target]
+            sums, counts = np.zeros((phase_S.max() + 1, x_SxL.shape[1])), np.zeros((phase_S.max() + 1, x_SxL.shape[1]))
+            np.add.at(sums, phase_S, x_SxL * ~hidden_SxL)
+            np.add.at(counts, phase_S, ~hidden_SxL)
+            predicted_SxL = (sums / np.maximum(counts, 1))[phase_S]
+            errors[row, mask] = np.square((predicted_SxL - x_SxL)[hidden_SxL]).mean()
+    return errors
+
+
+def _phase(peaks: np.ndarray, samples: int) -> np.ndarray:
+    """Samples since 30 samples before the R peak that a sample belongs to; without peaks every phase is its own."""
+    if len(peaks) == 0:
+        return np.arange(samples)
+    starts = np.maximum(peaks - 30, 0)
+    owner = np.clip(np.searchsorted(starts, np.arange(samples), side="right") - 1, 0, None)
+    phase = np.arange(samples) - (peaks - 30)[owner]
+    return phase - phase.min()
+
+
+def baselines(heldout: held.HeldOut, training: RecordPool) -> pd.DataFrame:
+    """The trivial predictors' losses."""
+    rows = {
+        "mean": held.overall(held.mean_errors(heldout), heldout),
+        "linear map across visible leads": held.overall(held.linear_errors(heldout, training), heldout),
+        "beat copying": held.overall(beat_copying_errors(heldout), heldout),
+    }
+    residuals = held.component_residual(heldout, training, 20, [16, 24, 32, 48, 64, 80])
+    rows |= {f"{width} principal components of a patch": value for width, value in residuals.items()}
+    return pd.DataFrame({"baseline": rows.keys(), "loss": rows.values()})
+
+
+def mask_noise(runs: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
+    """Per run: standard error over patients, and the standard deviation between masks of the loss of one mask."""
+    by_patient = patients.groupby(["run_id", "patient_id"])["loss"].mean().groupby("run_id")
+    by_mask = patients.groupby(["run_id", "mask"])["loss"].mean().groupby("run_id")
+    noise = pd.DataFrame({"patient_se": by_patient.sem(), "mask_sd": by_mask.std()})
+    return runs.merge(noise, left_on="run_id", right_index=True)
+
+
+def figure(runs: pd.DataFrame, lines: pd.DataFrame, curve: pd.DataFrame) -> plt.Figure:
+    """Learning curves per size and arm, with the trivial predictors."""
+    main = runs[(runs.seed == 0) & (runs.patch_ms == 200) & (runs.position == "learned") & runs.ladder_rate]
+    sizes = sorted(main.n_params.unique())
+    fig, axes = plt.subplots(1, len(sizes), figsize=(11, 3.6), sharey=True, layout="constrained")
+    for axis, size in zip(axes, sizes, strict=True):
+        for colour, fraction in zip(("#0072B2", "#D55E00", "#009E73"), FRACTIONS, strict=True):
+            arm = main[(main.n_params == size) & (main.real_fraction == fraction)].sort_values("records_seen")
+            axis.plot(arm.records_seen, arm.loss, "o-", color=colour, label=f"r = {fraction:g}, cooled down")
+            steady = curve[curve.trunk_id.isin(arm.trunk_id)].sort_values("records_seen")
+            axis.plot(steady.records_seen, steady.loss, ":", color=colour, lw=1)
+        for (_, line), style in zip(lines.head(3).iterrows(), ("-", "--", "-."), strict=True):
+            axis.axhline(line.loss, color="0.5", lw=1, ls=style, label=line.baseline)
+        axis.set(xscale="log", yscale="log", title=f"{size:,} parameters", xlabel="records seen")
+    axes[0].set_ylabel("held-out loss, fold 9")
+    axes[-1].legend(fontsize=7)
+    return fig
+
+
+def main() -> None:
+    """Runs the pilot and writes its tables and figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
+    parser.add_argument("--out", type=Path, default=Path("out/pilot"), help="where runs are kept")
+    parser.add_argument("--results", type=Path, default=Path("results/pilot"), help="where tables and figure go")
+    options = parser.parse_args()
+    if options.data_dir is None:
+        parser.error("the pilot needs real recordings: give --data-dir or set ECG_DATA_DIR")
+
+    excluded: list[Exclusion] = []
+    pool = prepare_ptbxl(Path(options.data_dir), options.out / "data", on_bad=excluded.append)
+    training, validation = pool.in_folds(TRAIN_FOLDS), pool.in_folds((VALIDATION_FOLD,))
+    heldouts = {patch_ms: held.freeze(validation, 10_000 // patch_ms) for patch_ms in (100, 200, 250)}
+    responses = {h.identity: response_of(h, training) for h in heldouts.values()}
+    runs = targets({patch_ms: h.identity for patch_ms, h in heldouts.items()})
+
+    store = open_store(options.out / "store", "pilot", runs, {"responses": sorted(responses)})
+    run_study(store, runs, TrainingData(training, SyntheticSource(0)), responses)
+
+    tables = {name: pd.read_csv(path) for name, path in export(store, options.out).items()}
+    extra = pd.DataFrame(
+        {
+            "run_id": [run.run_id for run in runs],
+            "position": [run.model.position.value for run in runs],
+            "ladder_rate": [run.optim == ladder.optim_config(run.model) for run in runs],
+        }
+    )
+    table = mask_noise(tables["runs"], tables["patients"]).merge(extra, on="run_id")
+    lines = baselines(heldouts[200], training)
+    options.results.mkdir(parents=True, exist_ok=True)
+    table.drop(columns=["seconds", "segments"]).to_csv(options.results / "runs.csv", index=False)
+    lines.to_csv(options.results / "baselines.csv", index=False)
+    tables["curve"].to_csv(options.results / "curve.csv", index=False)
+    figure(table, lines, tables["curve"]).savefig(options.results / "pilot.png", dpi=150)
+    frozen = heldouts[200]
+    write_json(
+        options.results / "response.json",
+        {
+            "response": frozen.identity,
+            "records": len(frozen.pool),
+            "patients": len(np.unique(frozen.pool.patient_id)),
+            "fold": VALIDATION_FOLD,
+            "masks_per_record": held.MASKS,
+            "mask_seed": held.MASK_SEED,
+            "mask_ratio": 0.6,
+            "patch_ms": 200,
+            "units": list(masked.UNITS),
+            "record_ids": frozen.pool.record_id.tolist(),
+            "excluded": [f"{item.record_id}: {item.reason}" for item in excluded],
+        },
+    )
+    print(lines.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

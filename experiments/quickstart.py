@@ -1,0 +1,190 @@
+"""How does loss on held-out real ECG fall with size and data, for pure synthetic, mixed and pure real pretraining?
+
+The whole experiment in miniature: sizes x real fractions (0, 0.5, 1) x budgets, on PTB-XL where ECG_DATA_DIR names a
+folder that holds it, else on a stand-in target. So small a study settles nothing; it shows every part at work.
+
+Command:   make demo        (python -m experiments.quickstart --out out/quickstart)
+Hardware:  2 CPU cores, under 4 GiB. Wall time: about 6 minutes.
+Writes:    OUT/runs.csv, patients.csv, curve.csv, fits.json, figures/*.{pdf,png,csv}, report.html; runs under OUT/store.
+Killed and started again, it goes on where it stopped and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from ecg_jax import ladder
+from ecg_jax.config import DataConfig, OptimConfig, RunConfig
+from ecg_jax.data.synthetic import SyntheticSource, fingerprint
+from ecg_jax.mesh import check_batch, make_mesh
+from ecg_jax.store import Store, export, open_store
+from ecg_jax.study import response_of, run_study
+from ecg_jax.sweep import grid
+from ecg_jax.trunk import TrainingData
+from experiments import analysis, report
+from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+
+STUDY = "quickstart"
+SIZES = (30_000, 60_000, 100_000, 300_000)
+FRACTIONS = (0.0, 0.5, 1.0)
+BUDGETS = (1024, 2048, 4096)
+SEEDS = (0,)
+BATCH_RECORDS = 32
+STANDIN_PATIENTS = 1000
+SYNTHETIC_SEED = 0
+
+
+def targets(
+    data: StudyData,
+    *,
+    sizes: Sequence[int] = SIZES,
+    fractions: Sequence[float] = FRACTIONS,
+    budgets: Sequence[int] = BUDGETS,
+    seeds: Sequence[int] = SEEDS,
+    batch_records: int = BATCH_RECORDS,
+) -> list[RunConfig]:
+    """The runs: every size x real fraction x seed is a trunk, every budget a cool-down from it."""
+    runs = []
+    for size in sizes:
+        model = ladder.model_config(size)
+        base = RunConfig(
+            study=STUDY,
+            model=model,
+            data=DataConfig(
+                real_fraction=fractions[0],
+                real_source=data.identity,
+                synthetic_source=f"{fingerprint()} seed {SYNTHETIC_SEED}",
+            ),
+            optim=OptimConfig(learning_rate=ladder.optim_config(model).learning_rate),
+            budget_records=budgets[0],
+            batch_records=batch_records,
+            response=data.heldout.identity,
+        )
+        runs += grid(base, {"data.real_fraction": fractions, "seed": seeds, "budget_records": sorted(budgets)})
+    return runs
+
+
+def load(data_dir: Path | None, cache_dir: Path, standin_patients: int, console: Console) -> StudyData:
+    """The data of the study: real where there is a folder of it, and otherwise the stand-in, saying so."""
+    if data_dir is None:
+        console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
+        return load_standin(standin_patients)
+    with console.status(f"reading PTB-XL from {data_dir}") as status:
+        data = load_real(
+            data_dir,
+            cache_dir,
+            progress=lambda done, total: status.update(f"reading PTB-XL: {done:,} of {total:,} records"),
+        )
+    for item in data.excluded:
+        console.print(f"left out {item.record_id}: {item.reason}")
+    if not data.frozen:
+        console.print(
+            "These are not all the records that the pilot froze: losses compare within this study only.", soft_wrap=True
+        )
+    return data
+
+
+def run(options: argparse.Namespace, console: Console) -> Store:
+    """Loads the data, does the runs that are not done, and writes tables, fits, figures and report."""
+    with jax.set_mesh(make_mesh()):
+        check_batch(options.batch)
+    # A folder made with other settings is refused before any data is read.
+    data_dir = data_dir_or_none(options.data_dir)
+    data = load(data_dir, options.out / "data", options.standin_patients, console)
+    runs = targets(
+        data,
+        sizes=options.sizes,
+        fractions=options.fractions,
+        budgets=options.budgets,
+        seeds=range(options.seeds),
+        batch_records=options.batch,
+    )
+    settings = {
+        "sizes": options.sizes,
+        "fractions": options.fractions,
+        "budgets": options.budgets,
+        "seeds": options.seeds,
+        "batch": options.batch,
+        "training data": data.identity,
+        "synthetic data": fingerprint(),
+        "response": data.heldout.identity,
+        "note": data.note,
+    }
+    store = open_store(options.out / "store", STUDY, runs, settings)
+    console.print(
+        f"{len(data.training)} training records and {len(data.heldout.pool)} held-out records"
+        f"{f' ({data.note})' if data.note else ' of PTB-XL'}; {len(runs)} runs"
+    )
+    training = TrainingData(data.training, SyntheticSource(SYNTHETIC_SEED))
+    response = response_of(data.heldout, data.training)
+    run_study(store, runs, training, {data.heldout.identity: response})
+    export(store, options.out)
+    findings = analysis.analyse(options.out, data.note)
+    report.write(options.out, store, runs, training, data, findings)
+    for line in analysis.answer(findings, data.note):
+        console.print(line, soft_wrap=True)
+    console.print(f"{options.out / 'report.html'} tells it in full.", soft_wrap=True)
+    return store
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.quickstart",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example, larger: python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 "
+        "--budgets 4096 8192 16384 --seeds 3   (about 3 hours on 2 cores)",
+    )
+    p.add_argument("--out", type=Path, default=Path("out/quickstart"), help="where everything goes (%(default)s)")
+    p.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
+    p.add_argument(
+        "--sizes", type=int, nargs="+", default=list(SIZES), metavar="N", help="parameters in blocks (%(default)s)"
+    )
+    p.add_argument(
+        "--fractions",
+        type=float,
+        nargs="+",
+        default=list(FRACTIONS),
+        metavar="R",
+        help="real fractions: 0 is pure synthetic, 1 pure real (%(default)s)",
+    )
+    p.add_argument(
+        "--budgets",
+        type=int,
+        nargs="+",
+        default=list(BUDGETS),
+        metavar="D",
+        help="records seen, cool-down included (%(default)s)",
+    )
+    p.add_argument("--seeds", type=int, default=len(SEEDS), metavar="K", help="seeds per trunk (%(default)s)")
+    p.add_argument("--batch", type=int, default=BATCH_RECORDS, metavar="B", help="records per step (%(default)s)")
+    p.add_argument(
+        "--standin-patients",
+        type=int,
+        default=STANDIN_PATIENTS,
+        metavar="K",
+        help="patients of the stand-in target, where there are no real recordings (%(default)s)",
+    )
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        run(options, Console(highlight=False))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

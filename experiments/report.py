@@ -1,0 +1,256 @@
+"""One self-contained page: the question, what was run, figures, contrasts, law, and how to go bigger."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ecg_jax.config import RunConfig
+from ecg_jax.evaluate.heldout import component_residual
+from ecg_jax.store import Store, write_text
+from ecg_jax.trunk import TrainingData
+from experiments import figures
+from experiments.analysis import MIX, WARNING, Findings
+from experiments.data import StudyData
+from scaling_fits.contrasts import PatientDifference
+from scaling_fits.convergence import SpeedRatio
+from scaling_fits.plots import (
+    contrast_forest,
+    convergence_curves,
+    loss_against_records,
+    loss_against_size,
+    save_figure,
+)
+from scaling_fits.table import seed_summary
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { font-size: .87rem; color: #444; }
+table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .7rem; text-align: right; }
+th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
+.note { background: #fdecea; border-left: 4px solid #b00020; padding: .6rem 1rem; }
+.warning { background: #fff6e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
+code, pre { font-size: .87rem; background: #f4f4f4; } pre { padding: .7rem; overflow-x: auto; }
+"""
+
+BIGGER = """python -m experiments.quickstart --help
+python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 \\
+    --budgets 4096 8192 16384 --seeds 3
+python -m ecg_jax.sweep status out/larger/store
+python -m scaling_fits fit out/larger/runs.csv --form chinchilla --where real_fraction=0"""
+
+
+def write(
+    folder: Path,
+    store: Store,
+    runs: Sequence[RunConfig],
+    training: TrainingData,
+    data: StudyData,
+    findings: Findings,
+) -> None:
+    """Writes `figures/` and `report.html`."""
+    drawn = _figures(store, runs, training, data, findings)
+    images = {}
+    for name, (figure, table, caption) in drawn.items():
+        _, png, _ = save_figure(figure, folder / "figures" / name, table)
+        images[name] = _image(png, caption)
+    write_text(folder / "report.html", _page(images, runs, data, findings))
+
+
+def references(data: StudyData, runs: Sequence[RunConfig], findings: Findings) -> dict[str, float]:
+    """The reference lines of the figures: name -> loss."""
+    row = findings.table.frame.iloc[0]
+    widths = sorted({run.model.width for run in runs})
+    residual = component_residual(data.heldout, data.training, runs[0].model.patch_samples, widths)
+    lines = {"mean": row.loss_mean, "linear map across visible leads": row.loss_linear}
+    return lines | {f"{widths[0]} principal components": residual[widths[0]]}
+
+
+def _figures(
+    store: Store, runs: Sequence[RunConfig], training: TrainingData, data: StudyData, findings: Findings
+) -> dict[str, tuple[Figure, pd.DataFrame, str]]:
+    """Each figure with its data and its caption."""
+    note = data.note or None
+    lines = references(data, runs, findings)
+    summary = seed_summary(findings.table, ["real_fraction", "n_params", "records_seen"])
+    axes = findings.table.frame[["trunk_id", "n_params", "real_fraction"]].drop_duplicates("trunk_id")
+    curves = findings.curves.merge(axes, on="trunk_id")
+    slopes = findings.contrasts
+    largest = max(
+        (r for r in runs if r.data.real_fraction in (MIX, runs[-1].data.real_fraction)),
+        key=lambda r: (r.model.width * r.model.depth, r.data.real_fraction == MIX, r.budget_records, -r.seed),
+    )
+    name = data.note or "real"
+    sample, sample_table = figures.recordings(data.heldout.pool, training.synthetic, name)
+    if note:
+        sample.suptitle(note, color="#B00020", fontsize=9)
+    rebuilt, rebuilt_table = figures.reconstruction(store, largest, data.heldout)
+    rebuilt.suptitle(f"Held-out record {data.heldout.pool.record_id[0]}{f' ({note})' if note else ''}", fontsize=9)
+    drawn = {
+        "loss_against_size": (
+            loss_against_size(
+                summary, references=lines, law=findings.law, title="Held-out loss against size", note=note
+            ),
+            summary,
+            "Held-out loss against parameters in blocks, per budget and real fraction r; bars span the seeds. "
+            "The line through r = 0 is the fitted law. No model that squeezes a patch through as few numbers as the "
+            "narrowest width can pass the principal-component line.",
+        ),
+        "loss_against_records": (
+            loss_against_records(summary, references=lines, title="Held-out loss against records", note=note),
+            summary,
+            "Held-out loss against records seen. Numbers at the foot: epochs of real data at that point.",
+        ),
+        "convergence": (
+            convergence_curves(
+                curves, target=findings.target, references=lines, title="Loss at the stable rate", note=note
+            ),
+            curves,
+            "Learning curves of the trunks at their stable rate, under one mask per record; the marked loss is the "
+            "target of the absolute convergence speed. They are never mixed with cooled-down points.",
+        ),
+        "recordings": (
+            sample,
+            sample_table,
+            f"Recordings ({name}) beside synthetic ones, filtered and z-scored per lead: what the model sees. Six of "
+            "the twelve leads.",
+        ),
+        "reconstruction": (
+            rebuilt,
+            rebuilt_table,
+            f"A masked reconstruction by the largest model at r = {largest.data.real_fraction:g}, at its last branch "
+            "point, before cooling down. Shaded cells were hidden.",
+        ),
+    }
+    if slopes:
+        table = pd.DataFrame([{"contrast": s.name, "quantity": s.quantity, "slope": s.estimate} for s in slopes])
+        figure = contrast_forest(slopes, title="Slopes in ln N", note=note)
+        drawn["contrasts"] = (figure, table, "The contrasts' slopes in ln N: filled are the primary ones.")
+    return drawn
+
+
+def _page(images: dict[str, str], runs: Sequence[RunConfig], data: StudyData, findings: Findings) -> str:
+    note = f'<p class="note"><strong>{html.escape(data.note)}.</strong> The target recordings of this run were made by '
+    note += "a generator. Set ECG_DATA_DIR to a folder of PTB-XL for real ones.</p>"
+    frozen = (
+        "These are the records and masks that the pilot froze."
+        if data.frozen
+        else "These are not the records that the pilot froze: compare losses within this page only."
+    )
+    parts = [
+        "<h1>How does model size affect what an ECG foundation model learns from synthetic, mixed and real data?</h1>",
+        note if data.note else "",
+        f'<p class="warning">{html.escape(WARNING)}</p>',
+        "<h2>What was run</h2>",
+        f"<p>{_what_was_run(runs, data, findings)} {frozen}</p>",
+        _loss_table(findings),
+        "<h2>Loss against size</h2>",
+        images["loss_against_size"],
+        _law(findings),
+        "<h2>Loss against data</h2>",
+        images["loss_against_records"],
+        "<h2>Contrasts</h2>",
+        images.get("contrasts", ""),
+        _list(str(slope) for slope in findings.contrasts),
+        _refused(findings),
+        "<p>Paired over patients, on the same masks, at the largest budget (difference of ln loss):</p>",
+        _list(
+            f"{name}: {p.estimate:+.3f} ± {p.standard_error or 0:.3f}: {p.verdict}"
+            for name, p in findings.paired.items()
+        ),
+        "<h2>Convergence</h2>",
+        images["convergence"],
+        _list(f"{name}: {_ratio(ratio)}" for name, ratio in findings.speed.items()),
+        "<p>Records that close 90 % of the gap between the mean baseline and the trunk's own last loss "
+        "(medians over seeds):</p>",
+        _closing_table(findings),
+        "<h2>Recordings</h2>",
+        images["recordings"],
+        images["reconstruction"],
+        "<h2>How to go bigger</h2>",
+        f"<pre>{html.escape(BIGGER)}</pre>",
+        "<p>Every row of <code>runs.csv</code> holds every axis as a column; <code>fits.json</code> every number on "
+        "this page; <code>figures/</code> each figure as PDF, PNG and CSV.</p>",
+    ]
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>ecg-jax: quickstart{html.escape(f' ({data.note})' if data.note else '')}</title>"
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def _what_was_run(runs: Sequence[RunConfig], data: StudyData, findings: Findings) -> str:
+    def listed(values: set[float]) -> str:
+        return ", ".join(f"{value:,g}" if value < 1000 else f"{value:,.0f}" for value in sorted(values))
+
+    frame, pool, held = findings.table.frame, data.training, data.heldout.pool
+    target = data.note or "PTB-XL, fold 9"
+    return (
+        f"{len(frame)} runs: {listed(set(frame.n_params))} parameters x real fractions "
+        f"{listed(set(frame.real_fraction))} x {listed(set(frame.records_seen))} records x {frame.seed.nunique()} "
+        f"seed(s), batches of {runs[0].batch_records}. Real training data: {len(pool):,} records of {len(set(pool.patient_id)):,} patients; "
+        f"synthetic data: unlimited. The loss is the mean squared error of reconstructing hidden (200 ms x lead unit) "
+        f"cells of z-scored records, on {len(held)} records of {len(set(held.patient_id))} patients ({target}) under "
+        f"{data.heldout.hidden.shape[1]} masks each. Left out: {len(data.excluded)} recordings, "
+        f"{findings.table.excluded or 'no'} runs."
+    )
+
+
+def _loss_table(findings: Findings) -> str:
+    rows = findings.table.frame
+    grid = rows.groupby(["n_params", "records_seen", "real_fraction"])["loss"].mean().unstack()
+    head = "".join(f"<th>r = {fraction:g}</th>" for fraction in grid.columns)
+    lines = [
+        f"<tr><td>{size:,}</td><td>{records:,}</td>{''.join(f'<td>{loss:.4f}</td>' for loss in losses)}</tr>"
+        for (size, records), losses in grid.iterrows()
+    ]
+    return f"<table><tr><th>parameters</th><th>records</th>{head}</tr>{''.join(lines)}</table>"
+
+
+def _closing_table(findings: Findings) -> str:
+    grid = findings.closing.groupby(["n_params", "real_fraction"])["records"].median().unstack()
+    head = "".join(f"<th>r = {fraction:g}</th>" for fraction in grid.columns)
+    lines = [
+        f"<tr><td>{size:,}</td>{''.join(f'<td>{value:,.0f}</td>' for value in values)}</tr>"
+        for size, values in grid.iterrows()
+    ]
+    return f"<table><tr><th>parameters</th>{head}</tr>{''.join(lines)}</table>"
+
+
+def _law(findings: Findings) -> str:
+    return f"<pre>{html.escape(str(findings.law))}</pre>" if findings.law is not None else ""
+
+
+def _paired(difference: PatientDifference) -> str:
+    spread = f" ± {difference.standard_error:.3f}" if difference.standard_error is not None else ""
+    return f"{difference.estimate:+.3f}{spread}: {difference.verdict}"
+
+
+def _ratio(ratio: SpeedRatio) -> str:
+    if ratio.ratio is not None:
+        return f"{ratio.ratio:.2f} ({ratio.pairs} pairs of trunks) to reach a loss of {ratio.target:.3f}"
+    bound = f"{ratio.bound[0]} {ratio.bound[1]:.2f}; " if ratio.bound else ""
+    return f"{bound}no ratio to a loss of {ratio.target:.3f} ({ratio.reason})"
+
+
+def _refused(findings: Findings) -> str:
+    return _list(f"{part}: {reason}" for part, reason in findings.refused.items())
+
+
+def _list(items: object) -> str:
+    lines = "".join(f"<li>{html.escape(str(item))}</li>" for item in items)
+    return f"<ul>{lines}</ul>" if lines else ""
+
+
+def _image(path: Path, caption: str) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'

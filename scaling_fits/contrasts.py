@@ -1,0 +1,365 @@
+"""The protocol's contrasts: how the gap between two arms, or the speed of one, moves with ln N.
+
+P1 and P2 regress paired differences of ln L (same size, budget, seed, pool draw) on ln N; P3 regresses ln(records to
+target). Errors are clustered on trunks; the three primary p-values are corrected by Holm (1979).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+from scipy.sparse.csgraph import connected_components
+
+from scaling_fits.table import FRESH_EPOCHS, RunTable, require_columns
+
+SMALLEST_EFFECT = 0.035  # relative; smaller differences are called unresolved
+PRIMARY_CONTRASTS = 3
+DOF_MIN = 3
+ARM_COLUMNS = ("trunk_id", "n_params", "records_seen", "seed", "real_fraction")
+UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Slope in ln N of one contrast.
+
+    `estimate` is None when fewer than two sizes remain; `standard_error`, `interval`, `p_value` are None when too few
+    independent clusters remain, and `reason` says so. `effect_over_range` is the estimate times the span of ln N.
+    `trunks` counts trunks, `clusters` groups of trunks that share a run in some pair.
+    """
+
+    name: str
+    quantity: str
+    primary: bool
+    pairs: int
+    trunks: int
+    clusters: int
+    sizes: int
+    estimate: float | None = None
+    standard_error: float | None = None
+    dof: int | None = None
+    level: float = 0.95
+    interval: tuple[float, float] | None = None
+    p_value: float | None = None
+    holm_p_value: float | None = None
+    effect_over_range: float | None = None
+    reason: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`rises with size`, `falls with size`, `unresolved` or `not estimated`; secondary slopes are exploratory."""
+        if self.estimate is None:
+            return "not estimated"
+        p_value = self.holm_p_value if self.primary else self.p_value
+        small = abs(self.effect_over_range) <= math.log1p(SMALLEST_EFFECT)
+        if small or p_value is None or p_value >= 1 - self.level:
+            return UNRESOLVED
+        direction = "rises with size" if self.estimate > 0 else "falls with size"
+        return direction if self.primary else f"{direction} (exploratory)"
+
+    def __str__(self) -> str:
+        if self.estimate is None:
+            return f"{self.name}: {self.quantity}: not estimated ({self.reason})"
+        spread = f"no interval ({self.reason})"
+        if self.interval is not None:
+            low, high = self.interval
+            holm = "" if self.holm_p_value is None else f", Holm p {self.holm_p_value:.3g}"
+            spread = f"{100 * self.level:.0f} % interval {low:+.4f} to {high:+.4f}, p {self.p_value:.3g}{holm}"
+        counts = f"{self.pairs} differences, {self.trunks} trunks in {self.clusters} clusters, {self.sizes} sizes"
+        head = f"{self.name}: {self.quantity}: {self.estimate:+.4f} per unit of ln N"
+        return f"{head}, {spread}; {counts}: {self.verdict}"
+
+
+@dataclass(frozen=True)
+class PatientDifference:
+    """Mean paired difference over patients of run a minus run b, with its standard error over patients.
+
+    `relative` is the difference as a share of run b's mean loss (or exp(difference) - 1 for ln loss).
+    """
+
+    run_a: str
+    run_b: str
+    response: str
+    estimate: float
+    relative: float
+    standard_error: float | None
+    interval: tuple[float, float] | None
+    patients: int
+    masks: int
+
+    @property
+    def verdict(self) -> str:
+        """`a is lower`, `a is higher`, or `unresolved` (interval covers 0, or less than the smallest effect)."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1] or abs(self.relative) <= SMALLEST_EFFECT:
+            return UNRESOLVED
+        return "a is lower" if self.estimate < 0 else "a is higher"
+
+
+def select_arm(
+    table: RunTable, real_fraction: float, *, pool: float | None = None, tier: str | None = None
+) -> RunTable:
+    """The headline rows of one real fraction: replacement mixing, fresh synthetic records of `tier`, real pool `pool`.
+
+    Finite-synthetic and additive controls are left out here; select them by their columns with `RunTable.where`.
+    """
+    arm = table.where(real_fraction=real_fraction)
+    if pool is not None and real_fraction > 0:
+        arm = arm.where(unique_real_patients=pool)
+    if tier is not None and real_fraction < 1:
+        arm = arm.where(tier=tier)
+    if "mixing" in arm.frame and 0 < real_fraction < 1:
+        arm = arm.where(mixing="replacement")
+    if "epochs_synthetic" in arm.frame:
+        arm = replace(arm, frame=arm.frame[~(arm.frame["epochs_synthetic"] > FRESH_EPOCHS)])
+    return arm
+
+
+PAIRED_ON = ("n_params", "records_seen", "seed")
+
+
+def paired_differences(
+    arm_a: RunTable, arm_b: RunTable, *, on: Sequence[str] = PAIRED_ON, response: str = "loss"
+) -> pd.DataFrame:
+    """Differences of ln response, a minus b, of runs that agree in every column of `on`.
+
+    Columns: `on`, `difference`, `trunk_a`, `trunk_b`. Two runs of one arm with the same key raise ValueError naming the
+    columns in which they differ.
+    """
+    on = list(on)
+    sides = []
+    for letter, arm in (("a", arm_a), ("b", arm_b)):
+        require_columns(arm.frame, [*on, "trunk_id", response], arm.source)
+        _refuse_repeats(arm, on, response)
+        side = arm.rows[[*on, "trunk_id", response]].rename(columns={"trunk_id": f"trunk_{letter}"})
+        sides.append(side.rename(columns={response: f"_{letter}"}))
+    pairs = sides[0].merge(sides[1], on=on).sort_values(on, kind="stable").reset_index(drop=True)
+    pairs["difference"] = np.log(pairs["_a"]) - np.log(pairs["_b"])
+    return pairs.drop(columns=["_a", "_b"])
+
+
+def summarise_differences(pairs: pd.DataFrame, by: Sequence[str] = ("n_params", "records_seen")) -> pd.DataFrame:
+    """Mean difference of ln L per size and budget, `log_sd` over seeds and draws (NaN for one), `pairs`, `verdict`.
+
+    The verdict is `unresolved` when the mean is within 3.5 % or its 95 % t interval over pairs covers 0 or is missing.
+    """
+    groups = pairs.groupby(list(by), sort=True)["difference"]
+    table = groups.agg(difference="mean", log_sd="std", pairs="size").reset_index()
+    half = stats.t.ppf(0.975, np.maximum(table["pairs"] - 1, 1)) * table["log_sd"] / np.sqrt(table["pairs"])
+    table["low"], table["high"] = table["difference"] - half, table["difference"] + half
+    resolved = (table["low"] > 0) | (table["high"] < 0)
+    resolved &= table["difference"].abs() > math.log1p(SMALLEST_EFFECT)
+    side = np.where(table["difference"] < 0, "a is lower", "a is higher")
+    table["verdict"] = np.where(resolved, side, UNRESOLVED)
+    return table
+
+
+def slope_in_size(
+    name: str,
+    quantity: str,
+    values: pd.DataFrame,
+    *,
+    column: str = "difference",
+    trunks: Sequence[str] = ("trunk_a", "trunk_b"),
+    within: str | None = "records_seen",
+    n: str = "n_params",
+    primary: bool = False,
+    level: float = 0.95,
+) -> Slope:
+    """Least-squares slope of `column` on ln N with one intercept per value of `within` (budgets), clustered on trunks.
+
+    Rows that share any trunk form one cluster. The variance is CR3, the delete-one-cluster jackknife (MacKinnon,
+    Nielsen & Webb 2023, eq. 14), with t on clusters - 1 degrees of freedom: with 8 or 9 clusters the CR1 sandwich
+    rejects a true null in 7 to 9 % of cases at 5 %. Fewer than 3 degrees of freedom: an estimate without interval.
+    """
+    clusters_R = _components(values, trunks)
+    counts = {
+        "pairs": len(values),
+        "trunks": int(pd.unique(values[list(trunks)].astype(str).to_numpy().ravel()).size),
+        "clusters": int(np.unique(clusters_R).size),
+        "sizes": int(values[n].nunique()),
+    }
+    slope = Slope(name, quantity, primary, **counts, level=level)
+    log_n_R, y_R = np.log(values[n].to_numpy(dtype=float)), values[column].to_numpy(dtype=float)
+    groups_R = np.zeros(len(values)) if within is None else values[within].to_numpy()
+    estimate = _slope(log_n_R, y_R, groups_R)
+    if estimate is None:
+        return replace(slope, reason=f"{slope.sizes} sizes at a common budget; a slope needs two")
+    slope = replace(slope, estimate=estimate, effect_over_range=float(estimate * np.ptp(log_n_R)))
+    keep_CxR = [clusters_R != cluster for cluster in np.unique(clusters_R)]
+    without = [_slope(log_n_R[keep], y_R[keep], groups_R[keep]) for keep in keep_CxR]
+    dof = slope.clusters - 1
+    if dof < DOF_MIN or None in without:
+        needed = f"{DOF_MIN + 1} are needed, and two sizes without any one of them"
+        return replace(slope, reason=f"{slope.clusters} independent clusters of trunks; {needed}")
+    error = float(np.sqrt(dof / slope.clusters * np.sum((np.array(without) - estimate) ** 2)))
+    half = float(stats.t.ppf((1 + level) / 2, dof) * error)
+    p_value = float(2 * stats.t.sf(abs(estimate) / error, dof)) if error > 0 else float(estimate == 0)
+    interval = (estimate - half, estimate + half)
+    return replace(slope, standard_error=error, dof=dof, interval=interval, p_value=p_value)
+
+
+def holm(p_values: Sequence[float | None], family: int | None = None) -> list[float | None]:
+    """Holm's step-down adjusted p-values; `family` is the planned number of tests: a missing one still counts."""
+    present = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    family = max(len(p_values), family or 0)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, index) in enumerate(present):
+        running = max(running, min(1.0, (family - rank) * p))
+        adjusted[index] = running
+    return adjusted
+
+
+def protocol_contrasts(
+    table: RunTable,
+    *,
+    mix: float = 0.5,
+    tier: str | None = None,
+    times: pd.DataFrame | None = None,
+    response: str = "loss",
+    n: str = "n_params",
+) -> tuple[Slope, ...]:
+    """P1, P2 per pool and P3 per arm, as slopes in ln N.
+
+    `n` is the size column of the regression (report both `n_params` and `n_params_total`). `times` has the columns
+    `trunk_id`, `records` (one row per trunk, NaN where the target is not reached; `convergence.records_to_target`).
+    The Holm family is P1 and P2 and P3 of the mix, all at the largest pool; other pools and arms are exploratory.
+    Raises ValueError when a column is missing or rows cannot be paired uniquely.
+    """
+    require_columns(table.frame, [*ARM_COLUMNS, "unique_real_patients", n], table.source)
+    mixed = table.where(real_fraction=mix)
+    pools = sorted(mixed.rows["unique_real_patients"].unique(), reverse=True)
+    if not pools:
+        raise ValueError(f"{table.source}: every row with real_fraction = {mix} is excluded: {mixed.excluded}")
+    shape = {"response": response, "n": n}
+    pure = select_arm(table, 0.0, tier=tier)
+    full = select_arm(table, mix, pool=pools[0], tier=tier)
+    slopes = [_difference_slope("P1", f"ln L(r={mix:g}) - ln L(r=0)", full, pure, primary=True, **shape)]
+    for pool in pools:
+        if not _has(table, 1.0, pool):
+            continue
+        arm, real = (select_arm(table, fraction, pool=pool, tier=tier) for fraction in (mix, 1.0))
+        quantity = f"ln L(r={mix:g}) - ln L(r=1), {pool:g} patients"
+        slopes.append(_difference_slope("P2", quantity, arm, real, primary=bool(pool == pools[0]), **shape))
+    if times is not None:
+        for fraction in sorted(table.rows["real_fraction"].unique(), key=lambda r: (r != mix, r)):
+            if fraction > 0 and not _has(table, fraction, pools[0]):
+                continue
+            arm = select_arm(table, fraction, pool=pools[0], tier=tier)
+            slopes.append(_speed_slope(arm, times, fraction, primary=bool(fraction == mix), n=n))
+    corrected = holm([slope.p_value if slope.primary else None for slope in slopes], PRIMARY_CONTRASTS)
+    return tuple(replace(slope, holm_p_value=p) for slope, p in zip(slopes, corrected))
+
+
+def contrasts_json(slopes: Sequence[Slope]) -> str:
+    """JSON with sorted keys, every number and the verdicts."""
+    entries = [{**asdict(slope), "verdict": slope.verdict} for slope in slopes]
+    return json.dumps(entries, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def paired_patient_difference(
+    patients: pd.DataFrame, run_a: str, run_b: str, *, response: str = "ln_loss", level: float = 0.95
+) -> PatientDifference:
+    """Difference a - b on the same masks: averaged over masks within patients, then over patients.
+
+    `patients` has the columns run_id, patient_id, mask, loss. `response` is "ln_loss" (mean difference of each
+    patient's ln of its mean loss) or "loss". Raises ValueError when the runs were not scored on the same (patient,
+    mask) sets.
+    """
+    require_columns(patients, ["run_id", "patient_id", "mask", "loss"], "patients table")
+    if response not in ("ln_loss", "loss"):
+        raise ValueError(f"response must be 'ln_loss' or 'loss', not {response!r}")
+    runs = {run: patients[patients["run_id"].astype(str) == str(run)] for run in (run_a, run_b)}
+    scored = {run: rows.groupby(["patient_id", "mask"])["loss"].mean() for run, rows in runs.items()}
+    unshared = scored[run_a].index.symmetric_difference(scored[run_b].index)
+    if len(unshared) or not len(scored[run_a]):
+        sizes = {run: len(values) for run, values in scored.items()}
+        raise ValueError(
+            f"patients table: runs {run_a!r} and {run_b!r} share not all (patient, mask) sets: {sizes}, "
+            f"{len(unshared)} in only one of them; a paired difference needs the same masks"
+        )
+    means = {run: values.groupby("patient_id").mean() for run, values in scored.items()}
+    if response == "ln_loss":
+        difference = np.log(means[run_a]) - np.log(means[run_b])
+        relative = math.expm1(difference.mean())
+    else:
+        difference = means[run_a] - means[run_b]
+        relative = float(difference.mean() / means[run_b].mean())
+    count, estimate = len(difference), float(difference.mean())
+    error = float(difference.std(ddof=1) / math.sqrt(count)) if count > 1 else None
+    half = None if error is None else float(stats.t.ppf((1 + level) / 2, count - 1) * error)
+    interval = None if half is None else (estimate - half, estimate + half)
+    masks = int(scored[run_a].index.get_level_values("mask").nunique())
+    return PatientDifference(str(run_a), str(run_b), response, estimate, relative, error, interval, count, masks)
+
+
+def _difference_slope(
+    name: str, quantity: str, arm_a: RunTable, arm_b: RunTable, *, primary: bool, response: str, n: str
+) -> Slope:
+    on = ["n_params", "records_seen", "seed"]
+    if n not in on:
+        on.append(n)
+    if "pool_shuffle" in arm_b.rows and (arm_b.rows["real_fraction"] > 0).all():
+        on.append("pool_shuffle")
+    pairs = paired_differences(arm_a, arm_b, on=on, response=response)
+    return slope_in_size(name, quantity, pairs, primary=primary, n=n)
+
+
+def _speed_slope(arm: RunTable, times: pd.DataFrame, fraction: float, *, primary: bool, n: str) -> Slope:
+    require_columns(times, ["trunk_id", "records"], "times to target")
+    trunks = arm.rows.drop_duplicates("trunk_id")[["trunk_id", n]].merge(times, on="trunk_id", validate="one_to_one")
+    reached = trunks[np.isfinite(trunks["records"])].assign(difference=lambda rows: np.log(rows["records"]))
+    quantity = f"ln(records to target), r={fraction:g}"
+    share = len(reached) / max(len(trunks), 1)
+    if share < 0.9:
+        reason = f"{len(reached)} of {len(trunks)} trunks reach the target, 90 % needed"
+        return Slope("P3", quantity, primary, len(reached), len(reached), 0, int(reached[n].nunique()), reason=reason)
+    return slope_in_size("P3", quantity, reached, trunks=("trunk_id",), within=None, primary=primary, n=n)
+
+
+def _has(table: RunTable, fraction: float, pool: float) -> bool:
+    rows = table.rows
+    return bool((np.isclose(rows["real_fraction"], fraction) & (rows["unique_real_patients"] == pool)).any())
+
+
+def _refuse_repeats(arm: RunTable, on: list[str], response: str) -> None:
+    rows = arm.rows
+    repeated = rows[rows.duplicated(on, keep=False)]
+    if repeated.empty:
+        return
+    first = repeated[(repeated[on] == repeated[on].iloc[0]).all(axis=1)]
+    names = [column for column in first if column not in (*on, "run_id", "trunk_id", response)]
+    differing = [column for column in names if first[column].nunique(dropna=False) > 1]
+    key: Mapping[str, object] = dict(first[on].iloc[0])
+    raise ValueError(
+        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {differing[:8]}: "
+        "select one kind with .where(...)"
+    )
+
+
+def _components(values: pd.DataFrame, trunks: Sequence[str]) -> np.ndarray:
+    """Cluster number per row: rows connected through any shared trunk are one cluster."""
+    names = values[list(trunks)].astype(str).to_numpy()
+    labels, codes = np.unique(names.ravel(), return_inverse=True)
+    codes = codes.reshape(names.shape)
+    graph = sparse.coo_matrix((np.ones(len(codes)), (codes[:, 0], codes[:, -1])), shape=(len(labels), len(labels)))
+    return connected_components(graph, directed=False)[1][codes[:, 0]] if len(codes) else np.zeros(0, dtype=int)
+
+
+def _slope(log_n_R: np.ndarray, y_R: np.ndarray, groups_R: np.ndarray) -> float | None:
+    """Least-squares slope with one intercept per group, None when ln N does not vary within any."""
+    x_R = _centred(log_n_R, groups_R)
+    square = float(x_R @ x_R)
+    return float(x_R @ _centred(y_R, groups_R)) / square if square > 1e-12 else None
+
+
+def _centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Values minus the mean of their group."""
+    _, index = np.unique(groups, return_inverse=True)
+    return values - (np.bincount(index, weights=values) / np.bincount(index))[index]

@@ -1,0 +1,198 @@
+"""Run tables: read, check, and say by name and number which rows take no part in an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+PRE_TRANSITION_RATIO = 0.95  # of the mean baseline: above it a model has not yet learned the task
+PRE_TRANSITION_SHARE_MAX = 0.10
+FRESH_EPOCHS = 1.0 + 1e-9
+DIVERGED, PRE_TRANSITION, NOT_FINITE = "diverged", "pre_transition", "not_finite"
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """A checked run table.
+
+    `frame` holds every row in a fixed order with the column `excluded_because` ("" for rows that count).
+    `pre_transition_share` is that of the study as read, and stays so when rows are selected: selecting cannot hide it.
+    """
+
+    frame: pd.DataFrame
+    source: str
+    pre_transition_share: float
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The rows that count."""
+        return self.frame[self.frame["excluded_because"] == ""].drop(columns="excluded_because")
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Number of excluded rows by reason, in alphabetical order."""
+        reasons = self.frame.loc[self.frame["excluded_because"] != "", "excluded_because"]
+        return {str(reason): int(count) for reason, count in reasons.value_counts().sort_index().items()}
+
+    @property
+    def law_refusal(self) -> str | None:
+        """Why this study states no law, or None."""
+        if self.pre_transition_share <= PRE_TRANSITION_SHARE_MAX:
+            return None
+        return (
+            f"{self.source}: {100 * self.pre_transition_share:.1f} % of the rows are pre_transition (loss above "
+            f"{PRE_TRANSITION_RATIO} of the mean baseline), more than {100 * PRE_TRANSITION_SHARE_MAX:.0f} %: "
+            "the study states no law; train longer or leave out the smallest budgets of the whole study"
+        )
+
+    def where(self, **equals: object) -> RunTable:
+        """Rows whose columns equal the given values; ValueError for an unknown column or when nothing is left."""
+        keep = pd.Series(True, index=self.frame.index)
+        for column, value in equals.items():
+            require_columns(self.frame, [column], self.source)
+            keep &= _equals(self.frame[column], value)
+        if not keep.any():
+            wanted = ", ".join(f"{column} = {value!r}" for column, value in equals.items())
+            seen = {column: list(pd.unique(self.frame[column].dropna()))[:8] for column in equals}
+            raise ValueError(f"{self.source}: no row with {wanted}; the columns hold {seen}")
+        return replace(self, frame=self.frame[keep])
+
+    def fresh(self) -> RunTable:
+        """Rows in which no record, real or synthetic, was seen twice (epochs at most 1, or none of the kind)."""
+        keep = pd.Series(True, index=self.frame.index)
+        for column in ("epochs_real", "epochs_synthetic"):
+            if column in self.frame:
+                keep &= ~(self.frame[column] > FRESH_EPOCHS)
+        return replace(self, frame=self.frame[keep])
+
+
+def read_runs(
+    source: Path | str | pd.DataFrame,
+    *,
+    response: str = "loss",
+    numeric: Sequence[str] = (),
+    positive: Sequence[str] = (),
+    run: str = "run_id",
+) -> RunTable:
+    """Read and check a run table from a CSV file or a frame.
+
+    Columns `response`, `numeric` and `positive` must exist and hold numbers; `positive` ones and the response must be
+    above 0 wherever the row counts. Rows are left out, with a named reason, when their `exclusion` column says so,
+    when they diverged, when the response is not finite, or when they are pre_transition (flagged, or
+    `loss` above 0.95 of `loss_mean`). Raises FileNotFoundError or ValueError, naming file, column and row.
+    """
+    frame, name = _load(source)
+    require_columns(frame, [response, *numeric, *positive], name)
+    frame = _sorted(frame, run)
+    for column in dict.fromkeys([response, *numeric, *positive]):
+        frame[column] = _numbers(frame, column, name)
+    reason = _exclusion_reasons(frame, response)
+    kept = frame[reason == ""]
+    for column in dict.fromkeys([response, *positive]):
+        bad = kept[~(kept[column] > 0)]
+        if len(bad):
+            raise ValueError(
+                f"{name}: column {column!r} must be positive, but {len(bad)} rows are not, first "
+                f"{_row_name(bad, run)} with {bad[column].iloc[0]:g}; correct or exclude them"
+            )
+    finite = reason.isin(["", PRE_TRANSITION])
+    share = float((reason[finite] == PRE_TRANSITION).mean()) if finite.any() else 0.0
+    return RunTable(frame.assign(excluded_because=reason), name, share)
+
+
+def require_columns(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
+    """ValueError naming the missing columns and those there are."""
+    missing = [column for column in dict.fromkeys(columns) if column not in frame]
+    if missing:
+        raise ValueError(f"{source}: missing columns {missing}; the table has {list(frame.columns)}")
+
+
+def seed_summary(table: RunTable, by: Sequence[str], response: str = "loss") -> pd.DataFrame:
+    """Per group of `by`: mean of the response, spread of its logarithm over seeds, epochs of real data.
+
+    Columns: `by`, `mean`, `geometric_mean`, `low`, `high`, `log_sd` (sample standard deviation of ln response, NaN for
+    one seed), `seeds`, and `epochs_real` (largest in the group) when the table has it.
+    """
+    rows = table.rows
+    require_columns(rows, [*by, response], table.source)
+    groups = rows.assign(_log=np.log(rows[response])).groupby(list(by), dropna=False, sort=True)
+    summary = groups[response].agg(mean="mean", low="min", high="max", seeds="size")
+    summary["geometric_mean"] = np.exp(groups["_log"].mean())
+    summary["log_sd"] = groups["_log"].std(ddof=1)
+    if "epochs_real" in rows:
+        summary["epochs_real"] = groups["epochs_real"].max()
+    return summary.drop(columns=[c for c in summary if c in by]).reset_index()
+
+
+def _load(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    if isinstance(source, pd.DataFrame):
+        frame, name = source, "the table"
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such run table; give the CSV written by the export")
+        frame, name = pd.read_csv(path), path.name
+    if frame.empty:
+        raise ValueError(f"{name}: has no rows")
+    return frame, name
+
+
+def _sorted(frame: pd.DataFrame, run: str) -> pd.DataFrame:
+    """An order that depends on the contents only, so that equal tables give equal bytes."""
+    if run in frame and frame[run].duplicated().any():
+        twice = frame.loc[frame[run].duplicated(), run].iloc[0]
+        raise ValueError(f"column {run!r} names {twice!r} twice; a run is one row")
+    keys = [run] if run in frame else sorted(map(str, frame.columns))
+    return frame.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def _numbers(frame: pd.DataFrame, column: str, name: str) -> pd.Series:
+    numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
+    wrong = frame[numbers.isna() & frame[column].notna()]
+    if len(wrong):
+        raise ValueError(
+            f"{name}: column {column!r} must hold numbers, but {len(wrong)} rows do not, first "
+            f"{_row_name(wrong, 'run_id')} with {wrong[column].iloc[0]!r}"
+        )
+    return numbers
+
+
+def _exclusion_reasons(frame: pd.DataFrame, response: str) -> pd.Series:
+    """One reason per row, "" for none; the first that applies: diverged, pre_transition, stated, not finite.
+
+    The flags come first: the words that state a reason may hold numbers of the row, and would not count together.
+    """
+    early = _flag(frame, PRE_TRANSITION)
+    if {"loss", "loss_mean"} <= set(frame.columns):
+        early |= frame["loss"] > PRE_TRANSITION_RATIO * frame["loss_mean"]
+    reason = pd.Series("", index=frame.index, dtype=object)
+    reason = reason.mask(_flag(frame, DIVERGED), DIVERGED)
+    reason = reason.mask((reason == "") & early, PRE_TRANSITION)
+    if "exclusion" in frame:
+        stated = frame["exclusion"].fillna("").astype(str).str.strip()
+        reason = reason.mask(reason == "", stated)
+    return reason.mask((reason == "") & ~np.isfinite(frame[response]), NOT_FINITE)
+
+
+def _flag(frame: pd.DataFrame, column: str) -> pd.Series:
+    if column not in frame:
+        return pd.Series(False, index=frame.index)
+    words = frame[column].fillna(False).astype(str).str.lower()
+    unknown = sorted(set(words) - {"true", "false", "1", "0", "1.0", "0.0"})
+    if unknown:
+        raise ValueError(f"column {column!r} must hold true or false, not {unknown[0]!r}")
+    return words.isin(["true", "1", "1.0"])
+
+
+def _equals(column: pd.Series, value: object) -> pd.Series:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return pd.Series(np.isclose(pd.to_numeric(column, errors="coerce"), value), index=column.index)
+    return column.astype(str) == str(value)
+
+
+def _row_name(rows: pd.DataFrame, run: str) -> str:
+    return f"{run} {rows[run].iloc[0]!r}" if run in rows else f"row {rows.index[0]}"

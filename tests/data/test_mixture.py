@@ -1,0 +1,81 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from pools import made_up_pool
+
+from ecg_jax.data.mixture import SYNTHETIC, Mixture, batch_ids, batches, read_batch, record_ids
+
+
+def mixture(ratio, **changes) -> Mixture:
+    settings = {"seed": 3, "batch_records": 8, "real_records": (10,)} | changes
+    return Mixture(ratio=Fraction(ratio).limit_denominator(1000), **settings)
+
+
+@pytest.mark.parametrize("ratio", [0, 0.1, 1 / 3, 0.5, 0.9, 1])
+def test_every_prefix_holds_the_ratio_to_one_record(ratio):
+    m = mixture(ratio)
+    real = np.cumsum(record_ids(m, np.arange(1000)).source != SYNTHETIC)
+    assert np.abs(real - np.arange(1, 1001) * float(m.ratio)).max() < 1
+
+
+def test_batches_are_pieces_of_one_stream():
+    m = mixture(0.5)
+    whole = record_ids(m, np.arange(80))
+    pieces = [batch_ids(m, step) for step in range(10)]
+    for field in range(3):
+        np.testing.assert_array_equal(np.concatenate([piece[field] for piece in pieces]), whole[field])
+
+
+def test_an_epoch_is_a_permutation_and_epochs_differ():
+    ids = record_ids(mixture(1), np.arange(30))
+    epochs = [ids.index[ids.epoch == e] for e in range(3)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_infinite_synthetic_counts_upwards_and_a_finite_pool_is_walked_whole():
+    infinite = record_ids(mixture(0.5), np.arange(40))
+    assert list(infinite.index[infinite.source == SYNTHETIC]) == list(range(20))
+    finite = record_ids(mixture(0.5, synthetic_records=7), np.arange(28))
+    walked = finite.index[finite.source == SYNTHETIC]
+    assert sorted(walked[:7]) == sorted(walked[7:]) == list(range(7))
+
+
+def test_several_real_sources_share_the_real_stream_exactly():
+    weights = (Fraction(1, 6), Fraction(1, 2), Fraction(1, 3))
+    m = mixture(0.75, real_records=(5, 50, 20), real_weights=weights)
+    source = record_ids(m, np.arange(4800)).source
+    assert [(source == code).sum() for code in range(4)] == [1200, 600, 1800, 1200]
+
+
+def test_golden_ids():
+    """Golden: the order of training data. If this fails, no stored run can be continued or compared."""
+    ids = batch_ids(mixture(0.5), 1)
+    assert ids.source.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert ids.index.tolist() == [4, 1, 5, 9, 6, 3, 7, 2]
+    assert ids.epoch.tolist() == [0, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_grain_carries_the_same_records_and_hosts_read_their_parts():
+    synthetic, real = made_up_pool(400, 1), made_up_pool(10, 2)
+    m = mixture(0.5)
+    expected = [read_batch(batch_ids(m, step), synthetic, [real]) for step in range(3, 9)]
+    for whole, carried in zip(expected, batches(m, synthetic, [real], range(3, 9)), strict=True):
+        np.testing.assert_array_equal(whole, carried)
+    parts = [list(batches(m, synthetic, [real], range(3, 9), slice(4 * h, 4 * h + 4))) for h in range(2)]
+    for whole, *halves in zip(expected, *parts, strict=True):
+        np.testing.assert_array_equal(whole, np.concatenate(halves))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratio": Fraction(3, 2)}, "1.5 lies outside"),
+        ({"ratio": Fraction(1), "real_records": ()}, "needs real records"),
+        ({"ratio": Fraction(1), "real_weights": (Fraction(1), Fraction(1))}, "2 weights for 1 real sources"),
+    ],
+)
+def test_impossible_mixtures_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Mixture(**{"seed": 0, "batch_records": 8, "real_records": (10,)} | changes)

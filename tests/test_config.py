@@ -1,0 +1,86 @@
+import dataclasses
+import json
+
+import pytest
+
+from ecg_jax import ladder, sweep
+from ecg_jax.config import DataConfig, OptimConfig, RunConfig, differences, to_json
+
+
+def make_config(**changes) -> RunConfig:
+    model = ladder.model_config(10_000)
+    config = RunConfig(
+        study="test",
+        model=model,
+        data=DataConfig(real_fraction=0.5, real_source="a", synthetic_source="b"),
+        optim=OptimConfig(learning_rate=1e-3),
+        budget_records=1024,
+        batch_records=32,
+    )
+    return sweep.replace(config, changes)
+
+
+def test_json_round_trip_is_exact():
+    config = make_config(**{"data.real_patients": 150, "optim.learning_rate": 0.1 + 0.2})
+    assert RunConfig.from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree.pop("seed"), "missing fields \\['seed'\\]"),
+        (lambda tree: tree.update(sede=1), "unknown fields \\['sede'\\]"),
+        (lambda tree: tree.update(budget_records="1024"), "RunConfig.budget_records = '1024'"),
+        (lambda tree: tree["data"].update(real_fraction=None), "RunConfig.data.real_fraction = None"),
+    ],
+)
+def test_damaged_json_is_refused_by_field(change, message):
+    tree = to_json(make_config())
+    change(tree)
+    with pytest.raises(ValueError, match=message):
+        RunConfig.from_json(tree)
+
+
+def test_a_trunk_serves_all_budgets_and_nothing_else():
+    config = make_config()
+    assert make_config(budget_records=2048).trunk_id == config.trunk_id
+    assert make_config(budget_records=2048).run_id != config.run_id
+    for path, value in {"seed": 1, "data.real_fraction": 0.4, "optim.weight_decay": 0.5, "model.depth": 2}.items():
+        assert make_config(**{path: value}).trunk_id != config.trunk_id, path
+
+
+def test_identities_do_not_drift():
+    """Golden: if this fails, every stored run loses its identity. Change it only with the meaning of a config."""
+    assert make_config().run_id == "d1b521a3d231b5e2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.real_fraction": 1.5}, r"real_fraction = 1.5 lies outside \[0, 1\]"),
+        ({"data.real_fraction": -0.1}, r"real_fraction = -0.1 lies outside"),
+        ({"budget_records": 1000}, "1000 is not a multiple of batch_records = 32"),
+        ({"budget_records": 32}, "too few for a cool-down"),
+        ({"model.heads": 3}, "width = 28 does not divide by heads = 3"),
+        ({"optim.learning_rate": 0.0}, "learning_rate = 0.0 must be positive"),
+        ({"optim.cooldown_fraction": 1.0}, "cooldown_fraction"),
+        ({"mask_ratio": 0.0}, "mask_ratio"),
+    ],
+)
+def test_impossible_configs_are_refused_with_numbers(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_config(**changes)
+
+
+def test_differences_name_the_leaf():
+    other = dataclasses.replace(make_config(), seed=3)
+    assert differences(to_json(make_config()), to_json(other)) == ["seed: 3 -> 0"]
+
+
+def test_grid_and_zip_axes():
+    axes = {"seed": [0, 1], "data.real_fraction": [0.0, 0.5]}
+    product = sweep.grid(make_config(), axes)
+    assert [(c.seed, c.data.real_fraction) for c in product] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    assert [(c.seed, c.data.real_fraction) for c in sweep.zip_axes(make_config(), axes)] == [(0, 0.0), (1, 0.5)]
+    with pytest.raises(ValueError, match="shorter"):
+        sweep.zip_axes(make_config(), {"seed": [0, 1], "data.real_fraction": [0.0]})

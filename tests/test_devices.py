@@ -1,0 +1,53 @@
+"""One device and eight give the same run. In processes of their own: done wrong, this aborts the interpreter."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SCRIPT = """
+import json, sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+from pools import made_up_pool
+from test_config import make_config
+from ecg_jax import optim
+from ecg_jax.data.mixture import batch_ids, batches
+from ecg_jax.mesh import make_mesh
+from ecg_jax.train import program, train
+from ecg_jax.trunk import mixture_of
+
+config = make_config(budget_records=2048)
+real, losses = made_up_pool(20, 2), []
+mixture = mixture_of(config, real)
+with jax.set_mesh(make_mesh()):
+    p = program(config)
+    state = train(p, p.init(0), batches(mixture, made_up_pool(1000, 1), [real], range(50)),
+        lambda step: optim.trunk_rate(config, step), on_step=lambda step, m: losses.append(m["train/loss"]))
+ids = [[field.tolist() for field in batch_ids(mixture, step)] for step in range(50)]
+spread = len(jax.tree.leaves(state.params)[0].sharding.device_set)
+print(json.dumps({"losses": losses, "ids": ids, "devices": spread}))
+"""
+
+
+def run(devices: int) -> dict:
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(devices)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_one_device_and_eight_agree():
+    one, eight = run(1), run(8)
+    assert (one["devices"], eight["devices"]) == (1, 8)
+    assert one["ids"] == eight["ids"]
+    assert len(one["losses"]) == 50
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
