@@ -16,6 +16,13 @@ from fractions import Fraction
 from typing import Any, Self
 
 
+def _whole_floats(config: Any) -> None:
+    """Makes ints given for float fields floats, so that equal configs have one identity."""
+    for field in dataclasses.fields(config):
+        if field.type == "float":
+            object.__setattr__(config, field.name, float(getattr(config, field.name)))
+
+
 class Architecture(enum.StrEnum):
     """Architectures; `models.build` matches on it."""
 
@@ -69,6 +76,8 @@ class DataConfig:
     `real_source` and `synthetic_source` name what the study passes as sources, by fingerprint, so that a run
     never continues on other data. `real_patients` cuts the real pool to its first patients after a shuffle seeded
     with `pool_shuffle`; None takes all. `synthetic_records` makes the synthetic source a finite pool; None: infinite.
+    `tier` is the generator's place on the realism ladder ("T1a": wave vectors, anatomy, intervals, heart-rate
+    variability; no noise, no pathology), and `real_information` what it knows of real recordings.
     """
 
     real_fraction: float
@@ -82,6 +91,7 @@ class DataConfig:
     real_information: str = "published statistics"
 
     def __post_init__(self) -> None:
+        _whole_floats(self)
         if not 0.0 <= self.real_fraction <= 1.0:
             raise ValueError(
                 f"real_fraction = {self.real_fraction} lies outside [0, 1]: 0 is pure synthetic, 1 is pure real"
@@ -108,6 +118,7 @@ class OptimConfig:
     gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
+        _whole_floats(self)
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate = {self.learning_rate} must be positive")
         if not 0 < self.cooldown_fraction < 1:
@@ -132,6 +143,7 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _whole_floats(self)
         if self.batch_records < 1:
             raise ValueError(f"batch_records = {self.batch_records} must be at least 1")
         if self.budget_records % self.batch_records:

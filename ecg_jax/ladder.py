@@ -3,13 +3,13 @@
 Nothing here depends on the budget, so one trunk serves all budgets. `python -m ecg_jax.ladder` prints the table.
 
 Shape. A block of width w holds 12 w^2 weights (attention 4, feed-forward 8; Vaswani et al. 2017), so depth d and
-width w of a size N satisfy 12 d w^2 = N. Of the pairs within 8 % of N, the one whose aspect ratio w / d lies
+width w of a size N satisfy 12 d w^2 = N. Of the pairs within 9 % of N, the one whose aspect ratio w / d lies
 nearest to 32 (N / 10^6)^0.13 is taken: wide and shallow enough to run fast, deepening as Kaplan et al. (2020,
-arXiv:2001.08361, section 3.2) find harmless. Widths are multiples of 16, of 32 from 256 and of 128 from 512, which
-tile the matrix units of accelerators.
+arXiv:2001.08361, section 3.2) find harmless. Widths are multiples of 16 (4 below 40), of 32 from 256 and of 128 from
+512, which tile the matrix units of accelerators.
 
-Learning rate. The hidden weights' rate under Adam scales as 1 / width (Yang et al. 2022, arXiv:2203.03466, table 3);
-with one rate for all weights, the embedding's among them, a softer power holds: rate = 4e-3 (48 / width)^0.5.
+Learning rate. Under Adam the rate of hidden weights scales as 1 / width (Yang et al. 2022, arXiv:2203.03466, table 3);
+one rate serves all weights: 1.2e-2 (48 / width). The constant is the pilot's: see results/pilot/README.md.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ def model_config(
 ) -> ModelConfig:
     """The model whose blocks hold about `size` parameters.
 
-    Raises ValueError when no width within 10 % of `size` exists.
+    Raises ValueError when no whole width gives about `size`.
     """
     pairs = [(depth, _width(size, depth)) for depth in range(1, 65)]
     narrowest = 48 if size >= 30_000 else 16
     near = [(d, w) for d, w in pairs if w >= narrowest and abs(math.log(12 * d * w**2 / size)) < 0.09]
     if not near:
-        raise ValueError(f"no depth and width give about {size} parameters: the smallest rung is {RUNGS[0]}")
+        raise ValueError(
+            f"no depth and width give about {size} parameters; the rungs are {', '.join(map(size_name, RUNGS))}"
+        )
     aspect = 32 * (size / 1e6) ** 0.13
     depth, width = min(near, key=lambda pair: abs(math.log(pair[1] / pair[0] / aspect)))
     head = 16 if width < 256 else 32 if width < 512 else 64
@@ -52,13 +54,21 @@ def model_config(
 
 def optim_config(model: ModelConfig) -> OptimConfig:
     """The optimiser of a model of this width: see the module's docstring for the learning rate."""
-    return OptimConfig(learning_rate=float(f"{4e-3 * math.sqrt(48 / model.width):.3g}"))
+    return OptimConfig(learning_rate=float(f"{1.2e-2 * 48 / model.width:.3g}"))
 
 
 def _width(size: int, depth: int) -> int:
     exact = math.sqrt(size / (12 * depth))
     multiple = 4 if exact < 40 else 16 if exact < 256 else 32 if exact < 512 else 128
     return round(exact / multiple) * multiple
+
+
+def size_name(size: int) -> str:
+    """A nominal size as people write it: 30000 -> "30k", 1000000 -> "1M"."""
+    for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if size >= unit:
+            return f"{size / unit:g}{letter}"
+    return str(size)
 
 
 def main() -> None:
@@ -74,17 +84,9 @@ def main() -> None:
         model = model_config(size)
         counts = parameters(model)
         print(
-            f"{name(size):>6} {model.width:>6} {model.depth:>6} {model.heads:>6} {counts.blocks:>14,} "
+            f"{size_name(size):>6} {model.width:>6} {model.depth:>6} {model.heads:>6} {counts.blocks:>14,} "
             f"{counts.total:>14,} {train_flops_per_record(model):>18.3e} {optim_config(model).learning_rate:>9.2e}"
         )
-
-
-def name(size: int) -> str:
-    """A nominal size as people write it: 30000 -> "30k", 1000000 -> "1M"."""
-    for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if size >= unit:
-            return f"{size / unit:g}{letter}"
-    return str(size)
 
 
 if __name__ == "__main__":

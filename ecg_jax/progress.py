@@ -56,7 +56,7 @@ class StudyProgress:
 
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
-        self._bars.console.print(line)
+        self._bars.console.print(line, soft_wrap=True)
 
     def on_step(self, config: RunConfig, step: int, loss: float) -> None:
         """Hears of a finished step."""

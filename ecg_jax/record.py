@@ -18,25 +18,23 @@ def row(
     pool: RecordPool,
     *,
     loss: float,
-    loss_mean: float,
-    loss_linear: float,
+    references: dict[str, float],
     diverged: str = "",
 ) -> dict[str, Any]:
     """The axes of a run that draws from `pool`, and its response.
 
     The unique counts are those of the pool behind a stream, not of the records seen of it: a run that saw half an epoch
-    has `epochs_real` 0.5. `diverged` says how a run diverged, "" if it did not; the column `exclusion` why a fit must
-    leave the row out, "" if it need not.
+    has `epochs_real` 0.5. `diverged` says how a run diverged, "" if it did not, and becomes the column `message`;
+    the column `exclusion` says why a fit must leave the row out, "" if it need not.
     """
     c, records = config, config.budget_records
     counts = parameters(c.model)
     real_seen = records * c.data.ratio.numerator // c.data.ratio.denominator
     synthetic_seen = records - real_seen
     finite = math.isfinite(loss)
-    pre_transition = finite and not diverged and loss > PRE_TRANSITION * loss_mean
-    exclusion = diverged
-    if pre_transition:
-        exclusion = f"loss {loss:.3f} lies above {PRE_TRANSITION} x the mean baseline {loss_mean:.3f}"
+    if not finite and not diverged:
+        diverged = f"the held-out loss became {loss}"
+    pre_transition = finite and not diverged and loss > PRE_TRANSITION * references["loss_mean"]
     return {
         "run_id": c.run_id,
         "trunk_id": c.trunk_id,
@@ -45,6 +43,8 @@ def row(
         "n_params_total": counts.total,
         "width": c.model.width,
         "depth": c.model.depth,
+        "heads": c.model.heads,
+        "position": c.model.position.value,
         "records_seen": records,
         "tokens_seen": records * c.model.patches,
         "train_flops": records * train_flops_per_record(c.model),
@@ -65,6 +65,9 @@ def row(
         "batch_records": c.batch_records,
         "learning_rate": c.optim.learning_rate,
         "weight_decay": c.optim.weight_decay,
+        "warmup_records": c.optim.warmup_records,
+        "cooldown_fraction": c.optim.cooldown_fraction,
+        "gradient_clip": c.optim.gradient_clip,
         "sample_rate_hz": c.data.sample_rate_hz,
         "patch_ms": round(1000 * c.model.patch_samples / c.data.sample_rate_hz),
         "mask_ratio": c.mask_ratio,
@@ -75,9 +78,11 @@ def row(
         "placement": "host",
         "seed": c.seed,
         "loss": loss if finite else None,
-        "loss_mean": loss_mean,
-        "loss_linear": loss_linear,
+        "log_loss": math.log(loss) if finite else None,
+        "skill": 1 - loss / references["loss_linear"] if finite else None,
+        **references,
         "pre_transition": pre_transition,
         "diverged": bool(diverged),
-        "exclusion": exclusion,
+        "exclusion": "diverged" if diverged else "pre_transition" if pre_transition else "",
+        "message": diverged,
     }

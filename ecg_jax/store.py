@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from ecg_jax.config import RunConfig, differences, to_json
 
 #: Columns that tell of the machine and not of the result: equal runs may differ in them.
 MACHINE_COLUMNS = ("seconds", "segments")
+#: Columns to be read as text.
+IDENTITIES = {"run_id": str, "trunk_id": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,28 +59,39 @@ class Store:
         return [RunConfig.from_json(tree) for tree in read_json(self.path / "study.json")["targets"]]
 
 
+def check_folder(path: Path) -> None:
+    """Raises OSError when `path` cannot be made or written to; makes nothing."""
+    standing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        reason = "is not writable" if standing.is_dir() else "is not a folder"
+        raise OSError(f"cannot write to {path}: {standing} {reason}; choose another output folder")
+
+
+def check_settings(store: Store, settings: dict[str, Any]) -> None:
+    """Raises ValueError when the study was made with other values of these settings, naming each difference."""
+    path = store.path / "study.json"
+    if not path.exists():
+        return
+    ours, theirs = json.loads(json.dumps(settings)), read_json(path)["settings"]
+    changed = differences(ours, {key: value for key, value in theirs.items() if key in ours})
+    if changed:
+        raise ValueError(
+            f"{path} was made with other settings ({'; '.join(changed)}): choose another output folder, "
+            "or the settings it was made with"
+        )
+
+
 def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: dict[str, Any]) -> Store:
     """Makes the study's folder, or finds it again.
 
-    Raises ValueError, naming each difference, when the folder was made with other settings, and OSError when it
-    cannot be written.
+    `settings` says what the study is, in JSON values; `settings["target"]`, where given, is the name of the recordings
+    that losses are measured on, and becomes a column of every exported table. Raises ValueError, naming each
+    difference, when the folder was made with other settings, and OSError when it cannot be written.
     """
+    check_folder(root)
     store = Store(root, study)
-    try:
-        store.path.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=store.path).close()
-    except OSError as error:
-        raise OSError(f"cannot write to {store.path}: {error.strerror}; choose another output folder") from error
-    ours = json.loads(json.dumps(settings))
-    path = store.path / "study.json"
-    if path.exists():
-        changed = differences(ours, read_json(path)["settings"])
-        if changed:
-            raise ValueError(
-                f"{path} was made with other settings ({'; '.join(changed)}): choose another output folder, "
-                "or the settings it was made with"
-            )
-    write_json(path, {"settings": ours, "targets": [to_json(target) for target in targets]})
+    check_settings(store, settings)
+    write_json(store.path / "study.json", {"settings": settings, "targets": [to_json(target) for target in targets]})
     return store
 
 
@@ -97,6 +109,9 @@ def export(store: Store, directory: Path) -> dict[str, Path]:
     patients = _stack(store.run(config) / "patients.csv" for config in done)
     curves = _stack(store.trunk(c) / "curve.csv" for c in {c.trunk_id: c for c in done}.values())
     tables = {"runs": runs, "patients": patients, "curve": curves.sort_values(["trunk_id", "records_seen"])}
+    target = read_json(store.path / "study.json")["settings"].get("target")
+    if target:
+        tables = {name: table.assign(target=target) for name, table in tables.items()}
     directory.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         write_text(directory / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
@@ -161,4 +176,6 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _stack(paths: Iterable[Path]) -> pd.DataFrame:
-    return pd.concat([pd.read_csv(path) for path in paths if path.exists()], ignore_index=True)
+    # Identities are hex digits, some of which read as numbers.
+    frames = [pd.read_csv(path, dtype=IDENTITIES) for path in paths if path.exists()]
+    return pd.concat(frames, ignore_index=True)

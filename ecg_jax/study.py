@@ -28,11 +28,10 @@ def response_of(heldout: held.HeldOut, training: RecordPool) -> Response:
             f"{len(shared)} patients stand both in training and among the held-out records, "
             f"such as {sorted(shared)[0]}: split by patient"
         )
-    return Response(
-        heldout,
-        loss_mean=held.overall(held.mean_errors(heldout), heldout),
-        loss_linear=held.overall(held.linear_errors(heldout, training), heldout),
-    )
+    errors = {"mean": held.mean_errors(heldout), "linear": held.linear_errors(heldout, training)}
+    references = {f"loss_{name}": held.overall(of, heldout) for name, of in errors.items()}
+    references |= {f"curve_loss_{name}": held.overall(of[:, :1], heldout) for name, of in errors.items()}
+    return Response(heldout, references)
 
 
 def run_study(
@@ -40,8 +39,10 @@ def run_study(
 ) -> None:
     """Does the runs of `targets` that are not done. `responses` maps `RunConfig.response` to what it names.
 
-    Sets the mesh over all devices.
+    Sets the mesh over all devices. Raises RuntimeError on several hosts: a store has one writer.
     """
+    if jax.process_count() > 1:
+        raise RuntimeError(f"{jax.process_count()} processes: a study's store has one writer; start one process")
     # Orbax tells of every save at this level; progress is told by the bars.
     logging.getLogger("absl").setLevel(logging.ERROR)
     done = [target for target in targets if store.is_done(target)]

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 folder = options.out / store.study if options.out else store.path
                 for path in export(store, folder).values():
                     print(path)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

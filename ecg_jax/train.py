@@ -91,7 +91,7 @@ def _program(
         loss, grads = jax.value_and_grad(lambda p: loss_of(model.apply, p, x_BxSxE, hidden_BxTxU))(state.params)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optim.apply_updates(state.params, updates, learning_rate)
-        metrics = {"train/loss": loss, "norm/grad": optax.global_norm(grads)}
+        metrics = {"train/loss": loss, "norm/grad": optax.tree.norm(grads)}
         return TrainState(state.step + 1, state.seed, params, opt_state), metrics
 
     return Program(model, lambda seed: init(jnp.asarray(seed, jnp.uint32)), train_step)

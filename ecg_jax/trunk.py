@@ -50,12 +50,18 @@ class TrainingData:
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """What runs are judged by: frozen records and masks, and the losses of the reference lines on them."""
+    """What runs are judged by: frozen records and masks, and the losses of the reference lines on them.
+
+    `references` become columns of every row: `loss_mean` and `loss_linear` under all masks, and `curve_loss_mean` and
+    `curve_loss_linear` under the first mask of each record, which learning curves are measured with.
+    """
 
     heldout: held.HeldOut
-    loss_mean: float
-    loss_linear: float
+    references: dict[str, float]
 
+
+#: A trunk is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
+SAVE_STEPS, SAVE_SECONDS = 500, 60.0
 
 #: Hears of every finished step: config, step, training loss.
 OnStep = Callable[[RunConfig, int, float], None]
@@ -98,9 +104,19 @@ def run_trunk(
     left = [config for config in configs if not store.is_done(config)]
     if left:
         check_batch(left[0].batch_records)
+        _check_response(left[0], response)
         write_json(store.trunk(left[0]) / "config.json", to_json(left[0]))
         with Checkpoints(store.trunk(left[0]) / "checkpoints") as checkpoints:
             _Trunk(store, left, data, response, checkpoints, on_step, on_run).run()
+
+
+def _check_response(config: RunConfig, response: Response) -> None:
+    patches = response.heldout.hidden.shape[2]
+    if patches != config.model.patches or response.heldout.identity != config.response:
+        raise ValueError(
+            f"run {config.run_id} is to be judged by response {config.response!r} in {config.model.patches} patches, "
+            f"but was given {response.heldout.identity!r} in {patches}"
+        )
 
 
 class _Trunk:
@@ -129,13 +145,14 @@ class _Trunk:
         """Trains the trunk from branch point to branch point."""
         state = self._restore()
         step = int(state.step)
-        branch_at = {config.branch_step: config for config in self.left}
-        last = max(branch_at)
+        branches = {config.branch_step for config in self.left}
+        last = max(branches)
         # The point at a checkpointed step is logged before the save, so a later start finds it there.
         curve = {s for s in curve_steps(last) if s > step}
         log = MetricsLog(self.folder / "metrics.jsonl", max(self.checkpoints.steps, default=0))
         stream = self._batches(range(step, last))
-        stops = sorted({*curve, *(s for s in branch_at if s >= step)})
+        stops = sorted({*curve, *range(step + SAVE_STEPS, last, SAVE_STEPS), *(s for s in branches if s >= step)})
+        saved = time.monotonic()
         try:
             self._raise_if_diverged(state)
             for stop in stops:
@@ -143,10 +160,12 @@ class _Trunk:
                 step = stop
                 if stop in curve:
                     log.add(step - 1, {"eval/heldout/loss": self._loss(state, masks=1)})
-                if stop in branch_at:
+                if stop in branches or time.monotonic() - saved > SAVE_SECONDS:
                     log.flush()
                     self.checkpoints.save(step, state)
-                    self._cool_down(branch_at[stop], state)
+                    saved = time.monotonic()
+                for config in (c for c in self.left if c.branch_step == stop):
+                    self._cool_down(config, state)
         except DivergedError as error:
             log.flush()
             self.checkpoints.save(int(error.state.step), error.state)
@@ -208,13 +227,12 @@ class _Trunk:
         write_json(folder / "config.json", to_json(config))
         write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
         self._write_curve()
-        segments = [json.loads(line) for line in (self.folder / "segments.jsonl").read_text().splitlines()]
+        segments = read_metrics(self.folder / "segments.jsonl")
         record = row(
             config,
             self.pool,
             loss=held.overall(errors, heldout),
-            loss_mean=self.response.loss_mean,
-            loss_linear=self.response.loss_linear,
+            references=self.response.references,
             diverged=diverged,
         )
         now = time.perf_counter()
@@ -254,5 +272,5 @@ def _append_segment(folder: Path) -> None:
         "python": platform.python_version(),
         "jax": jax.__version__,
     }
-    with (folder / "segments.jsonl").open("a") as file:
-        file.write(json.dumps(segment) + "\n")
+    path = folder / "segments.jsonl"
+    write_text(path, "".join(json.dumps(line) + "\n" for line in [*read_metrics(path), segment]))

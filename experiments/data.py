@@ -11,10 +11,11 @@ import numpy as np
 
 from ecg_jax.config import fingerprint
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import data_dir_from_environment
+from ecg_jax.data.real import data_dir_from_environment, ptbxl
 from ecg_jax.data.real.prepare import prepare_ptbxl
-from ecg_jax.data.real.recording import Exclusion
-from ecg_jax.data.standin import standin_pool
+from ecg_jax.data.real.recording import Exclusion, raise_first
+from ecg_jax.data.standin import CLINIC, NOISE, standin_pool
+from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.evaluate.heldout import HeldOut, freeze
 from ecg_jax.store import read_json
 
@@ -36,8 +37,9 @@ HOW_TO_GET_PTBXL = (
 class StudyData:
     """Records of the training folds, and the frozen records of the validation fold.
 
-    `identity` tells the training records apart by id; `note` is empty for real recordings and otherwise stands in
-    every table, figure and title; `frozen` says whether the held-out records are those the pilot froze.
+    `identity` tells training records apart by id and by what they were made from; `note` is empty for real recordings
+    and otherwise stands in every table, figure and title; `frozen` says whether held-out records and masks are those
+    the pilot froze.
     """
 
     training: RecordPool
@@ -47,26 +49,40 @@ class StudyData:
     frozen: bool
     excluded: tuple[Exclusion, ...]
 
+    @property
+    def target(self) -> str:
+        """What losses are measured on, as tables and pages name it."""
+        return self.note or "PTB-XL"
 
-def load_real(data_dir: Path, cache_dir: Path, progress: Callable[[int, int], None] | None = None) -> StudyData:
-    """PTB-XL from `data_dir`, prepared once under `cache_dir`. Flawed recordings are left out, by name.
 
-    Raises FileNotFoundError or ValueError for a folder of another shape, damaged files, or a broken split.
+def load_real(
+    data_dir: Path,
+    cache_dir: Path,
+    *,
+    leave_out_flawed: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> StudyData:
+    """PTB-XL from `data_dir`, prepared once under `cache_dir`.
+
+    A recording with NaN or a flat lead is an error, or is left out by name. Raises FileNotFoundError or ValueError for
+    a folder of another shape, damaged or flawed files, or a broken split.
     """
     excluded: list[Exclusion] = []
-    pool = prepare_ptbxl(data_dir, cache_dir, on_bad=excluded.append, progress=progress)
-    validation = pool.in_folds((VALIDATION_FOLD,))
-    frozen = set(read_json(FROZEN)["record_ids"])
-    held = np.flatnonzero(np.isin(validation.record_id, sorted(frozen)))
-    if len(held) == len(frozen):
-        validation = validation.take(held)
-    return _split(pool, validation, note="", frozen=len(held) == len(frozen), excluded=tuple(excluded))
+    on_bad = excluded.append if leave_out_flawed else raise_first
+    pool = prepare_ptbxl(data_dir, cache_dir, on_bad=on_bad, progress=progress)
+    validation, frozen = pool.in_folds((VALIDATION_FOLD,)), read_json(FROZEN)
+    among = np.flatnonzero(np.isin(validation.record_id, frozen["record_ids"]))
+    if len(among) == len(frozen["record_ids"]):  # a larger PTB-XL: its other records of fold 9 are not held out here
+        validation = validation.take(among)
+    data = split(pool, validation, origin=ptbxl.fingerprint(data_dir, pool.sample_rate_hz), excluded=tuple(excluded))
+    return dataclasses.replace(data, frozen=data.heldout.identity == frozen["response"])
 
 
 def load_standin(patients: int) -> StudyData:
     """The stand-in target: made by our own generator from another population with other noise."""
     pool = standin_pool(patients)
-    return _split(pool, pool.in_folds((VALIDATION_FOLD,)), note=STANDIN_NOTE, frozen=False, excluded=())
+    origin = {"population": synthetic_fingerprint(CLINIC), "noise": dataclasses.asdict(NOISE)}
+    return dataclasses.replace(split(pool, pool.in_folds((VALIDATION_FOLD,)), origin=origin), note=STANDIN_NOTE)
 
 
 def data_dir_or_none(option: Path | None) -> Path | None:
@@ -76,13 +92,23 @@ def data_dir_or_none(option: Path | None) -> Path | None:
     return data_dir_from_environment() if os.environ.get("ECG_DATA_DIR") else None
 
 
-def _split(
-    pool: RecordPool, validation: RecordPool, *, note: str, frozen: bool, excluded: tuple[Exclusion, ...]
+def split(
+    pool: RecordPool, validation: RecordPool, *, origin: object = None, excluded: tuple[Exclusion, ...] = ()
 ) -> StudyData:
+    """The training folds of `pool`, and `validation` under frozen masks; `origin` says what the records were made from.
+
+    Raises ValueError when either is empty, or training would see a fold that is held out or sealed.
+    """
     training = pool.in_folds(TRAIN_FOLDS)
     for name, part in (("training", training), ("validation", validation)):
         if not len(part):
             raise ValueError(f"{pool.source}: no record in the {name} folds; the folds are {sorted(set(pool.fold))}")
-    identity = fingerprint([pool.source, training.record_id.tolist(), training.patient_id.tolist()])
-    heldout = freeze(validation, 1000 * len(validation.ecg[0]) // pool.sample_rate_hz // PATCH_MS)
-    return StudyData(training, heldout, identity, note, frozen, excluded)
+    leaked = sorted({VALIDATION_FOLD, SEALED_FOLD} & {int(fold) for fold in training.fold})
+    if leaked or SEALED_FOLD in validation.fold:
+        raise ValueError(
+            f"{pool.source}: folds {leaked} are among the training folds {TRAIN_FOLDS}, or fold {SEALED_FOLD} is held "
+            f"out: fold {VALIDATION_FOLD} is for validation, fold {SEALED_FOLD} is sealed"
+        )
+    identity = fingerprint([origin, training.record_id.tolist(), training.patient_id.tolist()])
+    heldout = freeze(validation, 1000 * validation.ecg.shape[1] // pool.sample_rate_hz // PATCH_MS)
+    return StudyData(training, heldout, identity, note="", frozen=False, excluded=excluded)

@@ -22,10 +22,10 @@ SECONDS = 4
 OFFSET_SD = 7.0
 
 
-def recordings(pool: RecordPool, synthetic: Source, real_name: str, count: int = 2) -> tuple[Figure, pd.DataFrame]:
+def recordings(pool: RecordPool, synthetic: Source, count: int = 2) -> tuple[Figure, pd.DataFrame]:
     """The first `count` records of a pool beside synthetic ones, z-scored per lead as the model sees them."""
-    panels = {f"{real_name} {pool.record_id[i]}": pool.ecg[i] for i in range(count)}
-    panels |= {f"synthetic {i}": synthetic.read(np.array([i]))[0] for i in range(count)}
+    panels = {f"{pool.record_id[i]}": pool.ecg[i] for i in range(count)}
+    panels |= {f"synthetic/{i}": synthetic.read(np.array([i]))[0] for i in range(count)}
     figure = _figure(10, 4.6)
     samples = SECONDS * pool.sample_rate_hz
     time_s = np.arange(samples) / pool.sample_rate_hz
@@ -36,7 +36,8 @@ def recordings(pool: RecordPool, synthetic: Source, real_name: str, count: int =
             trace = x_SxE[:, LEADS.index(lead)]
             axes.plot(time_s, trace - OFFSET_SD * row, lw=0.7, color="black")
             tables.append(pd.DataFrame({"record": title, "lead": lead, "time_s": time_s, "standard_deviations": trace}))
-        axes.set(title=title, xlabel="s", yticks=-OFFSET_SD * np.arange(len(SHOWN_LEADS)), yticklabels=SHOWN_LEADS)
+        axes.set_title(title, fontsize=9)
+        axes.set(xlabel="s", yticks=-OFFSET_SD * np.arange(len(SHOWN_LEADS)), yticklabels=SHOWN_LEADS)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, pd.concat(tables, ignore_index=True)
 

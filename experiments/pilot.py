@@ -6,7 +6,7 @@ masks; do positional coding and patch length matter?
 
 Command:   python -m experiments.pilot --data-dir DIR --out out/pilot
 Hardware:  2 CPU cores. Wall time: about 20 minutes.
-Writes:    OUT/store, and to --results (default results/pilot): runs.csv, baselines.csv, pilot.csv, response.json,
+Writes:    OUT/store, and to --results (default results/pilot): runs.csv, baselines.csv, curve.csv, response.json,
            pilot.png. The result is told in results/pilot/README.md.
 """
 
@@ -24,16 +24,17 @@ from wfdb.processing import xqrs_detect
 from ecg_jax import ladder
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
+from ecg_jax.data.real import ptbxl
 from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.recording import Exclusion
 from ecg_jax.data.synthetic import SyntheticSource, fingerprint
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.objectives import masked
-from ecg_jax.store import export, open_store, write_json
+from ecg_jax.store import IDENTITIES, export, open_store, read_json, write_json
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from ecg_jax.trunk import TrainingData
-from experiments.data import TRAIN_FOLDS, VALIDATION_FOLD
+from experiments.data import VALIDATION_FOLD, split
 
 SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)
@@ -41,12 +42,12 @@ BUDGETS = (2048, 4096, 8192, 16384)
 PROBE_SIZE = 100_000
 
 
-def base(model: ModelConfig, response: str) -> RunConfig:
-    """The pilot's run of a model, at r = 0.5 and the largest budget."""
+def base(model: ModelConfig, training: str, response: str) -> RunConfig:
+    """The pilot's run of a model, at r = 0.5 and the largest budget; the identities of its data."""
     return RunConfig(
         study="pilot",
         model=model,
-        data=DataConfig(real_fraction=0.5, real_source="ptbxl folds 1-8", synthetic_source=fingerprint()),
+        data=DataConfig(real_fraction=0.5, real_source=training, synthetic_source=fingerprint()),
         optim=ladder.optim_config(model),
         budget_records=BUDGETS[-1],
         response=response,
@@ -58,22 +59,23 @@ def patch_model(patch_ms: int, **changes: object) -> ModelConfig:
     return ladder.model_config(PROBE_SIZE, patch_samples=patch_ms // 10, patches=10_000 // patch_ms, **changes)
 
 
-def targets(responses: dict[int, str]) -> list[RunConfig]:
-    """All runs; `responses` maps a patch length (ms) to the identity of its frozen records and masks."""
+def targets(training: str, responses: dict[int, str]) -> list[RunConfig]:
+    """All runs; `training` is the identity of the training records, `responses` maps a patch length (ms) to that of its
+    frozen records and masks."""
     standard = responses[200]
     runs = []
     for size in SIZES:
-        cell = base(ladder.model_config(size), standard)
+        cell = base(ladder.model_config(size), training, standard)
         runs += grid(cell, {"data.real_fraction": FRACTIONS, "budget_records": BUDGETS})
         # Neighbouring rates, a factor of two to either side: is the ladder's formula near the best?
         rate = cell.optim.learning_rate
         runs += grid(cell, {"optim.learning_rate": (rate / 2, rate * 2), "budget_records": BUDGETS[1:2]})
-    probe = base(ladder.model_config(PROBE_SIZE), standard)
+    probe = base(ladder.model_config(PROBE_SIZE), training, standard)
     runs += grid(probe, {"seed": (1, 2), "data.real_fraction": FRACTIONS[1:2], "budget_records": BUDGETS[1:4:2]})
     for position in (Position.SINUSOIDAL, Position.ROTARY):
-        runs += grid(base(patch_model(200, position=position), standard), {"budget_records": BUDGETS[1:4:2]})
+        runs += grid(base(patch_model(200, position=position), training, standard), {"budget_records": BUDGETS[1:4:2]})
     for patch_ms in sorted(responses.keys() - {200}):
-        runs += grid(base(patch_model(patch_ms), responses[patch_ms]), {"budget_records": BUDGETS[1:4:2]})
+        runs += grid(base(patch_model(patch_ms), training, responses[patch_ms]), {"budget_records": BUDGETS[1:4:2]})
     return runs
 
 
@@ -160,19 +162,25 @@ def main() -> None:
 
     excluded: list[Exclusion] = []
     pool = prepare_ptbxl(Path(options.data_dir), options.out / "data", on_bad=excluded.append)
-    training, validation = pool.in_folds(TRAIN_FOLDS), pool.in_folds((VALIDATION_FOLD,))
+    validation = pool.in_folds((VALIDATION_FOLD,))
+    data = split(pool, validation, origin=ptbxl.fingerprint(Path(options.data_dir), pool.sample_rate_hz))
+    training = data.training
     heldouts = {patch_ms: held.freeze(validation, 10_000 // patch_ms) for patch_ms in (100, 200, 250)}
+    frozen = heldouts[200]
+    path = options.results / "response.json"
+    if path.exists() and read_json(path)["response"] != frozen.identity:
+        parser.error(f"{path} froze another response: give another folder with --results")
     responses = {h.identity: response_of(h, training) for h in heldouts.values()}
-    runs = targets({patch_ms: h.identity for patch_ms, h in heldouts.items()})
+    runs = targets(data.identity, {patch_ms: h.identity for patch_ms, h in heldouts.items()})
 
-    store = open_store(options.out / "store", "pilot", runs, {"responses": sorted(responses)})
+    settings = {"responses": sorted(responses), "training data": data.identity, "target": "PTB-XL"}
+    store = open_store(options.out / "store", "pilot", runs, settings)
     run_study(store, runs, TrainingData(training, SyntheticSource(0)), responses)
 
-    tables = {name: pd.read_csv(path) for name, path in export(store, options.out).items()}
+    tables = {name: pd.read_csv(path, dtype=IDENTITIES) for name, path in export(store, options.out).items()}
     extra = pd.DataFrame(
         {
             "run_id": [run.run_id for run in runs],
-            "position": [run.model.position.value for run in runs],
             "ladder_rate": [run.optim == ladder.optim_config(run.model) for run in runs],
         }
     )
@@ -183,9 +191,8 @@ def main() -> None:
     lines.to_csv(options.results / "baselines.csv", index=False)
     tables["curve"].to_csv(options.results / "curve.csv", index=False)
     figure(table, lines, tables["curve"]).savefig(options.results / "pilot.png", dpi=150)
-    frozen = heldouts[200]
     write_json(
-        options.results / "response.json",
+        path,
         {
             "response": frozen.identity,
             "records": len(frozen.pool),

@@ -20,15 +20,15 @@ import jax
 from rich.console import Console
 
 from ecg_jax import ladder
-from ecg_jax.config import DataConfig, OptimConfig, RunConfig
+from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, fingerprint
 from ecg_jax.mesh import check_batch, make_mesh
-from ecg_jax.store import Store, export, open_store
+from ecg_jax.store import Store, check_folder, check_settings, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from ecg_jax.trunk import TrainingData
 from experiments import analysis, report
-from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.data import HOW_TO_GET_PTBXL, STANDIN_NOTE, StudyData, data_dir_or_none, load_real, load_standin
 
 STUDY = "quickstart"
 SIZES = (30_000, 60_000, 100_000, 300_000)
@@ -41,7 +41,8 @@ SYNTHETIC_SEED = 0
 
 
 def targets(
-    data: StudyData,
+    real_source: str = "",
+    response: str = "",
     *,
     sizes: Sequence[int] = SIZES,
     fractions: Sequence[float] = FRACTIONS,
@@ -49,7 +50,10 @@ def targets(
     seeds: Sequence[int] = SEEDS,
     batch_records: int = BATCH_RECORDS,
 ) -> list[RunConfig]:
-    """The runs: every size x real fraction x seed is a trunk, every budget a cool-down from it."""
+    """The runs: every size x real fraction x seed is a trunk, every budget a cool-down from it.
+
+    `real_source` and `response` are the identities of the training records and of the held-out ones.
+    """
     runs = []
     for size in sizes:
         model = ladder.model_config(size)
@@ -58,27 +62,34 @@ def targets(
             model=model,
             data=DataConfig(
                 real_fraction=fractions[0],
-                real_source=data.identity,
+                real_source=real_source,
                 synthetic_source=f"{fingerprint()} seed {SYNTHETIC_SEED}",
             ),
-            optim=OptimConfig(learning_rate=ladder.optim_config(model).learning_rate),
+            optim=ladder.optim_config(model),
             budget_records=budgets[0],
             batch_records=batch_records,
-            response=data.heldout.identity,
+            response=response,
         )
         runs += grid(base, {"data.real_fraction": fractions, "seed": seeds, "budget_records": sorted(budgets)})
+    if len({config.run_id for config in runs}) < len(runs) or not runs:
+        shapes = {size: f"{m.depth} x {m.width}" for size in sizes for m in [ladder.model_config(size)]}
+        raise ValueError(
+            f"{len(runs)} runs, {len({config.run_id for config in runs})} of them distinct: give at least one seed, "
+            f"and sizes, fractions and budgets that differ (depth x width by size: {shapes})"
+        )
     return runs
 
 
-def load(data_dir: Path | None, cache_dir: Path, standin_patients: int, console: Console) -> StudyData:
+def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -> StudyData:
     """The data of the study: real where there is a folder of it, and otherwise the stand-in, saying so."""
     if data_dir is None:
         console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
-        return load_standin(standin_patients)
+        return load_standin(options.standin_patients)
     with console.status(f"reading PTB-XL from {data_dir}") as status:
         data = load_real(
             data_dir,
-            cache_dir,
+            options.out / "data",
+            leave_out_flawed=options.leave_out_flawed,
             progress=lambda done, total: status.update(f"reading PTB-XL: {done:,} of {total:,} records"),
         )
     for item in data.excluded:
@@ -94,32 +105,31 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     """Loads the data, does the runs that are not done, and writes tables, fits, figures and report."""
     with jax.set_mesh(make_mesh()):
         check_batch(options.batch)
-    # A folder made with other settings is refused before any data is read.
-    data_dir = data_dir_or_none(options.data_dir)
-    data = load(data_dir, options.out / "data", options.standin_patients, console)
-    runs = targets(
-        data,
-        sizes=options.sizes,
-        fractions=options.fractions,
-        budgets=options.budgets,
-        seeds=range(options.seeds),
-        batch_records=options.batch,
-    )
-    settings = {
+    axes = {
         "sizes": options.sizes,
         "fractions": options.fractions,
         "budgets": options.budgets,
-        "seeds": options.seeds,
-        "batch": options.batch,
-        "training data": data.identity,
-        "synthetic data": fingerprint(),
-        "response": data.heldout.identity,
-        "note": data.note,
+        "seeds": range(options.seeds),
+        "batch_records": options.batch,
     }
+    data_dir = data_dir_or_none(options.data_dir)
+    settings = {
+        **axes,
+        "seeds": options.seeds,
+        "synthetic data": fingerprint(),
+        "target": STANDIN_NOTE if data_dir is None else "PTB-XL",
+    }
+    # What can be refused is refused before any data is read.
+    targets(**axes)
+    check_folder(options.out)
+    check_settings(Store(options.out / "store", STUDY), settings)
+    data = load(data_dir, options, console)
+    runs = targets(f"{data.target} {data.identity}", data.heldout.identity, **axes)
+    settings |= {"training data": data.identity, "response": data.heldout.identity}
     store = open_store(options.out / "store", STUDY, runs, settings)
     console.print(
-        f"{len(data.training)} training records and {len(data.heldout.pool)} held-out records"
-        f"{f' ({data.note})' if data.note else ' of PTB-XL'}; {len(runs)} runs"
+        f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
+        f"{len(runs)} runs"
     )
     training = TrainingData(data.training, SyntheticSource(SYNTHETIC_SEED))
     response = response_of(data.heldout, data.training)
@@ -165,6 +175,11 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seeds", type=int, default=len(SEEDS), metavar="K", help="seeds per trunk (%(default)s)")
     p.add_argument("--batch", type=int, default=BATCH_RECORDS, metavar="B", help="records per step (%(default)s)")
+    p.add_argument(
+        "--leave-out-flawed",
+        action="store_true",
+        help="leave out recordings with missing samples or a flat lead, naming each, instead of stopping",
+    )
     p.add_argument(
         "--standin-patients",
         type=int,

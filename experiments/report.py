@@ -34,12 +34,14 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top:
 figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { font-size: .87rem; color: #444; }
 table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .7rem; text-align: right; }
 th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
+caption { font-size: .87rem; color: #444; text-align: left; }
 .note { background: #fdecea; border-left: 4px solid #b00020; padding: .6rem 1rem; }
 .warning { background: #fff6e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
 code, pre { font-size: .87rem; background: #f4f4f4; } pre { padding: .7rem; overflow-x: auto; }
 """
 
-BIGGER = """python -m experiments.quickstart --help
+BIGGER = """source .venv/bin/activate
+python -m experiments.quickstart --help
 python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 \\
     --budgets 4096 8192 16384 --seeds 3
 python -m ecg_jax.sweep status out/larger/store
@@ -58,7 +60,7 @@ def write(
     drawn = _figures(store, runs, training, data, findings)
     images = {}
     for name, (figure, table, caption) in drawn.items():
-        _, png, _ = save_figure(figure, folder / "figures" / name, table)
+        _, png, _ = save_figure(figure, folder / "figures" / name, table.assign(target=data.target))
         images[name] = _image(png, caption)
     write_text(folder / "report.html", _page(images, runs, data, findings))
 
@@ -87,7 +89,7 @@ def _figures(
         key=lambda r: (r.model.width * r.model.depth, r.data.real_fraction == MIX, r.budget_records, -r.seed),
     )
     name = data.note or "real"
-    sample, sample_table = figures.recordings(data.heldout.pool, training.synthetic, name)
+    sample, sample_table = figures.recordings(data.heldout.pool, training.synthetic)
     if note:
         sample.suptitle(note, color="#B00020", fontsize=9)
     rebuilt, rebuilt_table = figures.reconstruction(store, largest, data.heldout)
@@ -99,8 +101,8 @@ def _figures(
             ),
             summary,
             "Held-out loss against parameters in blocks, per budget and real fraction r; bars span the seeds. "
-            "The line through r = 0 is the fitted law. No model that squeezes a patch through as few numbers as the "
-            "narrowest width can pass the principal-component line.",
+            "The line through r = 0 is the fitted law. The principal-component line is what a patch loses when it is "
+            "squeezed through as few numbers as the narrowest width: a reference, not a bound.",
         ),
         "loss_against_records": (
             loss_against_records(summary, references=lines, title="Held-out loss against records", note=note),
@@ -149,7 +151,7 @@ def _page(images: dict[str, str], runs: Sequence[RunConfig], data: StudyData, fi
         f'<p class="warning">{html.escape(WARNING)}</p>',
         "<h2>What was run</h2>",
         f"<p>{_what_was_run(runs, data, findings)} {frozen}</p>",
-        _loss_table(findings),
+        _table(findings.table.frame, {"n_params": "parameters", "records_seen": "records"}, "loss", ".4f"),
         "<h2>Loss against size</h2>",
         images["loss_against_size"],
         _law(findings),
@@ -160,16 +162,13 @@ def _page(images: dict[str, str], runs: Sequence[RunConfig], data: StudyData, fi
         _list(str(slope) for slope in findings.contrasts),
         _refused(findings),
         "<p>Paired over patients, on the same masks, at the largest budget (difference of ln loss):</p>",
-        _list(
-            f"{name}: {p.estimate:+.3f} ± {p.standard_error or 0:.3f}: {p.verdict}"
-            for name, p in findings.paired.items()
-        ),
+        _list(f"{name}: {_paired(difference)}" for name, difference in findings.paired.items()),
         "<h2>Convergence</h2>",
         images["convergence"],
         _list(f"{name}: {_ratio(ratio)}" for name, ratio in findings.speed.items()),
         "<p>Records that close 90 % of the gap between the mean baseline and the trunk's own last loss "
         "(medians over seeds):</p>",
-        _closing_table(findings),
+        _table(findings.closing.assign(target=data.target), {"n_params": "parameters"}, "records", ",.0f"),
         "<h2>Recordings</h2>",
         images["recordings"],
         images["reconstruction"],
@@ -192,37 +191,30 @@ def _what_was_run(runs: Sequence[RunConfig], data: StudyData, findings: Findings
         return ", ".join(f"{value:,g}" if value < 1000 else f"{value:,.0f}" for value in sorted(values))
 
     frame, pool, held = findings.table.frame, data.training, data.heldout.pool
-    target = data.note or "PTB-XL, fold 9"
+    target = data.target
     return (
-        f"{len(frame)} runs: {listed(set(frame.n_params))} parameters x real fractions "
+        f"{len(frame)} runs: {listed(set(frame.n_params))} parameters x real fractions r "
         f"{listed(set(frame.real_fraction))} x {listed(set(frame.records_seen))} records x {frame.seed.nunique()} "
-        f"seed(s), batches of {runs[0].batch_records}. Real training data: {len(pool):,} records of {len(set(pool.patient_id)):,} patients; "
-        f"synthetic data: unlimited. The loss is the mean squared error of reconstructing hidden (200 ms x lead unit) "
-        f"cells of z-scored records, on {len(held)} records of {len(set(held.patient_id))} patients ({target}) under "
-        f"{data.heldout.hidden.shape[1]} masks each. Left out: {len(data.excluded)} recordings, "
-        f"{findings.table.excluded or 'no'} runs."
+        f"seed(s), batches of {runs[0].batch_records}. Training data: {target}, {len(pool):,} records of "
+        f"{len(set(pool.patient_id)):,} patients in folds 1-8, and unlimited synthetic records. The loss is the mean "
+        f"squared error of reconstructing hidden (200 ms x lead unit) cells of z-scored records, on {len(held)} "
+        f"records of {len(set(held.patient_id))} patients in fold 9 ({target}), "
+        f"under {data.heldout.hidden.shape[1]} masks each. "
+        f"Left out: {len(data.excluded)} recordings, {findings.table.excluded or 'no'} runs."
     )
 
 
-def _loss_table(findings: Findings) -> str:
-    rows = findings.table.frame
-    grid = rows.groupby(["n_params", "records_seen", "real_fraction"])["loss"].mean().unstack()
-    head = "".join(f"<th>r = {fraction:g}</th>" for fraction in grid.columns)
-    lines = [
-        f"<tr><td>{size:,}</td><td>{records:,}</td>{''.join(f'<td>{loss:.4f}</td>' for loss in losses)}</tr>"
-        for (size, records), losses in grid.iterrows()
-    ]
-    return f"<table><tr><th>parameters</th><th>records</th>{head}</tr>{''.join(lines)}</table>"
-
-
-def _closing_table(findings: Findings) -> str:
-    grid = findings.closing.groupby(["n_params", "real_fraction"])["records"].median().unstack()
-    head = "".join(f"<th>r = {fraction:g}</th>" for fraction in grid.columns)
-    lines = [
-        f"<tr><td>{size:,}</td>{''.join(f'<td>{value:,.0f}</td>' for value in values)}</tr>"
-        for size, values in grid.iterrows()
-    ]
-    return f"<table><tr><th>parameters</th>{head}</tr>{''.join(lines)}</table>"
+def _table(frame: pd.DataFrame, rows: dict[str, str], value: str, form: str) -> str:
+    """Medians over seeds of `value`, a column per real fraction; `rows` maps the columns that name rows to heads."""
+    grid = frame.groupby([*rows, "real_fraction"])[value].median().unstack()
+    head = [*rows.values(), *(f"r = {fraction:g}" for fraction in grid.columns)]
+    lines = [f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>"]
+    for keys, values in grid.iterrows():
+        names = [f"{key:,}" for key in (keys if isinstance(keys, tuple) else (keys,))]
+        cells = names + [format(number, form) if pd.notna(number) else "not reached" for number in values]
+        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    caption = f"<caption>{html.escape(value)}: {html.escape(str(frame['target'].iloc[0]))}</caption>"
+    return f"<table>{caption}{''.join(lines)}</table>"
 
 
 def _law(findings: Findings) -> str:

@@ -200,7 +200,7 @@ def _panels(
     repeating = [value for value in arms if epochs and (summary.loc[summary[arm] == value, "epochs_real"] > 0).any()]
     title = title or ("Loss against model size" if x != "records_seen" else "Loss against records seen")
     if epochs:
-        title = f"{title} (numbers below: epochs of real data at each point, in the arm's colour)"
+        title = f"{title}; below, epochs of real data"
     figure = _grid(summary, panel, x, draw, references or {}, title, note)
     _room_below(figure.axes[0], EPOCH_ROW_HEIGHT * (len(repeating) + 0.5) if repeating else 0.0)
     return figure

@@ -162,20 +162,16 @@ def _numbers(frame: pd.DataFrame, column: str, name: str) -> pd.Series:
 
 
 def _exclusion_reasons(frame: pd.DataFrame, response: str) -> pd.Series:
-    """One reason per row, "" for none; the first that applies: diverged, pre_transition, stated, not finite.
-
-    The flags come first: the words that state a reason may hold numbers of the row, and would not count together.
-    """
+    """One reason per row, "" for none; the first that applies: stated, diverged, not finite, pre_transition."""
+    reason = pd.Series("", index=frame.index, dtype=object)
+    if "exclusion" in frame:
+        reason = frame["exclusion"].fillna("").astype(str).str.strip()
+    reason = reason.mask((reason == "") & _flag(frame, DIVERGED), DIVERGED)
+    reason = reason.mask((reason == "") & ~np.isfinite(frame[response]), NOT_FINITE)
     early = _flag(frame, PRE_TRANSITION)
     if {"loss", "loss_mean"} <= set(frame.columns):
         early |= frame["loss"] > PRE_TRANSITION_RATIO * frame["loss_mean"]
-    reason = pd.Series("", index=frame.index, dtype=object)
-    reason = reason.mask(_flag(frame, DIVERGED), DIVERGED)
-    reason = reason.mask((reason == "") & early, PRE_TRANSITION)
-    if "exclusion" in frame:
-        stated = frame["exclusion"].fillna("").astype(str).str.strip()
-        reason = reason.mask(reason == "", stated)
-    return reason.mask((reason == "") & ~np.isfinite(frame[response]), NOT_FINITE)
+    return reason.mask((reason == "") & early, PRE_TRANSITION)
 
 
 def _flag(frame: pd.DataFrame, column: str) -> pd.Series:

@@ -1,10 +1,18 @@
 """Fixtures shared by all tests. Missing shared data skips a test on a person's machine and fails it in CI."""
 
 import os
+import tempfile
 from pathlib import Path
 
-import jax
-import pytest
+# Before NumPy and JAX are loaded. Small matrices: more threads only wait for each other. And what one test has
+# compiled, the others and the processes they start need not compile again.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+_CACHE = tempfile.TemporaryDirectory(prefix="ecg-jax-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 def _folder(variable: str) -> Path:
@@ -21,6 +29,12 @@ def _folder(variable: str) -> Path:
 def ecg_data_dir() -> Path:
     """The folder of real recordings."""
     return _folder("ECG_DATA_DIR")
+
+
+@pytest.fixture(scope="session")
+def ptbxl_cache(tmp_path_factory) -> Path:
+    """A folder in which PTB-XL is prepared once for all tests."""
+    return tmp_path_factory.mktemp("ptbxl")
 
 
 @pytest.fixture(scope="session")

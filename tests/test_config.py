@@ -72,6 +72,12 @@ def test_impossible_configs_are_refused_with_numbers(changes, message):
         make_config(**changes)
 
 
+def test_an_int_where_a_float_belongs_gives_the_same_identity():
+    whole = make_config(**{"data.real_fraction": 1, "optim.weight_decay": 0})
+    assert whole.run_id == make_config(**{"data.real_fraction": 1.0, "optim.weight_decay": 0.0}).run_id
+    assert RunConfig.from_json(to_json(whole)).run_id == whole.run_id
+
+
 def test_differences_name_the_leaf():
     other = dataclasses.replace(make_config(), seed=3)
     assert differences(to_json(make_config()), to_json(other)) == ["seed: 3 -> 0"]

@@ -15,6 +15,7 @@ from pools import made_up_pool
 from test_config import make_config
 from ecg_jax import optim
 from ecg_jax.data.mixture import batch_ids, batches
+from ecg_jax.evaluate.heldout import freeze, model_errors
 from ecg_jax.mesh import make_mesh
 from ecg_jax.train import program, train
 from ecg_jax.trunk import mixture_of
@@ -26,9 +27,10 @@ with jax.set_mesh(make_mesh()):
     p = program(config)
     state = train(p, p.init(0), batches(mixture, made_up_pool(1000, 1), [real], range(50)),
         lambda step: optim.trunk_rate(config, step), on_step=lambda step, m: losses.append(m["train/loss"]))
+    errors = model_errors(p.model, state.params, freeze(made_up_pool(5, 7), 50, masks=3), batch_records=3)
 ids = [[field.tolist() for field in batch_ids(mixture, step)] for step in range(50)]
 spread = len(jax.tree.leaves(state.params)[0].sharding.device_set)
-print(json.dumps({"losses": losses, "ids": ids, "devices": spread}))
+print(json.dumps({"losses": losses, "ids": ids, "devices": spread, "errors": errors.tolist()}))
 """
 
 
@@ -51,3 +53,4 @@ def test_one_device_and_eight_agree():
     assert one["ids"] == eight["ids"]
     assert len(one["losses"]) == 50
     np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
+    np.testing.assert_allclose(eight["errors"], one["errors"], rtol=1e-4)

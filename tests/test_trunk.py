@@ -16,7 +16,7 @@ from ecg_jax.trunk import TrainingData, run_trunk
 
 DATA = TrainingData(real=made_up_pool(20, 2), synthetic=made_up_pool(2000, 1))
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5), 50, masks=2), DATA.real)
-TARGETS = sweep.grid(make_config(study="s"), {"budget_records": [512, 1024]})
+TARGETS = sweep.grid(make_config(study="s", response=RESPONSE.heldout.identity), {"budget_records": [512, 1024]})
 
 
 def run(root, targets=TARGETS) -> Store:
@@ -27,7 +27,7 @@ def run(root, targets=TARGETS) -> Store:
 
 
 def tables(store, folder):
-    frames = {name: pd.read_csv(path) for name, path in export(store, folder).items()}
+    frames = {name: pd.read_csv(path, dtype=stores.IDENTITIES) for name, path in export(store, folder).items()}
     frames["runs"] = frames["runs"].drop(columns=list(stores.MACHINE_COLUMNS))
     return frames
 
@@ -61,9 +61,9 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.mark.parametrize("at", [3, 11, 13, 20, 26])
+@pytest.mark.parametrize("at", [3, 11, 13, 20, 26, 30, 36])
 def test_cut_off_and_done_again_gives_the_same_tables(undisturbed, tmp_path, mesh, at):
-    """Cut off in the trunk, in a cool-down, between the two: branch points are steps 12 and 24."""
+    """Cut off in the trunk, in a cool-down, between the two: steps 0-11 trunk, 12-15 cool-down, trunk, cool-down."""
     expected = undisturbed[1]
     store = open_store(tmp_path, "s", TARGETS, {})
     heard = []
@@ -96,10 +96,12 @@ def test_a_budget_added_later_finds_its_trunk_and_harms_no_other(undisturbed, tm
 
 
 def test_a_run_that_diverges_stays_in_the_table(tmp_path, mesh):
-    targets = sweep.grid(make_config(study="s", **{"optim.learning_rate": 1e30}), {"budget_records": [512, 1024]})
+    targets = [sweep.replace(target, {"optim.learning_rate": 1e30}) for target in TARGETS]
     runs = tables(run(tmp_path, targets), tmp_path)["runs"]
     assert runs.diverged.all() and runs.loss.isna().all() and len(runs) == 2
-    assert runs.exclusion.str.contains(r"training loss became (?:nan|inf) at step \d+").all()
+    assert (runs.exclusion == "diverged").all() and runs.message.str.contains(
+        r"training loss became (?:nan|inf) at step \d+"
+    ).all()
     assert "2 of them diverged" in sweep.status(Store(tmp_path, "s"))
 
 
@@ -121,8 +123,20 @@ def test_a_store_made_with_other_settings_is_refused(tmp_path):
 
 def test_an_unwritable_store_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write to"):
+    with pytest.raises(OSError, match="is not a folder; choose another output folder"):
         open_store(tmp_path / "file", "s", TARGETS, {})
+
+
+def test_identities_that_read_as_numbers_survive_the_export(tmp_path):
+    for number, identity in enumerate(["0123456789012345", "1234567890e12345"]):
+        (tmp_path / f"{number}.csv").write_text(f"trunk_id,loss\n{identity},0.1\n")
+    assert stores._stack(sorted(tmp_path.glob("*.csv"))).trunk_id.tolist() == ["0123456789012345", "1234567890e12345"]
+
+
+def test_a_response_of_another_run_is_refused(tmp_path, mesh):
+    other = response_of(held.freeze(made_up_pool(9, 5), 25, masks=2), DATA.real)
+    with pytest.raises(ValueError, match=r"in 50 patches, but was given .* in 25"):
+        run_trunk(open_store(tmp_path, "s", TARGETS, {}), TARGETS, DATA, other)
 
 
 def test_damaged_json_names_its_file(tmp_path):

@@ -2,8 +2,9 @@
 
 Record k of a run is real when floor((k + 1) r) > floor(k r), so every prefix holds the real fraction r exact to one
 record. The real stream walks one seeded permutation of its pool per epoch; several real sources share the real stream
-by the same rule, nested. The synthetic stream counts upwards (an infinite source is independent already) or walks
-permutations of a finite pool. The position in the data is the step, so nothing else needs to be saved.
+by the same rule, nested. The synthetic stream counts upwards from the seed's own start (an infinite source is
+independent already) or walks permutations of a finite pool. The position in the data is the step, so nothing else
+needs to be saved.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import numpy as np
 
 from ecg_jax.data.ecg import Source
 
+#: Each seed reads its own stretch of an infinite source, this long.
+SEED_STRIDE = 2**40
 #: The code of the synthetic source in `BatchIds.source`; real source i has code i + 1.
 SYNTHETIC = 0
 
@@ -38,6 +41,8 @@ class Mixture:
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
             raise ValueError(f"the real fraction {float(self.ratio)} lies outside [0, 1]")
+        if not 0 <= self.seed < 2**22:
+            raise ValueError(f"seed = {self.seed} lies outside [0, {2**22})")
         if self.ratio > 0 and (not self.real_records or min(self.real_records) < 1):
             raise ValueError(f"a real fraction of {float(self.ratio)} needs real records, got {self.real_records}")
         if self.real_weights is not None and len(self.real_weights) != len(self.real_records):
@@ -111,7 +116,7 @@ def _split(k: np.ndarray, ratio: Fraction) -> tuple[np.ndarray, np.ndarray]:
 def _walk(seed: int, code: int, records: int | None, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index and epoch of the `position`-th record that a source gives: one permutation of its pool per epoch."""
     if records is None:
-        return position, np.zeros_like(position)
+        return seed * SEED_STRIDE + position, np.zeros_like(position)
     epoch, within = position // records, position % records
     index = np.empty_like(position)
     for e in np.unique(epoch):

@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.sharding import PartitionSpec as P
 
 from ecg_jax.data.ecg import LEADS, RecordPool, normalise
-from ecg_jax.mesh import place_batch
+from ecg_jax.mesh import data_devices, host_slice, place_batch
 from ecg_jax.models import Model, Params
 from ecg_jax.objectives import masked
 
@@ -62,22 +63,25 @@ def model_errors(
 ) -> np.ndarray:
     """Mean squared error of every record under every mask (or its first `masks`), `(R, masks)` float64.
 
-    Needs a mesh in force; the last batch is padded and its padding dropped.
+    Needs a mesh in force. The batch is rounded up to a multiple of the devices, and the last one is padded; what the
+    padding gives is dropped.
     """
     hidden = heldout.hidden[:, :masks]
     rows, columns = (index.ravel() for index in np.indices(hidden.shape[:2]))
-    values = []
-    for start in range(0, len(rows), batch_records):
-        part = np.arange(start, start + batch_records) % len(rows)
+    batch = -(-batch_records // data_devices()) * data_devices()
+    values: list[np.ndarray] = []
+    for start in range(0, len(rows), batch):
+        part = (np.arange(start, start + batch) % len(rows))[host_slice(batch)]
         ecg = place_batch(heldout.pool.ecg[rows[part]])
-        values.append(_record_errors(model, params, ecg, place_batch(hidden[rows[part], columns[part]])))
-    return np.concatenate([np.asarray(v, np.float64) for v in values])[: len(rows)].reshape(hidden.shape[:2])
+        # Waits for each batch: on virtual CPU devices many programs in flight stop each other for good.
+        values.append(np.asarray(_record_errors(model, params, ecg, place_batch(hidden[rows[part], columns[part]]))))
+    return np.concatenate(values)[: len(rows)].reshape(hidden.shape[:2]).astype(np.float64)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _record_errors(model: Model, params: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array) -> jax.Array:
     squares, count = masked.errors(model.apply, params, normalise(ecg_BxSxE), hidden_BxTxU)
-    return squares / jnp.maximum(count, 1)
+    return jax.reshard(squares / jnp.maximum(count, 1), P())  # every host gets all of them
 
 
 def per_patient(errors: np.ndarray, heldout: HeldOut) -> pd.DataFrame:
@@ -122,8 +126,8 @@ def component_residual(
 ) -> dict[int, float]:
     """The share of a patch's energy (eight independent leads) that its first `width` principal components leave.
 
-    Components come from the training records, the residual from the held-out ones: what no model can pass that
-    squeezes each patch through so few numbers.
+    Components come from the training records, the residual from the held-out ones: about how well a model can know a
+    patch that squeezes it through so few numbers. A reference, not a bound: the loss counts hidden samples only.
     """
     train, test = _patches(training, patch_samples), _patches(heldout.pool, patch_samples)
     _, vectors = np.linalg.eigh(train.T.astype(np.float64) @ train)

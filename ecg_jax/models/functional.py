@@ -29,6 +29,7 @@ def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """Turns the builder of an NNX module into pure functions. Needs a mesh in force."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
 
+    @jax.jit
     def init(key: jax.Array) -> Params:
         return nnx.as_pure(nnx.state(build(nnx.Rngs(key)), nnx.Param))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
-from ecg_jax.data.mixture import SYNTHETIC, Mixture, batch_ids, batches, read_batch, record_ids
+from ecg_jax.data.mixture import SEED_STRIDE, SYNTHETIC, Mixture, batch_ids, batches, read_batch, record_ids
 
 
 def mixture(ratio, **changes) -> Mixture:
@@ -36,7 +36,8 @@ def test_an_epoch_is_a_permutation_and_epochs_differ():
 
 def test_infinite_synthetic_counts_upwards_and_a_finite_pool_is_walked_whole():
     infinite = record_ids(mixture(0.5), np.arange(40))
-    assert list(infinite.index[infinite.source == SYNTHETIC]) == list(range(20))
+    counted = infinite.index[infinite.source == SYNTHETIC]
+    assert list(counted) == [3 * SEED_STRIDE + i for i in range(20)]  # seed 3 reads its own stretch
     finite = record_ids(mixture(0.5, synthetic_records=7), np.arange(28))
     walked = finite.index[finite.source == SYNTHETIC]
     assert sorted(walked[:7]) == sorted(walked[7:]) == list(range(7))
@@ -53,13 +54,14 @@ def test_golden_ids():
     """Golden: the order of training data. If this fails, no stored run can be continued or compared."""
     ids = batch_ids(mixture(0.5), 1)
     assert ids.source.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
-    assert ids.index.tolist() == [4, 1, 5, 9, 6, 3, 7, 2]
+    offset = np.where(ids.source == SYNTHETIC, 3 * 2**40, 0)
+    assert (ids.index - offset).tolist() == [4, 1, 5, 9, 6, 3, 7, 2]
     assert ids.epoch.tolist() == [0, 0, 0, 0, 0, 0, 0, 0]
 
 
 def test_grain_carries_the_same_records_and_hosts_read_their_parts():
     synthetic, real = made_up_pool(400, 1), made_up_pool(10, 2)
-    m = mixture(0.5)
+    m = mixture(0.5, seed=0)
     expected = [read_batch(batch_ids(m, step), synthetic, [real]) for step in range(3, 9)]
     for whole, carried in zip(expected, batches(m, synthetic, [real], range(3, 9)), strict=True):
         np.testing.assert_array_equal(whole, carried)
@@ -73,6 +75,7 @@ def test_grain_carries_the_same_records_and_hosts_read_their_parts():
     [
         ({"ratio": Fraction(3, 2)}, "1.5 lies outside"),
         ({"ratio": Fraction(1), "real_records": ()}, "needs real records"),
+        ({"seed": -1, "ratio": Fraction(0)}, "seed = -1 lies outside"),
         ({"ratio": Fraction(1), "real_weights": (Fraction(1), Fraction(1))}, "2 weights for 1 real sources"),
     ],
 )

@@ -12,7 +12,8 @@ from scipy import signal, stats
 from ecg_jax.data.ecg import RecordPool, normalise
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import data_dir_from_environment
-from ecg_jax.data.real.ptbxl import load_ptbxl, read_ptbxl, read_ptbxl_z100
+from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.real.ptbxl import list_z100, load_ptbxl, read_ptbxl, read_ptbxl_z100, read_recordings
 from ecg_jax.data.real.recording import Exclusion, Recording, read_signal
 
 
@@ -241,13 +242,19 @@ def test_incomplete_tables(data_dir):
 
 
 @pytest.fixture(scope="module")
-def raw(ecg_data_dir) -> RecordPool:
-    return read_ptbxl(ecg_data_dir)
+def joined(ecg_data_dir, ptbxl_cache) -> RecordPool:
+    return prepare_ptbxl(ecg_data_dir, ptbxl_cache)
 
 
 @pytest.fixture(scope="module")
-def z100(ecg_data_dir) -> RecordPool:
-    return read_ptbxl_z100(ecg_data_dir)
+def raw(joined) -> RecordPool:
+    return joined.take(np.flatnonzero(joined.unit == "mV"))
+
+
+@pytest.fixture(scope="module")
+def z100(joined) -> RecordPool:
+    """Those that the raw set lacks."""
+    return joined.take(np.flatnonzero(joined.unit == "NU"))
 
 
 def log_spectra(ecg: np.ndarray) -> np.ndarray:
@@ -273,7 +280,9 @@ def separability(ecg: np.ndarray, is_second: np.ndarray, patient_id: np.ndarray)
     return float((ranks[is_second].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def test_variants_agree_on_their_shared_recordings(raw, z100):
+def test_variants_agree_on_their_shared_recordings(raw, ecg_data_dir):
+    twice = [recording for recording in list_z100(ecg_data_dir) if recording.record_id in set(raw.record_id)]
+    z100 = read_recordings(twice, 100)
     shared, in_raw, in_z100 = np.intersect1d(raw.record_id, z100.record_id, return_indices=True)
     assert len(shared) == 34
     difference = normalise(raw.ecg[in_raw]) - normalise(z100.ecg[in_z100])
@@ -285,10 +294,9 @@ def test_variants_agree_on_their_shared_recordings(raw, z100):
 
 
 def test_variants_cannot_be_told_apart(raw, z100):
-    own = ~np.isin(z100.record_id, raw.record_id)
-    ecg = np.concatenate((raw.ecg, z100.ecg[own]))
+    ecg = np.concatenate((raw.ecg, z100.ecg))
     second = np.arange(len(ecg)) >= len(raw)
-    patients = np.concatenate((raw.patient_id, z100.patient_id[own]))
+    patients = np.concatenate((raw.patient_id, z100.patient_id))
     assert separability(ecg, second, patients) <= 0.6
 
 
@@ -300,18 +308,16 @@ def test_the_published_100_hz_files_would_be_told_apart(raw, z100, ecg_data_dir)
         name = record_id.removeprefix("ptbxl/")
         stem = ecg_data_dir / f"ptbxl/records100/00000/{name}_lr"
         published.append(read_signal(Recording(record_id, 0, 1, (), stem, 100, "mV")))
-    own = np.flatnonzero(~np.isin(z100.record_id, raw.record_id))[::3]
+    own = np.arange(0, len(z100), 3)
     ecg = np.concatenate((apply_chain(np.stack(published), 100, 100), z100.ecg[own]))
     second = np.arange(len(ecg)) >= len(chosen)
     patients = np.concatenate((raw.patient_id[chosen], z100.patient_id[own]))
     assert separability(ecg, second, patients) >= 0.95
 
 
-def test_split_sizes(ecg_data_dir, raw, z100):
+def test_split_sizes(joined):
     """Records and patients that the protocol counts on; no recording of the sample has a flaw (none raised)."""
-    own = ~np.isin(z100.record_id, raw.record_id)
-    fold = np.concatenate((raw.fold, z100.fold[own]))
-    patient = np.concatenate((raw.patient_id, z100.patient_id[own]))
+    fold, patient = joined.fold, joined.patient_id
     sizes = [
         (int(np.isin(fold, folds).sum()), len(np.unique(patient[np.isin(fold, folds)])))
         for folds in (range(1, 9), [9], [10])

@@ -41,8 +41,8 @@ OnBad = Callable[[Exclusion], None]
 def raise_first(exclusion: Exclusion) -> None:
     """The default answer to a flawed recording. Raises ValueError."""
     raise ValueError(
-        f"{exclusion.record_id}: {exclusion.reason}; to leave such recordings out, pass on_bad=exclusions.append and "
-        "report the list"
+        f"{exclusion.record_id}: {exclusion.reason}; repair the file, or have such recordings left out, named and "
+        "counted (--leave-out-flawed; in code, on_bad=excluded.append)"
     )
 
 

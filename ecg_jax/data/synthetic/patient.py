@@ -78,7 +78,7 @@ class Population:
     kernel_direction_sd: float = 0.15  # design, relative to the kernel's vector
     kernel_width_log_sd: float = 0.08  # design
     lead_field_sd: float = 0.08  # design, relative to the electrode's vector
-    nondipolar_fraction: float = 0.10  # knob: the first three components keep > 95 % of the energy (section 0.3)
+    nondipolar_fraction: float = 0.10  # knob: the first three components keep > 95 % of the energy
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

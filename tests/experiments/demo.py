@@ -1,0 +1,51 @@
+"""The quickstart, small, in a process of its own: on the stand-in target, so that it needs no recordings."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from ecg_jax.store import MACHINE_COLUMNS
+
+ARGUMENTS = ("--sizes", "10000", "16000", "--budgets", "256", "384", "512", "--batch", "16", "--standin-patients", "40")
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "ECG_DATA_DIR"}
+
+
+def start(out: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "experiments.quickstart", "--out", str(out), *(arguments or ARGUMENTS)]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(out: Path, *arguments: str) -> str:
+    """Runs to the end and returns what was printed."""
+    process = start(out, *arguments)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed[-4000:]
+    return printed
+
+
+def kill_after(process: subprocess.Popen, seconds: float) -> bool:
+    """Kills with SIGKILL after `seconds`, and says whether it was still running."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    finally:
+        process.stdout.close()
+    return False
+
+
+def results(out: Path) -> tuple[str, str, bytes]:
+    """What must be the same: the table less the machine's columns, the learning curves, and the fits."""
+    runs = pd.read_csv(out / "runs.csv", dtype=str).drop(columns=list(MACHINE_COLUMNS))
+    return runs.to_csv(), (out / "curve.csv").read_text(), (out / "fits.json").read_bytes()

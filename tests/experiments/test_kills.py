@@ -1,0 +1,47 @@
+"""Killed at random moments, some of them while a checkpoint is written: the same tables in the end."""
+
+import time
+
+import demo
+import numpy as np
+import pytest
+
+KILLS = 12
+
+
+@pytest.mark.long
+def test_many_kills_at_random_moments(tmp_path):
+    demo.finish(tmp_path / "undisturbed")
+    out, rng = tmp_path / "killed", np.random.default_rng()
+    seed = int(rng.integers(2**32))
+    rng, kills, during_a_save = np.random.default_rng(seed), 0, 0
+    while kills < KILLS:
+        process = demo.start(out)
+        if kills % 2:  # every other one: in the midst of a save
+            met = _kill_during_a_save(process, out)
+            process.stdout.close()
+            if not met:
+                break
+            kills, during_a_save = kills + 1, during_a_save + 1
+        else:
+            began = time.monotonic()
+            if not demo.kill_after(process, rng.uniform(3, 12)):
+                break
+            kills += 1
+            print(f"kill {kills} after {time.monotonic() - began:.1f} s")
+    assert kills >= 10, f"only {kills} kills before the end (seed {seed})"
+    assert during_a_save >= 1, f"no kill met a save (seed {seed})"
+    demo.finish(out)
+    assert demo.results(out) == demo.results(tmp_path / "undisturbed"), f"seed {seed}"
+
+
+def _kill_during_a_save(process, out) -> bool:
+    """Kills as soon as a temporary checkpoint folder that was not there before is seen; says whether one was."""
+    known = set(out.glob("store/*/trunks/*/checkpoints/*tmp*"))
+    while process.poll() is None:
+        if set(out.glob("store/*/trunks/*/checkpoints/*tmp*")) - known:
+            process.kill()
+            process.wait()
+            return True
+        time.sleep(0.0005)
+    return False

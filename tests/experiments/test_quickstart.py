@@ -1,0 +1,180 @@
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import demo
+import numpy as np
+import pandas as pd
+import pytest
+from pools import made_up_pool
+
+from ecg_jax.data.mixture import SYNTHETIC, record_ids
+from ecg_jax.trunk import mixture_of
+from experiments import data, quickstart
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("quickstart") / "out"
+    return out, demo.finish(out)
+
+
+def test_one_row_per_size_fraction_budget_and_seed(finished):
+    runs = pd.read_csv(finished[0] / "runs.csv")
+    keys = runs[["n_params", "real_fraction", "records_seen", "seed"]]
+    assert len(runs) == 2 * 3 * 3 and not keys.duplicated().any()
+    assert (runs.target == "stand-in, not real").all()
+    assert set(runs.real_fraction) == {0.0, 0.5, 1.0} and set(runs.records_seen) == {256, 384, 512}
+    assert np.isfinite(runs.loss).all() and (runs.loss_mean > 0.9).all()
+
+
+def test_the_stand_in_says_so_wherever_it_shows(finished):
+    out, printed = finished
+    assert "ECG_DATA_DIR is not set" in printed and "stand-in, not real" in printed
+    for table in ("runs", "patients", "curve"):
+        assert (pd.read_csv(out / f"{table}.csv").target == "stand-in, not real").all()
+    for path in (out / "figures").glob("*.csv"):
+        assert (pd.read_csv(path).target == "stand-in, not real").all()
+    page = (out / "report.html").read_text()
+    assert page.count("<table>") == page.count(": stand-in, not real</caption>") > 1
+    assert "stand-in, not real" in re.search("<title>(.*?)</title>", page)[1]
+    assert json.loads((out / "fits.json").read_text())["note"] == "stand-in, not real"
+    assert not re.search(r"\breal (record|patient|ECG)", re.sub("not real|real ones|real ECG\\.", "", page))
+
+
+def test_the_page_stands_alone_and_the_figures_are_there(finished):
+    out, _ = finished
+    page = (out / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)[^"]*"', page)
+    names = ["contrasts", "convergence", "loss_against_records", "loss_against_size", "reconstruction", "recordings"]
+    for name in names:
+        for suffix in ("pdf", "png", "csv"):
+            assert (out / "figures" / f"{name}.{suffix}").stat().st_size > 200, (name, suffix)
+    assert page.count("data:image/png;base64,") == len(names)
+
+
+def test_killed_and_started_again_it_ends_with_the_same_tables(finished, tmp_path):
+    out = tmp_path / "killed"
+    process = demo.start(out)
+    for line in process.stdout:
+        if line.startswith("4/18"):
+            break
+    assert demo.kill_after(process, 0.5), "it ended before it was killed"
+    assert "runs are done already" in demo.finish(out)
+    assert demo.results(out) == demo.results(finished[0])
+
+
+def test_done_already_it_trains_nothing_again(finished):
+    out, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "store").rglob("record.json")}
+    assert "18 of 18 runs are done already" in demo.finish(out)
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "store").rglob("record.json")}
+
+
+def test_another_config_is_refused_by_name(finished, capsys, monkeypatch):
+    monkeypatch.delenv("ECG_DATA_DIR", raising=False)
+    arguments = [*demo.ARGUMENTS, "--seeds", "2", "--out", str(finished[0])]
+    assert quickstart.main(arguments) == 2
+    assert "seeds: 1 -> 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fractions", "0", "1.5"], "real_fraction = 1.5 lies outside [0, 1]"),
+        (["--budgets", "1000"], "budget_records = 1000 is not a multiple of batch_records = 32"),
+        (["--sizes", "100"], "no depth and width give about 100 parameters"),
+        (["--sizes", "55000", "60000"], "18 runs, 9 of them distinct"),
+        (["--seeds", "0"], "0 runs"),
+    ],
+)
+def test_bad_numbers_give_one_clear_error_and_leave_nothing(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("ECG_DATA_DIR", raising=False)
+    out = tmp_path / "out"
+    assert quickstart.main([*arguments, "--standin-patients", "40", "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("ecg_jax.mesh.data_devices", lambda: 5)
+    assert quickstart.main(["--out", str(tmp_path / "out")]) == 2
+    assert "batch_records = 32 does not divide by 5 devices" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", ["missing", "empty", "another"])
+def test_a_wrong_data_folder_is_refused(shape, capsys, monkeypatch, tmp_path):
+    folder = tmp_path / "data"
+    if shape != "missing":
+        folder.mkdir()
+    if shape == "another":
+        (folder / "readme.txt").write_text("not ECG")
+    monkeypatch.setenv("ECG_DATA_DIR", str(folder))
+    assert quickstart.main(["--out", str(tmp_path / "out")]) == 2
+    assert str(folder) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_sealed_fold_is_never_held_out():
+    pool = made_up_pool(40, folds=10)
+    with pytest.raises(ValueError, match="fold 10 is sealed"):
+        data.split(pool, pool.in_folds((10,)))
+
+
+def test_runs_that_all_failed_are_reported(tmp_path, capsys):
+    arguments = ["--sizes", "10000", "--budgets", "64", "--batch", "16", "--standin-patients", "40"]
+    process = demo.start(tmp_path / "out", *arguments)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 2 and "every run is left out ({'pre_transition': 3})" in printed
+    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 3
+
+
+def test_an_unwritable_output_folder_is_refused(capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("ECG_DATA_DIR", raising=False)
+    (tmp_path / "file").write_text("")
+    assert quickstart.main(["--standin-patients", "40", "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "module", ["experiments.quickstart", "experiments.pilot", "ecg_jax.sweep", "ecg_jax.ladder", "scaling_fits"]
+)
+def test_help_teaches(module):
+    result = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert len(result.stdout.split()) > 30
+
+
+# ---- no patient of folds 9 and 10 in any training stream -----------------------------------------------------------
+
+
+def streamed_patients(study_data) -> set[int]:
+    """The patients of all real records that any run of the quickstart ever trains on."""
+    pool, seen = study_data.training, set()
+    for config in quickstart.targets(study_data.identity, study_data.heldout.identity):
+        ids = record_ids(mixture_of(config, pool), np.arange(config.budget_records))
+        seen |= set(pool.patient_id[ids.index[ids.source != SYNTHETIC]].tolist())
+    return seen
+
+
+def test_no_patient_of_folds_9_and_10_is_ever_trained_on(ecg_data_dir, ptbxl_cache):
+    real = data.load_real(ecg_data_dir, ptbxl_cache)
+    table = pd.read_csv(ecg_data_dir / "ptbxl_labels" / "ptbxl_labels_all21799.csv")
+    sealed = set(table.patient_id[table.strat_fold >= 9].astype(int))
+    streamed = streamed_patients(real)
+    assert len(streamed) == 1487 and not streamed & sealed
+    assert set(real.heldout.pool.fold) == {data.VALIDATION_FOLD}
+    assert real.frozen, "the held-out records and masks are not those the pilot froze"
+
+
+@pytest.mark.parametrize("fold", [9, 10])
+def test_a_split_broken_on_purpose_is_noticed(fold, monkeypatch):
+    pool = made_up_pool(40, folds=10)
+    sound = data.split(pool, pool.in_folds((9,)))
+    assert not streamed_patients(sound) & set(pool.patient_id[pool.fold >= 9])
+    monkeypatch.setattr(data, "TRAIN_FOLDS", (*data.TRAIN_FOLDS, fold))
+    with pytest.raises(ValueError, match=rf"folds \[{fold}\] are among the training folds"):
+        data.split(pool, pool.in_folds((9,)))
+    broken = dataclasses.replace(sound, training=pool.in_folds(data.TRAIN_FOLDS))
+    assert streamed_patients(broken) & set(pool.patient_id[pool.fold >= 9])
