@@ -102,6 +102,7 @@ def answer(findings: Findings, note: str) -> list[str]:
     if findings.law is not None:
         constants = ", ".join(f"{name} = {value:.4g}" for name, value in findings.law.parameters.items())
         lines.append(f"  pure synthetic, {findings.law.form.equation}: {constants}")
+        lines += [f"    {warning}" for warning in findings.law.warnings]
     lines += [f"  {part}: {reason}" for part, reason in findings.refused.items()]
     if findings.table.excluded:
         lines.append(f"  left out of fits: {findings.table.excluded}")

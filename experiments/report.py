@@ -65,21 +65,13 @@ def write(
     write_text(folder / "report.html", _page(images, runs, data, findings))
 
 
-def references(data: StudyData, runs: Sequence[RunConfig], findings: Findings) -> dict[str, float]:
-    """The reference lines of the figures: name -> loss."""
-    row = findings.table.frame.iloc[0]
-    widths = sorted({run.model.width for run in runs})
-    residual = component_residual(data.heldout, data.training, runs[0].model.patch_samples, widths)
-    lines = {"mean": row.loss_mean, "linear map across visible leads": row.loss_linear}
-    return lines | {f"{widths[0]} principal components": residual[widths[0]]}
-
-
 def _figures(
     store: Store, runs: Sequence[RunConfig], training: TrainingData, data: StudyData, findings: Findings
 ) -> dict[str, tuple[Figure, pd.DataFrame, str]]:
     """Each figure with its data and its caption."""
     note = data.note or None
-    lines = references(data, runs, findings)
+    row = findings.table.frame.iloc[0]
+    lines = {"mean": row.loss_mean, "linear map across visible leads": row.loss_linear}
     summary = seed_summary(findings.table, ["real_fraction", "n_params", "records_seen"])
     axes = findings.table.frame[["trunk_id", "n_params", "real_fraction"]].drop_duplicates("trunk_id")
     curves = findings.curves.merge(axes, on="trunk_id")
@@ -101,8 +93,7 @@ def _figures(
             ),
             summary,
             "Held-out loss against parameters in blocks, per budget and real fraction r; bars span the seeds. "
-            "The line through r = 0 is the fitted law. The principal-component line is what a patch loses when it is "
-            "squeezed through as few numbers as the narrowest width: a reference, not a bound.",
+            "The grey line through r = 0 is the fitted law.",
         ),
         "loss_against_records": (
             loss_against_records(summary, references=lines, title="Held-out loss against records", note=note),
@@ -191,7 +182,10 @@ def _what_was_run(runs: Sequence[RunConfig], data: StudyData, findings: Findings
         return ", ".join(f"{value:,g}" if value < 1000 else f"{value:,.0f}" for value in sorted(values))
 
     frame, pool, held = findings.table.frame, data.training, data.heldout.pool
-    target = data.target
+    target, row = data.target, frame.iloc[0]
+    widths = sorted({run.model.width for run in runs})
+    residual = component_residual(data.heldout, data.training, runs[0].model.patch_samples, widths)
+    components = ", ".join(f"{residual[width]:.3f} ({width})" for width in widths)
     return (
         f"{len(frame)} runs: {listed(set(frame.n_params))} parameters x real fractions r "
         f"{listed(set(frame.real_fraction))} x {listed(set(frame.records_seen))} records x {frame.seed.nunique()} "
@@ -200,7 +194,9 @@ def _what_was_run(runs: Sequence[RunConfig], data: StudyData, findings: Findings
         f"squared error of reconstructing hidden (200 ms x lead unit) cells of z-scored records, on {len(held)} "
         f"records of {len(set(held.patient_id))} patients in fold 9 ({target}), "
         f"under {data.heldout.hidden.shape[1]} masks each. "
-        f"Left out: {len(data.excluded)} recordings, {findings.table.excluded or 'no'} runs."
+        f"Reference lines on the same masks: mean {row.loss_mean:.3f}, best linear map across visible leads "
+        f"{row.loss_linear:.3f}; the share of a patch's energy that as many principal components as a model is wide "
+        f"leave: {components}. Left out: {len(data.excluded)} recordings, {findings.table.excluded or 'no'} runs."
     )
 
 
@@ -223,7 +219,7 @@ def _law(findings: Findings) -> str:
 
 def _paired(difference: PatientDifference) -> str:
     spread = f" ± {difference.standard_error:.3f}" if difference.standard_error is not None else ""
-    return f"{difference.estimate:+.3f}{spread}: {difference.verdict}"
+    return f"{difference.estimate:+.3f}{spread}: {difference.verdict.replace('a is', f'r = {MIX:g} is')}"
 
 
 def _ratio(ratio: SpeedRatio) -> str:

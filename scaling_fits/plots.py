@@ -110,7 +110,7 @@ def convergence_curves(
     """
     require_columns(curves, ["trunk_id", "records_seen", "loss", arm, panel], "curve table")
     arms = sorted(curves[arm].unique())
-    lines = dict(references or {}) | ({} if target is None else {f"target {target:g}": target})
+    lines = dict(references or {}) | ({} if target is None else {f"target {target:.3g}": target})
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
         for i, value in enumerate(arms):
@@ -200,7 +200,7 @@ def _panels(
     repeating = [value for value in arms if epochs and (summary.loc[summary[arm] == value, "epochs_real"] > 0).any()]
     title = title or ("Loss against model size" if x != "records_seen" else "Loss against records seen")
     if epochs:
-        title = f"{title}; below, epochs of real data"
+        title = f"{title}\n(below: epochs of real data)"
     figure = _grid(summary, panel, x, draw, references or {}, title, note)
     _room_below(figure.axes[0], EPOCH_ROW_HEIGHT * (len(repeating) + 0.5) if repeating else 0.0)
     return figure
