@@ -165,7 +165,7 @@ def _exclusion_reasons(frame: pd.DataFrame, response: str) -> pd.Series:
     """One reason per row, "" for none; the first that applies: stated, diverged, not finite, pre_transition."""
     reason = pd.Series("", index=frame.index, dtype=object)
     if "exclusion" in frame:
-        reason = frame["exclusion"].fillna("").astype(str).str.strip()
+        reason = frame["exclusion"].map(lambda stated: "" if pd.isna(stated) else str(stated).strip()).astype(object)
     reason = reason.mask((reason == "") & _flag(frame, DIVERGED), DIVERGED)
     reason = reason.mask((reason == "") & ~np.isfinite(frame[response]), NOT_FINITE)
     early = _flag(frame, PRE_TRANSITION)

@@ -34,21 +34,23 @@ print(json.dumps({"losses": losses, "ids": ids, "devices": spread, "errors": err
 """
 
 
-def run(devices: int) -> dict:
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(devices)],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+def start(devices: int) -> subprocess.Popen:
+    command = [sys.executable, "-c", SCRIPT, str(devices)]
+    here = Path(__file__).parent
+    return subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result_of(process: subprocess.Popen) -> dict:
+    try:
+        printed, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(printed.splitlines()[-1])
 
 
 def test_one_device_and_eight_agree():
-    one, eight = run(1), run(8)
+    one, eight = (result_of(process) for process in [start(1), start(8)])
     assert (one["devices"], eight["devices"]) == (1, 8)
     assert one["ids"] == eight["ids"]
     assert len(one["losses"]) == 50

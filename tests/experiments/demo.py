@@ -10,7 +10,7 @@ import pandas as pd
 
 from ecg_jax.store import MACHINE_COLUMNS
 
-ARGUMENTS = ("--sizes", "10000", "16000", "--budgets", "256", "384", "512", "--batch", "16", "--standin-patients", "40")
+ARGUMENTS = ("--sizes", "10000", "16000", "--budgets", "256", "512", "--batch", "16", "--standin-patients", "40")
 
 
 def environment() -> dict[str, str]:

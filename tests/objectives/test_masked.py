@@ -72,5 +72,5 @@ def test_tokens_know_their_place(batch, mesh):
     blank, all_hidden = jnp.zeros_like(batch[0]), place_batch(np.ones((4, 50, 7), bool))
     for position in (Position.LEARNED, Position.SINUSOIDAL):
         model = models.build(ladder.model_config(30_000, position=position))
-        out = np.asarray(model.apply(model.init(jax.random.key(0)), blank, all_hidden))
+        out = np.asarray(jax.jit(model.apply)(model.init(jax.random.key(0)), blank, all_hidden))
         assert np.abs(out[0, 0] - out[0, 1]).max() > 1e-4, position
