@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 
 KILLS = 12
+#: Long enough that so many kills fit in: 24 trunks.
+ARGUMENTS = (*demo.ARGUMENTS, "--seeds", "4")
 
 
 @pytest.mark.long
 def test_many_kills_at_random_moments(tmp_path):
-    demo.finish(tmp_path / "undisturbed")
+    demo.finish(tmp_path / "undisturbed", *ARGUMENTS)
     out, rng = tmp_path / "killed", np.random.default_rng()
     seed = int(rng.integers(2**32))
     rng, kills, during_a_save = np.random.default_rng(seed), 0, 0
     while kills < KILLS:
-        process = demo.start(out)
+        process = demo.start(out, *ARGUMENTS)
         if kills % 2:  # every other one: in the midst of a save
             met = _kill_during_a_save(process, out)
             process.stdout.close()
@@ -25,13 +27,13 @@ def test_many_kills_at_random_moments(tmp_path):
             kills, during_a_save = kills + 1, during_a_save + 1
         else:
             began = time.monotonic()
-            if not demo.kill_after(process, rng.uniform(3, 12)):
+            if not demo.kill_after(process, rng.uniform(3, 20)):
                 break
             kills += 1
             print(f"kill {kills} after {time.monotonic() - began:.1f} s")
     assert kills >= 10, f"only {kills} kills before the end (seed {seed})"
     assert during_a_save >= 1, f"no kill met a save (seed {seed})"
-    demo.finish(out)
+    demo.finish(out, *ARGUMENTS)
     assert demo.results(out) == demo.results(tmp_path / "undisturbed"), f"seed {seed}"
 
 
