@@ -128,7 +128,7 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, tree: Any) -> None:
     """Writes a JSON file atomically; raises ValueError on NaN or infinity."""
-    write_text(path, json.dumps(tree, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    write_text(path, json.dumps(tree, indent=1, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
