@@ -32,12 +32,11 @@ class StudyProgress:
         self._done, self._began, self._spoken = self._skipped, time.monotonic(), time.monotonic()
         self._tick: tuple[float, int] = (time.monotonic(), 0)
         self._rate = 0.0
-        columns = ("{task.description}", "{task.fields[detail]}")
         self._bars = Progress(
-            TextColumn(columns[0]),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn(columns[1]),
+            TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -46,7 +47,7 @@ def run_study(
     # Orbax tells of every save at this level; progress is told by the bars.
     logging.getLogger("absl").setLevel(logging.ERROR)
     done = [target for target in targets if store.is_done(target)]
-    evaluations = max(response.heldout.hidden[:, :, 0, 0].size for response in responses.values())
+    evaluations = max(math.prod(response.heldout.hidden.shape[:2]) for response in responses.values())
     with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress:
         if done:
             progress.say(f"{len(done)} of {len(targets)} runs are done already: going on with the rest")

@@ -205,9 +205,7 @@ class _Trunk:
 
     def _cool_down(self, config: RunConfig, trunk_state: TrainState) -> None:
         """Takes a run from its branch point to the end of its budget."""
-        folder = self.store.run(config)
-        write_json(folder / "config.json", to_json(config))
-        log = MetricsLog(folder / "metrics.jsonl", 0)
+        log = MetricsLog(self.store.run(config) / "metrics.jsonl", 0)
         state = jax.tree.map(jnp.copy, trunk_state)  # the train step consumes its argument
         stream = self._batches(range(config.branch_step, config.budget_steps))
         diverged = ""

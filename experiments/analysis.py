@@ -58,10 +58,8 @@ def analyse(folder: Path, note: str) -> Findings:
     refused: dict[str, str] = {}
     law = _law(table, refused)
     # The absolute target is fixed in advance, on the masks of the curves.
-    baseline = float(table.frame["curve_loss_mean"].iloc[0])
-    target = TARGET_SHARE * baseline
+    target = TARGET_SHARE * float(table.frame["curve_loss_mean"].iloc[0])
     times = records_to_target(curves, target)
-    table_under_curve_masks = dataclasses.replace(table, frame=table.frame.assign(loss_mean=baseline))
     contrasts, contrasts_total = (), ()
     fractions = set(table.rows["real_fraction"])
     if {0.0, MIX} <= fractions:
@@ -79,7 +77,7 @@ def analyse(folder: Path, note: str) -> Findings:
         contrasts_total=contrasts_total,
         paired=_paired(table, patients),
         speed=_speed(add_axes(times, table)),
-        closing=add_axes(records_to_close(curves, table_under_curve_masks), table),
+        closing=add_axes(records_to_close(curves, table, baseline="curve_loss_mean"), table),
         refused=refused,
     )
     write_text(folder / "fits.json", json.dumps(_to_json(findings, note), indent=1, sort_keys=True, allow_nan=False))
@@ -145,7 +143,7 @@ def _speed(times: pd.DataFrame) -> dict[str, SpeedRatio]:
 
 def _to_json(findings: Findings, note: str) -> dict[str, Any]:
     """Plain values, and NaN as null."""
-    closing = findings.closing.drop(columns=["_flops"], errors="ignore").sort_values("trunk_id")
+    closing = findings.closing.sort_values("trunk_id")
     return {
         "note": note,
         "warning": WARNING,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -23,18 +24,18 @@ from wfdb.processing import xqrs_detect
 
 from ecg_jax import ladder
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
-from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
+from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.real import ptbxl
 from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.recording import Exclusion
 from ecg_jax.data.synthetic import SyntheticSource, fingerprint
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.objectives import masked
-from ecg_jax.store import IDENTITIES, export, open_store, read_json, write_json
+from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_json, write_json
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
-from ecg_jax.trunk import TrainingData
-from experiments.data import VALIDATION_FOLD, split
+from ecg_jax.trunk import Response, TrainingData
+from experiments.data import PATCH_MS, VALIDATION_FOLD, split
 
 SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)
@@ -79,26 +80,23 @@ def targets(training: str, responses: dict[int, str]) -> list[RunConfig]:
     return runs
 
 
-def beat_copying_errors(heldout: held.HeldOut) -> np.ndarray:
-    """Errors `(R, masks)` of copying: a hidden sample is the mean of the visible samples of its lead that lie at the
-    same time from their beat's R peak. R peaks are found on the whole lead II, so this is a favourable estimate."""
-    patches = heldout.hidden.shape[2]
-    target = np.array(INDEPENDENT_LEAD_INDICES)
-    errors = np.empty(heldout.hidden.shape[:2])
-    for row, ecg in enumerate(heldout.pool.ecg):
-        x_SxE = normalise(ecg)
-        peaks = xqrs_detect(x_SxE[:, 1].astype(float), fs=heldout.pool.sample_rate_hz, verbose=False)
+def beat_copying(sample_rate_hz: int) -> Callable[[np.ndarray], held.Predict]:
+    """Copying: a hidden sample is the mean of the visible samples of its lead that lie at the same time from their
+    beat's R peak. R peaks are found on the whole lead II, so this is a favourable estimate."""
+
+    def predict_of(x_SxE: np.ndarray) -> held.Predict:
+        peaks = xqrs_detect(x_SxE[:, LEADS.index("II")].astype(float), fs=sample_rate_hz, verbose=False)
         phase_S = _phase(np.asarray(peaks, int), len(x_SxE))
-        for mask, hidden_TxU in enumerate(heldout.hidden[row]):
-            hidden_SxU = np.repeat(hidden_TxU, len(x_SxE) // patches, axis=0)
-            hidden_SxL = hidden_SxU[:, masked.UNIT_OF_TARGET]
-            x_SxL = x_SxE[:, target]
-            sums, counts = np.zeros((phase_S.max() + 1, x_SxL.shape[1])), np.zeros((phase_S.max() + 1, x_SxL.shape[1]))
-            np.add.at(sums, phase_S, x_SxL * ~hidden_SxL)
-            np.add.at(counts, phase_S, ~hidden_SxL)
-            predicted_SxL = (sums / np.maximum(counts, 1))[phase_S]
-            errors[row, mask] = np.square((predicted_SxL - x_SxL)[hidden_SxL]).mean()
-    return errors
+
+        def predict(visible_SxE: np.ndarray, hidden_SxU: np.ndarray) -> np.ndarray:
+            sums, counts = np.zeros((2, phase_S.max() + 1, visible_SxE.shape[1]))
+            np.add.at(sums, phase_S, visible_SxE)
+            np.add.at(counts, phase_S, ~hidden_SxU[:, masked.UNIT_OF_LEAD])
+            return (sums / np.maximum(counts, 1))[phase_S]
+
+        return predict
+
+    return predict_of
 
 
 def _phase(peaks: np.ndarray, samples: int) -> np.ndarray:
@@ -111,12 +109,14 @@ def _phase(peaks: np.ndarray, samples: int) -> np.ndarray:
     return phase - phase.min()
 
 
-def baselines(heldout: held.HeldOut, training: RecordPool) -> pd.DataFrame:
+def baselines(response: Response, training: RecordPool) -> pd.DataFrame:
     """The trivial predictors' losses."""
+    heldout = response.heldout
+    copying = held.baseline_errors(heldout, beat_copying(heldout.pool.sample_rate_hz))
     rows = {
-        "mean": held.overall(held.mean_errors(heldout), heldout),
-        "linear map across visible leads": held.overall(held.linear_errors(heldout, training), heldout),
-        "beat copying": held.overall(beat_copying_errors(heldout), heldout),
+        "mean": response.references["loss_mean"],
+        "linear map across visible leads": response.references["loss_linear"],
+        "beat copying": held.overall(copying, heldout),
     }
     residuals = held.component_residual(heldout, training, 20, [16, 24, 32, 48, 64, 80])
     rows |= {f"{width} principal components of a patch": value for width, value in residuals.items()}
@@ -165,8 +165,8 @@ def main() -> None:
     validation = pool.in_folds((VALIDATION_FOLD,))
     data = split(pool, validation, origin=ptbxl.fingerprint(Path(options.data_dir), pool.sample_rate_hz))
     training = data.training
-    heldouts = {patch_ms: held.freeze(validation, 10_000 // patch_ms) for patch_ms in (100, 200, 250)}
-    frozen = heldouts[200]
+    frozen = data.heldout
+    heldouts = {PATCH_MS: frozen} | {ms: held.freeze(validation, 10_000 // ms) for ms in (100, 250)}
     path = options.results / "response.json"
     if path.exists() and read_json(path)["response"] != frozen.identity:
         parser.error(f"{path} froze another response: give another folder with --results")
@@ -185,9 +185,9 @@ def main() -> None:
         }
     )
     table = mask_noise(tables["runs"], tables["patients"]).merge(extra, on="run_id")
-    lines = baselines(heldouts[200], training)
+    lines = baselines(responses[frozen.identity], training)
     options.results.mkdir(parents=True, exist_ok=True)
-    table.drop(columns=["seconds", "segments"]).to_csv(options.results / "runs.csv", index=False)
+    table.drop(columns=list(MACHINE_COLUMNS)).to_csv(options.results / "runs.csv", index=False)
     lines.to_csv(options.results / "baselines.csv", index=False)
     tables["curve"].to_csv(options.results / "curve.csv", index=False)
     figure(table, lines, tables["curve"]).savefig(options.results / "pilot.png", dpi=150)

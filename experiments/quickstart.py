@@ -71,10 +71,11 @@ def targets(
             response=response,
         )
         runs += grid(base, {"data.real_fraction": fractions, "seed": seeds, "budget_records": sorted(budgets)})
-    if len({config.run_id for config in runs}) < len(runs) or not runs:
+    distinct = len({config.run_id for config in runs})
+    if distinct < len(runs) or not runs:
         shapes = {size: f"{m.depth} x {m.width}" for size in sizes for m in [ladder.model_config(size)]}
         raise ValueError(
-            f"{len(runs)} runs, {len({config.run_id for config in runs})} of them distinct: give at least one seed, "
+            f"{len(runs)} runs, {distinct} of them distinct: give at least one seed, "
             f"and sizes, fractions and budgets that differ (depth x width by size: {shapes})"
         )
     return runs

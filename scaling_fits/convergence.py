@@ -70,19 +70,21 @@ def records_to_target(curves: pd.DataFrame, target: float | pd.Series) -> pd.Dat
     return pd.DataFrame(rows, columns=names)
 
 
-def records_to_close(curves: pd.DataFrame, table: RunTable, share: float = 0.9) -> pd.DataFrame:
+def records_to_close(
+    curves: pd.DataFrame, table: RunTable, share: float = 0.9, *, baseline: str = "loss_mean"
+) -> pd.DataFrame:
     """Relative speed: records to close `share` of the gap between the mean baseline and the trunk's own last loss.
 
-    Own last loss is the constant-rate curve's last point, the baseline `loss_mean` of the trunk's rows. Columns as
-    `records_to_target`.
+    Own last loss is the constant-rate curve's last point; the column `baseline` of the trunk's rows holds the mean
+    baseline on the records and masks of the curve. Columns as `records_to_target`.
     """
-    require_columns(table.frame, ["trunk_id", "loss_mean"], table.source)
-    baseline = table.frame.groupby("trunk_id")["loss_mean"].first()
+    require_columns(table.frame, ["trunk_id", baseline], table.source)
+    start = table.frame.groupby("trunk_id")[baseline].first()
     last = read_curves(curves).groupby("trunk_id")["loss"].last()
-    unknown = last.index.difference(baseline.index)
+    unknown = last.index.difference(start.index)
     if len(unknown):
         raise ValueError(f"{table.source}: {len(unknown)} trunks of the curve table have no run, first {unknown[0]!r}")
-    return records_to_target(curves, baseline[last.index] - share * (baseline[last.index] - last))
+    return records_to_target(curves, start[last.index] - share * (start[last.index] - last))
 
 
 def add_axes(times: pd.DataFrame, table: RunTable) -> pd.DataFrame:

@@ -98,10 +98,34 @@ def overall(errors: np.ndarray, heldout: HeldOut) -> float:
 
 # ---- reference lines -------------------------------------------------------------------------------------------
 
+#: From the visible cells of a z-scored record `(S, 12)`, the others zeroed, and the hidden units `(S, 7)`: all samples.
+Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def baseline_errors(heldout: HeldOut, predict_of: Callable[[np.ndarray], Predict]) -> np.ndarray:
+    """Errors `(R, masks)` of a predictor that needs no training steps.
+
+    `predict_of` makes the predictor of one z-scored record `(S, 12)`, once for all its masks; what it takes from the
+    whole record, hidden cells included, must be said of the line.
+    """
+    patches = heldout.hidden.shape[2]
+    target = np.array(masked.INDEPENDENT_LEAD_INDICES)
+    errors = np.empty(heldout.hidden.shape[:2])
+    for row, ecg in enumerate(heldout.pool.ecg):
+        x_SxE = normalise(ecg)
+        predict = predict_of(x_SxE)
+        for mask, hidden_TxU in enumerate(heldout.hidden[row]):
+            hidden_SxU = np.repeat(hidden_TxU, len(x_SxE) // patches, axis=0)
+            visible_SxE = x_SxE * ~hidden_SxU[:, masked.UNIT_OF_LEAD]
+            error_SxL = (predict(visible_SxE, hidden_SxU) - x_SxE)[:, target]
+            hidden_SxL = hidden_SxU[:, masked.UNIT_OF_TARGET]
+            errors[row, mask] = np.square(error_SxL[hidden_SxL]).mean()
+    return errors
+
 
 def mean_errors(heldout: HeldOut) -> np.ndarray:
     """Errors `(R, masks)` of predicting every lead's mean."""
-    return _baseline_errors(heldout, lambda x_SxE, hidden_SxE: np.zeros_like(x_SxE))
+    return baseline_errors(heldout, lambda _: lambda visible_SxE, hidden_SxU: np.zeros_like(visible_SxE))
 
 
 def linear_errors(heldout: HeldOut, training: RecordPool) -> np.ndarray:
@@ -114,11 +138,11 @@ def linear_errors(heldout: HeldOut, training: RecordPool) -> np.ndarray:
     moment_ExE /= len(training)
     maps = _linear_maps(moment_ExE)
 
-    def predict(x_SxE: np.ndarray, hidden_SxU: np.ndarray) -> np.ndarray:
+    def predict(visible_SxE: np.ndarray, hidden_SxU: np.ndarray) -> np.ndarray:
         pattern_S = hidden_SxU @ (1 << np.arange(len(masked.UNITS)))
-        return np.einsum("se,sef->sf", x_SxE, maps[pattern_S])
+        return np.einsum("se,sef->sf", visible_SxE, maps[pattern_S])
 
-    return _baseline_errors(heldout, predict)
+    return baseline_errors(heldout, lambda _: predict)
 
 
 def component_residual(
@@ -134,21 +158,6 @@ def component_residual(
     energy = ((test @ vectors[:, ::-1]) ** 2).sum(axis=0)
     kept = np.concatenate([[0.0], np.cumsum(energy)]) / energy.sum()
     return {width: float(max(0.0, 1 - kept[min(width, len(energy))])) for width in widths}
-
-
-def _baseline_errors(heldout: HeldOut, predict: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-    patches = heldout.hidden.shape[2]
-    target = np.array(masked.INDEPENDENT_LEAD_INDICES)
-    errors = np.empty(heldout.hidden.shape[:2])
-    for row, ecg in enumerate(heldout.pool.ecg):
-        x_SxE = normalise(ecg)
-        for mask, hidden_TxU in enumerate(heldout.hidden[row]):
-            hidden_SxU = np.repeat(hidden_TxU, len(x_SxE) // patches, axis=0)
-            visible_SxE = x_SxE * ~hidden_SxU[:, masked.UNIT_OF_LEAD]
-            error_SxL = (predict(visible_SxE, hidden_SxU) - x_SxE)[:, target]
-            hidden_SxL = hidden_SxU[:, masked.UNIT_OF_TARGET]
-            errors[row, mask] = np.square(error_SxL[hidden_SxL]).mean()
-    return errors
 
 
 def _linear_maps(moment_ExE: np.ndarray) -> np.ndarray:
