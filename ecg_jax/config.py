@@ -76,8 +76,8 @@ class DataConfig:
     `real_source` and `synthetic_source` name what the study passes as sources, by fingerprint, so that a run
     never continues on other data. `real_patients` cuts the real pool to its first patients after a shuffle seeded
     with `pool_shuffle`; None takes all. `synthetic_records` makes the synthetic source a finite pool; None: infinite.
-    `tier` is the generator's place on the realism ladder ("T1a": wave vectors, anatomy, intervals, heart-rate
-    variability; no noise, no pathology), and `real_information` what it knows of real recordings.
+    `tier` is the generator's place on the realism ladder (`data.synthetic.Tier`), and `real_information` what it knows
+    of real recordings: "published statistics", or the pool that its priors were fitted to.
     """
 
     real_fraction: float
@@ -87,7 +87,7 @@ class DataConfig:
     pool_shuffle: int = 0
     synthetic_records: int | None = None
     sample_rate_hz: int = 100
-    tier: str = "T1a"
+    tier: str = "T1d"
     real_information: str = "published statistics"
 
     def __post_init__(self) -> None:

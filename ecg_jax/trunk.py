@@ -27,6 +27,7 @@ from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.config import RunConfig, to_json
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.mixture import Mixture, batches
+from ecg_jax.data.synthetic.information import identify
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.mesh import check_batch, host_slice
 from ecg_jax.record import row
@@ -119,6 +120,16 @@ def _check_response(config: RunConfig, response: Response) -> None:
         )
 
 
+def _check_information(config: RunConfig, pool: RecordPool) -> None:
+    """Refuses a run whose synthetic data know more of real recordings than the pool they are mixed with."""
+    known = config.data.real_information
+    if config.data.real_fraction > 0 and known.startswith("pool ") and known != identify(pool).real_information:
+        raise ValueError(
+            f"run {config.run_id} mixes {identify(pool).real_information} with synthetic records whose priors were "
+            f"fitted to {known}: fit them to the run's own pool"
+        )
+
+
 class _Trunk:
     """The state of one call of `run_trunk`."""
 
@@ -138,6 +149,7 @@ class _Trunk:
         self.folder = store.trunk(self.config)
         self.program: Program = program(self.config)
         self.pool, self.synthetic = data.pool(self.config), data.synthetic
+        _check_information(self.config, self.pool)
         self.began = time.perf_counter()
         _append_segment(self.folder)
 

@@ -14,7 +14,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import data_dir_from_environment, ptbxl
 from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.recording import Exclusion, raise_first
-from ecg_jax.data.standin import CLINIC, NOISE, standin_pool
+from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, standin_pool
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.evaluate.heldout import HeldOut, freeze
 from ecg_jax.store import read_json
@@ -81,7 +81,7 @@ def load_real(
 def load_standin(patients: int) -> StudyData:
     """The stand-in target: made by our own generator from another population with other noise."""
     pool = standin_pool(patients)
-    origin = {"population": synthetic_fingerprint(CLINIC), "noise": dataclasses.asdict(NOISE)}
+    origin = {"population": synthetic_fingerprint(CLINIC_RECIPE), "noise": dataclasses.asdict(NOISE)}
     return dataclasses.replace(split(pool, pool.in_folds((VALIDATION_FOLD,)), origin=origin), note=STANDIN_NOTE)
 
 

@@ -28,7 +28,7 @@ from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.real import ptbxl
 from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.recording import Exclusion
-from ecg_jax.data.synthetic import SyntheticSource, fingerprint
+from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.objectives import masked
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_json, write_json
@@ -41,6 +41,8 @@ SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)
 BUDGETS = (2048, 4096, 8192, 16384)
 PROBE_SIZE = 100_000
+#: The step of the realism ladder of the synthetic arms: healthy hearts, no noise.
+TIER = Tier.ANATOMY
 
 
 def base(model: ModelConfig, training: str, response: str) -> RunConfig:
@@ -48,7 +50,9 @@ def base(model: ModelConfig, training: str, response: str) -> RunConfig:
     return RunConfig(
         study="pilot",
         model=model,
-        data=DataConfig(real_fraction=0.5, real_source=training, synthetic_source=fingerprint()),
+        data=DataConfig(
+            real_fraction=0.5, real_source=training, synthetic_source=fingerprint(recipe(TIER)), tier=TIER.value
+        ),
         optim=ladder.optim_config(model),
         budget_records=BUDGETS[-1],
         response=response,
@@ -175,7 +179,7 @@ def main() -> None:
 
     settings = {"responses": sorted(responses), "training data": data.identity, "target": "PTB-XL"}
     store = open_store(options.out / "store", "pilot", runs, settings)
-    run_study(store, runs, TrainingData(training, SyntheticSource(0)), responses)
+    run_study(store, runs, TrainingData(training, SyntheticSource(0, recipe(TIER))), responses)
 
     tables = {name: pd.read_csv(path, dtype=IDENTITIES) for name, path in export(store, options.out).items()}
     extra = pd.DataFrame(

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from ecg_jax import ladder
 from ecg_jax.config import DataConfig, RunConfig
-from ecg_jax.data.synthetic import SyntheticSource, fingerprint
+from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.mesh import check_batch, make_mesh
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store
 from ecg_jax.study import response_of, run_study
@@ -38,6 +38,12 @@ SEEDS = (0,)
 BATCH_RECORDS = 32
 STANDIN_PATIENTS = 1000
 SYNTHETIC_SEED = 0
+TIER = Tier.ACQUISITION
+
+
+def synthetic_source() -> SyntheticSource:
+    """The synthetic records of the study: an unbounded stream."""
+    return SyntheticSource(SYNTHETIC_SEED, recipe(TIER))
 
 
 def targets(
@@ -54,7 +60,7 @@ def targets(
 
     `real_source` and `response` are the identities of the training records and of the held-out ones.
     """
-    runs = []
+    runs, synthetic = [], synthetic_source()
     for size in sizes:
         model = ladder.model_config(size)
         base = RunConfig(
@@ -63,7 +69,9 @@ def targets(
             data=DataConfig(
                 real_fraction=fractions[0],
                 real_source=real_source,
-                synthetic_source=f"{fingerprint()} seed {SYNTHETIC_SEED}",
+                synthetic_source=synthetic.identity,
+                tier=TIER.value,
+                real_information=synthetic.real_information,
             ),
             optim=ladder.optim_config(model),
             budget_records=budgets[0],
@@ -117,7 +125,7 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     settings = {
         **axes,
         "seeds": options.seeds,
-        "synthetic data": fingerprint(),
+        "synthetic data": synthetic_source().identity,
         "target": STANDIN_NOTE if data_dir is None else "PTB-XL",
     }
     # What can be refused is refused before any data is read.
@@ -132,7 +140,7 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
         f"{len(runs)} runs"
     )
-    training = TrainingData(data.training, SyntheticSource(SYNTHETIC_SEED))
+    training = TrainingData(data.training, synthetic_source())
     response = response_of(data.heldout, data.training)
     run_study(store, runs, training, {data.heldout.identity: response})
     export(store, options.out)

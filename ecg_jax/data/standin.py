@@ -1,7 +1,7 @@
 """The stand-in target for machines without real recordings: our own generator, another population, other noise.
 
 It is not real ECG and every record says so. It differs from the pretraining source in its patients (older, faster,
-left-axis, flatter T waves, less dipolar) and in what pretraining never shows: noise at the electrodes.
+left-axis, flatter T waves, less dipolar) and in its noise.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import numpy as np
 
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.preprocess import chain_matrix, to_counts
-from ecg_jax.data.synthetic import leads
+from ecg_jax.data.synthetic import generator, leads
 from ecg_jax.data.synthetic.draws import record_keys
 from ecg_jax.data.synthetic.patient import Population
-from ecg_jax.data.synthetic.source import BLOCK_RECORDS, GUARD_SAMPLES, RENDER_RATE_HZ, draw, on_host, sample_leads
+from ecg_jax.data.synthetic.sampling import Grid
+from ecg_jax.data.synthetic.source import BLOCK_RECORDS, GUARD_SAMPLES, RENDER_RATE_HZ, on_host, render_draft
+from ecg_jax.data.synthetic.tiers import Recipe
 
 SOURCE = "stand-in (not real)"
 STANDIN_SEED = 20_071
@@ -47,7 +49,7 @@ CLINIC = Population(
     sdnn_median_ms=24.0,
     heart_tilt_sd_deg=25.0,
     body_gain_log_sd=0.3,
-    t_gain_median=0.4,
+    t_young_men_mv=0.4,
     t_gain_log_sd=0.5,
     kernel_gain_log_sd=0.35,
     kernel_direction_sd=0.45,
@@ -94,28 +96,31 @@ def _electrode_noise(patient: int, visit: int, samples: int, noise: ElectrodeNoi
     return (wander + muscle + hum).astype(np.float32)
 
 
+CLINIC_RECIPE = Recipe(population=CLINIC, anatomy=1.0, residual=1.0, breathing=1.0)
 _keys = jax.jit(record_keys)
 _visit_keys = jax.jit(jax.vmap(jax.random.fold_in))
-_draw = jax.jit(draw, static_argnames=("population", "seconds"))
-_sample_leads = jax.jit(sample_leads, static_argnames=("sample_rate_hz", "seconds", "guard_samples"))
+_draw = jax.jit(generator.draw, static_argnames=("recipe", "seconds"))
 
 
-def _clean_block(patients: np.ndarray, visits: np.ndarray, seconds: int) -> np.ndarray:
-    """Noise-free leads I, II, V1–V6 in mV of one whole block of recordings."""
+def _clean_block(patients: np.ndarray, visits: np.ndarray, grid: Grid) -> np.ndarray:
+    """Noise-free leads I, II, V1–V6 in mV of one whole block of recordings, `(B, 8, samples)`."""
     patients, visits = patients.astype(np.uint32), visits.astype(np.uint32)
     patient_keys = _keys(np.uint32(STANDIN_SEED), np.zeros_like(patients), patients)
-    heart = _draw(patient_keys, _visit_keys(patient_keys, visits), CLINIC, seconds)
-    return np.asarray(_sample_leads(heart, RENDER_RATE_HZ, seconds, GUARD_SAMPLES))
+    draft = _draw(patient_keys, _visit_keys(patient_keys, visits), None, recipe=CLINIC_RECIPE, seconds=grid.seconds)
+    return np.asarray(render_draft(draft, CLINIC_RECIPE, None, grid)[0])
 
 
-def _noisy_block(patients: np.ndarray, visits: np.ndarray, chain: np.ndarray, seconds: int) -> np.ndarray:
+def _noisy_block(patients: np.ndarray, visits: np.ndarray, chain: np.ndarray, grid: Grid) -> np.ndarray:
     """One block of up to 32 recordings, preprocessed to int16 counts."""
     count = len(patients)
-    padding = (0, BLOCK_RECORDS - count)  # one compiled shape
-    leads_BxSx8 = on_host(_clean_block, np.pad(patients, padding), np.pad(visits, padding), seconds).result()[:count]
-    noise = np.stack([_electrode_noise(*ids, leads_BxSx8.shape[1], NOISE) for ids in zip(patients, visits)])
-    noisy_BxSx8 = leads_BxSx8 + noise @ leads.ELECTRODES_TO_LEADS.T
-    return to_counts(leads.twelve_leads(np.einsum("ts,bsl->btl", chain, noisy_BxSx8, optimize=True)))
+    patients, visits = (
+        np.pad(ids, (0, BLOCK_RECORDS - count)) for ids in (patients, visits)
+    )  # one shape, one rounding
+    clean_BxLxS = on_host(_clean_block, patients, visits, grid).result()
+    noise = np.stack([_electrode_noise(*ids, grid.samples, NOISE) for ids in zip(patients, visits)])
+    noisy_BxSx8 = np.swapaxes(clean_BxLxS, 1, 2) + noise @ leads.ELECTRODES_TO_LEADS.T
+    filtered = np.einsum("ts,bsl->btl", chain, noisy_BxSx8, optimize=True)[:count]
+    return to_counts(leads.twelve_leads(filtered))
 
 
 def standin_pool(patients: int, sample_rate_hz: int = 100, seconds: int = 10) -> RecordPool:
@@ -130,8 +135,9 @@ def standin_pool(patients: int, sample_rate_hz: int = 100, seconds: int = 10) ->
     patient = np.repeat(np.arange(patients), repeats)
     visit = np.concatenate([np.arange(count) for count in repeats])
     chain = chain_matrix(seconds, RENDER_RATE_HZ, sample_rate_hz, GUARD_SAMPLES)
+    grid = Grid(RENDER_RATE_HZ, seconds, GUARD_SAMPLES)
     blocks = [
-        _noisy_block(patient[start : start + BLOCK_RECORDS], visit[start : start + BLOCK_RECORDS], chain, seconds)
+        _noisy_block(patient[start : start + BLOCK_RECORDS], visit[start : start + BLOCK_RECORDS], chain, grid)
         for start in range(0, len(patient), BLOCK_RECORDS)
     ]
     return RecordPool(

@@ -13,20 +13,33 @@ import jax
 import jax.numpy as jnp
 
 #: Part of every key: raise it with any change of equations or constants, and no published run changes silently.
-GENERATOR_VERSION = 1
-#: Room for the stage that needs most (the lead field).
-DRAWS_PER_STAGE = 128
+GENERATOR_VERSION = 2
+#: Uniform draws in one row.
+DRAWS_PER_ROW = 128
 #: Normal latents are cut at this many standard deviations.
 TRUNCATION_SD = 3.0
 
 
 class Stage(enum.IntEnum):
-    """The stages that draw, in the order in which a record is made."""
+    """The stages that draw, by the number of their first row. A tier draws the rows of its own stages only."""
 
     PATIENT = 0
     RHYTHM = 1
     MORPHOLOGY = 2
     LEADS = 3
+    RESIDUAL = 4  # two rows
+    CONDITIONS = 6
+    BEATS = 7
+    WIDE = 8
+    ACQUISITION = 9
+    NOISE = 10
+
+
+_ROWS = {Stage.RESIDUAL: 2}
+#: What differs between two recordings of one patient.
+OF_RECORD = (Stage.RHYTHM, Stage.BEATS, Stage.ACQUISITION, Stage.NOISE)
+#: Folded into a record's key for the words that seed its sample noise.
+_WORDS = 1000
 
 
 def record_keys(seed: jax.Array, index_high: jax.Array, index_low: jax.Array) -> jax.Array:
@@ -37,17 +50,30 @@ def record_keys(seed: jax.Array, index_high: jax.Array, index_low: jax.Array) ->
     return jax.vmap(jax.random.fold_in)(of_high, index_low)
 
 
-def stage_uniforms(patient_keys: jax.Array, record_keys: jax.Array) -> jax.Array:
-    """Uniform draws `(B, stages, DRAWS_PER_STAGE)`; the rhythm's from `record_keys`, the others' from `patient_keys`.
+def stage_uniforms(
+    patient_keys: jax.Array, record_keys: jax.Array, stages: tuple[Stage, ...]
+) -> dict[Stage, jax.Array]:
+    """Uniform draws `(B, draws)` of each stage, from the keys `(B,)` of the patient or of the record.
 
     Records that share a patient key are recordings of one patient.
     """
+    rows = [(stage, stage + i) for stage in stages for i in range(_ROWS.get(stage, 1))]
+    keys = jnp.stack([record_keys if stage in OF_RECORD else patient_keys for stage, _ in rows], axis=1)
+    numbers = jnp.array([number for _, number in rows])
 
-    def of_stage(key: jax.Array, stage: jax.Array) -> jax.Array:
-        return jax.random.uniform(jax.random.fold_in(key, stage), (DRAWS_PER_STAGE,))
+    def of_row(key: jax.Array, number: jax.Array) -> jax.Array:
+        return jax.random.uniform(jax.random.fold_in(key, number), (DRAWS_PER_ROW,))
 
-    keys = jnp.stack([record_keys if stage is Stage.RHYTHM else patient_keys for stage in Stage], axis=1)
-    return jax.vmap(jax.vmap(of_stage, (0, 0)), (0, None))(keys, jnp.arange(len(Stage)))
+    drawn = jax.vmap(jax.vmap(of_row, (0, 0)), (0, None))(keys, numbers)
+    return {
+        stage: drawn[:, [i for i, (of, _) in enumerate(rows) if of is stage]].reshape(len(drawn), -1)
+        for stage in stages
+    }
+
+
+def noise_words(record_keys: jax.Array) -> jax.Array:
+    """Two uint32 words per record `(B, 2)` that seed its counter-hash noise."""
+    return jax.vmap(lambda key: jax.random.key_data(jax.random.fold_in(key, _WORDS)))(record_keys)
 
 
 def truncated_normal(uniform: jax.Array, limit_sd: float = TRUNCATION_SD) -> jax.Array:
@@ -65,7 +91,7 @@ def cut(draws: jax.Array, *shapes: tuple[int, ...]) -> list[jax.Array]:
     for shape in shapes:
         stop = start + math.prod(shape)
         if stop > draws.shape[0]:
-            raise ValueError(f"a stage asks for {stop} draws, its row holds {draws.shape[0]}: raise DRAWS_PER_STAGE")
+            raise ValueError(f"a stage asks for {stop} draws, its row holds {draws.shape[0]}: give it more rows")
         pieces.append(draws[start:stop].reshape(shape))
         start = stop
     return pieces

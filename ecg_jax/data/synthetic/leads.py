@@ -5,6 +5,9 @@ Potentials are formed at the electrodes, so that whatever later disturbs an elec
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,21 +48,52 @@ ELECTRODES_TO_LEADS = _electrodes_to_leads()
 LEAD_FIELD = np.linalg.pinv(ELECTRODES_TO_LEADS).astype(np.float32) @ DOWER
 
 
-def sample_lead_weights(
-    uniforms: jax.Array, vector_mv_Gx3: jax.Array, body_gain: jax.Array, population: Population
-) -> jax.Array:
-    """Projects wave vectors (mV) through one patient's lead field: weights `(kernels, 8)` in mV per kernel.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What each kernel adds at each electrode (or lead), in mV: at rest, and more per unit of breath."""
 
-    Electrode positions vary (`lead_field_sd`); each kernel has, at each electrode, a part that no dipole explains
-    (`nondipolar_fraction` of its potential over all electrodes).
+    rest: jax.Array  # (kernels, electrodes or leads)
+    breath: jax.Array
+
+
+def sample_weights(
+    row: jax.Array,
+    residual_row: jax.Array,
+    vector_mv_Gx3: jax.Array,
+    body_gain: jax.Array,
+    population: Population,
+    anatomy: float,
+    residual: float,
+    breathing: float,
+) -> Weights:
+    """Projects wave vectors (mV) through one patient's lead field: weights `(kernels, 9)` at the electrodes.
+
+    Electrode positions vary (`anatomy` times `lead_field_sd`); each kernel has, at each electrode, a part that no
+    dipole explains (`residual` times `nondipolar_fraction` of its potential over all electrodes); and with the breath
+    the heart turns about an axis of the patient's and changes its size (`breathing`). A scale of 0 leaves its part out.
     """
-    field, residual = cut(uniforms, LEAD_FIELD.shape, (vector_mv_Gx3.shape[0], len(ELECTRODES)))
-    size = jnp.asarray(np.linalg.norm(LEAD_FIELD, axis=1, keepdims=True) / np.sqrt(3.0))
-    field_9x3 = body_gain * (LEAD_FIELD + population.lead_field_sd * size * truncated_normal(field))
+    field_draws, turn, swell = cut(truncated_normal(row), LEAD_FIELD.shape, (3,), ())
+    field_9x3 = jnp.asarray(LEAD_FIELD)
+    if anatomy:
+        size = jnp.asarray(np.linalg.norm(LEAD_FIELD, axis=1, keepdims=True) / np.sqrt(3.0))
+        field_9x3 = field_9x3 + anatomy * population.lead_field_sd * size * field_draws
+    field_9x3 = body_gain * field_9x3
     potential_Gx9 = vector_mv_Gx3 @ field_9x3.T
-    rms_Gx1 = jnp.sqrt((potential_Gx9**2).mean(-1, keepdims=True))
-    potential_Gx9 += population.nondipolar_fraction * rms_Gx1 * truncated_normal(residual)
-    return potential_Gx9 @ ELECTRODES_TO_LEADS.T
+    breath_Gx9 = jnp.zeros_like(potential_Gx9)
+    if breathing:
+        angle_rad = breathing * math.radians(population.breath_turn_sd_deg) * turn
+        moved = jnp.cross(jnp.broadcast_to(angle_rad, vector_mv_Gx3.shape), vector_mv_Gx3)
+        moved = moved + breathing * population.breath_gain_sd * swell * vector_mv_Gx3
+        breath_Gx9 = moved @ field_9x3.T
+    if residual:
+        # The last harmonics of fibrillation go without: the row holds draws for 28 kernels.
+        kernels = min(len(residual_row) // len(ELECTRODES), len(potential_Gx9))
+        (draws,) = cut(truncated_normal(residual_row), (kernels, len(ELECTRODES)))
+        draws = jnp.pad(draws, ((0, len(potential_Gx9) - kernels), (0, 0)))
+        rms_Gx1 = jnp.sqrt((potential_Gx9**2).mean(-1, keepdims=True))
+        potential_Gx9 = potential_Gx9 + residual * population.nondipolar_fraction * rms_Gx1 * draws
+    return Weights(potential_Gx9, breath_Gx9)
 
 
 def twelve_leads(independent: jax.Array) -> jax.Array:

@@ -69,15 +69,27 @@ class Population:
     # Anatomy and shape.
     heart_tilt_sd_deg: float = 10.0  # design: about the left-right and the head-foot axis
     body_gain_log_sd: float = 0.15  # design: torso size and conductivity
-    p_depth_gain: float = 0.4  # design: the kernels' P is .21 mV in V3 and .06 mV in II, but a normal P largest in II
+    # P: the normal limit of 0.25 mV in the limb leads as a 98th percentile, with this spread and the body's, puts the
+    # median in II at 0.25 exp(-2.05 × 0.29) = 0.14 mV. `edits.NORMAL_P` gives 0.11 mV and a 98th percentile of 0.20 mV:
+    # lower, because axes and electrodes vary too (design).
     p_gain_log_sd: float = 0.25  # design
     qrs_gain_log_sd: float = 0.15  # design
-    t_gain_median: float = 0.6  # design: the kernels' T is tall, T/R .37 in II against .12 in fits to NSRDB
+    qrs_female_gain: float = 0.85  # design: women's limit for the Cornell voltage is 0.71 of men's
+    # T in the tallest precordial lead. AHA/ACCF/HRS 2009, part IV: upper limits in V2 of 1.0–1.4 mV in men, 0.7–1.0 mV
+    # in women. As a 98th percentile of the middle of these, 1.2 mV in men under 40 with the two spreads of 0.30 and
+    # 0.15, it puts the median at 1.2 exp(-2.05 × 0.335). Sex and age: J Electrocardiol 28:191, 1995 (n = 1,935): 25 %
+    # larger in men; 10 % less at 40–59 than at 18–39 years, 15 % less again at 60–79.
+    t_young_men_mv: float = 0.60
+    t_female_gain: float = 0.80
+    t_age_years: tuple[float, float, float] = (28.5, 49.5, 69.5)
+    t_age_gain: tuple[float, float, float] = (1.0, 0.90, 0.765)
     t_gain_log_sd: float = 0.3  # design
     kernel_gain_log_sd: float = 0.15  # design
     kernel_direction_sd: float = 0.15  # design, relative to the kernel's vector
     kernel_width_log_sd: float = 0.08  # design
     lead_field_sd: float = 0.08  # design, relative to the electrode's vector
+    breath_turn_sd_deg: float = 2.5  # each axis; Petrėnas et al. 2017 turn by up to ±5°
+    breath_gain_sd: float = 0.02  # up to 5 % in amplitude, as there
     nondipolar_fraction: float = 0.10  # knob: the first three components keep > 95 % of the energy
 
     def __post_init__(self) -> None:
@@ -85,8 +97,24 @@ class Population:
             value = getattr(self, field.name)
             if field.name.endswith(("_sd", "_sd_ms", "_sd_deg", "_fraction")) and value < 0:
                 raise ValueError(f"population {self.name}: {field.name} is {value}; a spread cannot be negative")
+        if not 20.0 <= self.heart_rate_median_bpm <= 250.0:
+            raise ValueError(
+                f"population {self.name}: heart_rate_median_bpm is {self.heart_rate_median_bpm}: give 20 to 250"
+            )
+        mean_rr_ms = 60_000.0 / self.heart_rate_median_bpm
+        needed_ms = self.pr_median_ms + self.qtcf_mean_ms * (mean_rr_ms / 1000.0) ** (1 / 3)
+        if needed_ms > 0.95 * mean_rr_ms:
+            raise ValueError(
+                f"population {self.name}: a PR of {self.pr_median_ms:.0f} ms and a QTcF of {self.qtcf_mean_ms:.0f} ms "
+                f"do not fit a beat of {mean_rr_ms:.0f} ms: shorten them, or lower heart_rate_median_bpm"
+            )
         if abs(self.qrs_sex_gap_ms) / 2 > self.qrs_sd_ms or abs(self.qtcf_sex_gap_ms) / 2 > self.qtcf_sd_ms:
             raise ValueError(f"population {self.name}: the gap between the sexes exceeds the spread over both")
+
+    def t_size_mv(self, age_years: jax.Array, is_female: jax.Array) -> jax.Array:
+        """Median height of the T wave in the tallest precordial lead, by age and sex."""
+        of_age = jnp.interp(age_years, jnp.array(self.t_age_years), jnp.array(self.t_age_gain))
+        return self.t_young_men_mv * of_age * jnp.where(is_female > 0.5, self.t_female_gain, 1.0)
 
     @property
     def heart_rate_max_bpm(self) -> float:

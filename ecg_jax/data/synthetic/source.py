@@ -1,17 +1,14 @@
-"""The synthetic source: patient -> rhythm -> morphology -> leads -> record, a pure function of (seed, index).
+"""The synthetic source: records by index, rendered on the host, as an unbounded stream or a finite pool of patients.
 
-`draw`, `sample_leads` and `filtered` are traceable and hold on any device. `render` and `SyntheticSource` call them on
-the host in fixed, aligned blocks: one compiled shape, so an index gives the same bytes whatever is asked with it.
+Rendered in fixed, aligned blocks: one compiled shape, so an index gives the same bytes whatever is asked with it, in
+whatever batch, thread or process.
 """
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
-import dataclasses
 import functools
-import hashlib
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -22,10 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.ecg import LEADS
-from ecg_jax.data.preprocess import chain_matrix, to_counts
-from ecg_jax.data.synthetic import draws, leads, morphology, patient, rhythm
-from ecg_jax.data.synthetic.draws import Stage, record_keys, stage_uniforms
-from ecg_jax.data.synthetic.patient import ADULT, Patient, Population, sample_patient
+from ecg_jax.data.factored import FactoredChain, factored_chain
+from ecg_jax.data.preprocess import to_counts
+from ecg_jax.data.synthetic import generator
+from ecg_jax.data.synthetic.draws import record_keys
+from ecg_jax.data.synthetic.generator import Draft, Fitted
+from ecg_jax.data.synthetic.identity import fingerprint
+from ecg_jax.data.synthetic.sampling import Grid
+from ecg_jax.data.synthetic.tiers import Recipe, Signal, Tier, recipe
 
 _Result = TypeVar("_Result")
 
@@ -36,51 +37,40 @@ BLOCK_RECORDS = 32
 RENDER_RATE_HZ = 250
 #: Samples rendered beyond either end, for the preprocessing to reach into.
 GUARD_SAMPLES = 10
+RATES_HZ = (100, 125, 200, 250, 400, 500, 1000)
+PUBLISHED = "published statistics"
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Heart:
-    """Everything drawn for a batch of records, before any sample is computed; every leaf has a leading batch axis."""
+@functools.partial(jax.jit, static_argnames="records_per_patient")
+def index_keys(
+    seed: jax.Array, index_high: jax.Array, index_low: jax.Array, records_per_patient: int = 1
+) -> tuple[jax.Array, jax.Array]:
+    """Keys `(B,)` of the patient and of the recording at 64-bit record indices, given as two uint32 halves `(B,)`.
 
-    patient: Patient
-    rhythm: rhythm.Rhythm
-    waves: morphology.Waves
-    weights_mv: jax.Array  # (B, kernels, 8)
-
-
-def draw(patient_keys: jax.Array, record_keys: jax.Array, population: Population, seconds: int) -> Heart:
-    """Draws patients from `patient_keys` and their rhythms from `record_keys`, both `(B,)` (see `stage_uniforms`)."""
-    beats = rhythm.beat_slots(population, seconds)
-
-    def one(uniforms: jax.Array) -> Heart:
-        patient = sample_patient(uniforms[Stage.PATIENT], population)
-        trains = rhythm.sample_rhythm(uniforms[Stage.RHYTHM], patient, beats, seconds)
-        waves = morphology.sample_waves(uniforms[Stage.MORPHOLOGY], patient, population)
-        weights = leads.sample_lead_weights(uniforms[Stage.LEADS], waves.vector_mv, patient.body_gain, population)
-        return Heart(patient, trains, waves, weights)
-
-    return jax.vmap(one)(stage_uniforms(patient_keys, record_keys))
+    With more than one record per patient the index must fit 32 bits.
+    """
+    visit = jnp.zeros_like(index_low)
+    if records_per_patient > 1:
+        visit, index_low = index_low % records_per_patient, index_low // records_per_patient
+    patients = record_keys(seed, index_high, index_low)
+    return patients, jax.vmap(jax.random.fold_in)(patients, visit)
 
 
-def sample_leads(heart: Heart, sample_rate_hz: int, seconds: int, guard_samples: int = 0) -> jax.Array:
-    """Samples leads I, II, V1–V6 of a batch in mV: `(B, seconds * sample_rate_hz + 2 * guard_samples, 8)`."""
-    one = functools.partial(
-        morphology.render_leads, sample_rate_hz=sample_rate_hz, seconds=seconds, guard_samples=guard_samples
-    )
-    return jax.vmap(one)(heart.rhythm, heart.waves, heart.weights_mv)
+_draw = jax.jit(generator.draw, static_argnames=("recipe", "seconds"))
+recorded_hearts = jax.jit(generator.recorded_hearts, static_argnames="grid")
+_timelines = jax.jit(generator.timelines, static_argnames="grid")
+_banks = jax.jit(generator.kernel_banks, static_argnames="grid")
+_project = jax.jit(generator.project_hearts, static_argnames="recipe")
+_other = jax.jit(generator.other_leads, static_argnames=("recipe", "grid"))
+_noise = jax.jit(generator.noise_leads, static_argnames=("recipe", "grid"))
+_acquired = jax.jit(generator.acquired, static_argnames="grid")
+all_leads = jax.jit(generator.all_leads)
 
 
-def filtered(leads_BxSx8: jax.Array, chain: jax.Array) -> jax.Array:
-    """Takes eight leads through the preprocessing and derives the other four: mV `(B, samples, 12)`, not rounded."""
-    return leads.twelve_leads(jnp.einsum("ts,bsl->btl", chain, leads_BxSx8))
-
-
-_record_keys = jax.jit(record_keys)
-_draw = jax.jit(draw, static_argnames=("population", "seconds"))
-_sample_leads = jax.jit(sample_leads, static_argnames=("sample_rate_hz", "seconds", "guard_samples"))
-_filtered = jax.jit(filtered)
-_twelve_leads = jax.jit(leads.twelve_leads)
+@jax.jit
+def _filtered(leads_BxLxS: jax.Array, chain: FactoredChain) -> jax.Array:
+    records, leads, samples = leads_BxLxS.shape
+    return generator.all_leads(chain(leads_BxLxS.reshape(-1, samples)).reshape(records, leads, -1))
 
 
 @functools.cache
@@ -99,118 +89,167 @@ def on_host(work: Callable[..., _Result], *arguments: object) -> concurrent.futu
     return _workers().submit(run)
 
 
-def draw_block(seed: int, block: int, population: Population, seconds: int) -> Heart:
+@functools.lru_cache(maxsize=4)
+def host_chain(sample_rate_hz: int, seconds: int) -> FactoredChain:
+    """The preprocessing of a rendered record, on this process's first CPU device."""
+    chain = factored_chain(seconds, RENDER_RATE_HZ, sample_rate_hz, GUARD_SAMPLES)
+    return jax.device_put(chain, jax.local_devices(backend="cpu")[0])
+
+
+def draw_block(seed: int, block: int, made_by: Recipe, seconds: int, records_per_patient: int = 1) -> Draft:
     """Draws the records `32 * block` to `32 * block + 31` on the current device."""
     index = np.uint64(block * BLOCK_RECORDS) + np.arange(BLOCK_RECORDS, dtype=np.uint64)
     high, low = (index >> np.uint64(32)).astype(np.uint32), index.astype(np.uint32)
-    keys = _record_keys(np.uint32(seed), high, low)
-    return _draw(keys, keys, population, seconds)
+    keys = index_keys(np.uint32(seed), high, low, records_per_patient)
+    edges = made_by.conditions.edges() if made_by.conditions else None
+    return _draw(*keys, edges, recipe=made_by.compiled, seconds=seconds)
 
 
-def _render_block(seed: int, block: int, population: Population, sample_rate_hz: int, seconds: int) -> np.ndarray:
-    heart = draw_block(seed, block, population, seconds)
-    return np.asarray(_twelve_leads(_sample_leads(heart, sample_rate_hz, seconds)))
+def render_draft(draft: Draft, made_by: Recipe, fitted: Fitted | None, grid: Grid) -> tuple[jax.Array, jax.Array]:
+    """The leads I, II, V1–V6 of a draft as acquired, and as they are without noise, each `(B, 8, grid.samples)`."""
+    made_by = made_by.compiled
+    if made_by.signal is Signal.VECTORS:
+        hearts = recorded_hearts(draft, grid=grid)
+        lines = _timelines(hearts, grid=grid)
+        clean = _project(_banks(hearts, lines, grid=grid), hearts, lines, recipe=made_by)
+    else:
+        clean = _other(draft, recipe=made_by, fitted=fitted, grid=grid)
+    noise = _noise(draft, recipe=made_by, grid=grid) if made_by.noise else None
+    if noise is None and draft.settings is None:
+        return clean, clean
+    return _acquired(clean, noise, draft.settings, grid=grid), clean
 
 
-def _record_block(seed: int, block: int, population: Population, sample_rate_hz: int, seconds: int) -> np.ndarray:
-    leads_BxSx8 = _sample_leads(draw_block(seed, block, population, seconds), RENDER_RATE_HZ, seconds, GUARD_SAMPLES)
-    chain = _host_chain(sample_rate_hz, seconds)
-    return to_counts(np.asarray(_filtered(leads_BxSx8, chain)))
+def record_block(draft: Draft, made_by: Recipe, fitted: Fitted | None, sample_rate_hz: int, seconds: int) -> np.ndarray:
+    """The preprocessed records of a draft as int16 `(B, samples, 12)`: what training reads.
+
+    Tiers fitted to a pool of preprocessed records are rendered as such.
+    """
+    if made_by.needs_priors:
+        leads, _ = render_draft(draft, made_by, fitted, Grid(sample_rate_hz, seconds))
+        return to_counts(np.asarray(all_leads(leads)))
+    leads, _ = render_draft(draft, made_by, fitted, Grid(RENDER_RATE_HZ, seconds, GUARD_SAMPLES))
+    return to_counts(np.asarray(_filtered(leads, host_chain(sample_rate_hz, seconds))))
 
 
-@functools.lru_cache(maxsize=4)
-def _host_chain(sample_rate_hz: int, seconds: int) -> jax.Array:
-    return jnp.asarray(chain_matrix(seconds, RENDER_RATE_HZ, sample_rate_hz, GUARD_SAMPLES))
+def check_request(made_by: Recipe, fitted: Fitted | None, sample_rate_hz: int, seconds: int, seed: int = 0) -> None:
+    """Raises ValueError for what cannot be rendered, before anything is: priors, rate, length, seed."""
+    _check_seed(seed)
+    if sample_rate_hz not in RATES_HZ:
+        raise ValueError(f"sample rate {sample_rate_hz} Hz: records are rendered at {RATES_HZ} Hz")
+    if not 2 <= seconds <= 60:
+        raise ValueError(f"{seconds} seconds: a record lasts from 2 to 60")
+    if made_by.needs_priors != (fitted is not None):
+        raise ValueError(
+            f"signal {made_by.signal.value!r} "
+            + (
+                "needs priors fitted to a pool (fit_priors, fit_spectrum)"
+                if fitted is None
+                else "takes no fitted priors"
+            )
+        )
+    if fitted is not None:
+        fitted.pool.require_format(type(fitted).__name__, sample_rate_hz, seconds)
 
 
 def render(
     seed: int,
     indices: np.ndarray,
-    population: Population = ADULT,
+    made_by: Recipe | None = None,
     sample_rate_hz: int = RENDER_RATE_HZ,
     seconds: int = 10,
+    fitted: Fitted | None = None,
 ) -> np.ndarray:
     """The records at `indices` before preprocessing: float32 mV `(len(indices), seconds * sample_rate_hz, 12)`.
 
-    Raises ValueError for a seed outside 32 bits and IndexError for an index outside 64 bits.
+    The default recipe is tier T1d. Raises ValueError for a request that cannot be met and IndexError for an index
+    outside 64 bits.
     """
-    _check_seed(seed)
-    blocks, inverse, rows = _split(_as_indices(indices))
-    futures = [on_host(_render_block, seed, block, population, sample_rate_hz, seconds) for block in blocks]
+    made_by = recipe(Tier.ACQUISITION) if made_by is None else made_by
+    check_request(made_by, fitted, sample_rate_hz, seconds, seed)
+
+    def block_of(block: int) -> np.ndarray:
+        draft = draw_block(seed, block, made_by, seconds)
+        return np.asarray(all_leads(render_draft(draft, made_by, fitted, Grid(sample_rate_hz, seconds))[0]))
+
+    blocks, inverse, rows = split_indices(indices)
+    futures = [on_host(block_of, block) for block in blocks]
     return _gather([future.result() for future in futures], inverse, rows, sample_rate_hz * seconds, np.float32)
 
 
-def fingerprint(population: Population = ADULT) -> str:
-    """SHA-256 over the generator's version, its constant tables and the population: the identity of its output."""
-    tables = (
-        (BLOCK_RECORDS, RENDER_RATE_HZ, GUARD_SAMPLES),
-        (draws.DRAWS_PER_STAGE, draws.TRUNCATION_SD),
-        (patient.SDNN_REFERENCE_RR_MS, patient.SDNN_REFERENCE_AGE_YEARS),
-        (rhythm.LF_HZ, rhythm.BAND_SD_HZ, rhythm.COMPONENTS_PER_BAND, rhythm.AMPLITUDE_LIMIT_SD),
-        (rhythm.QT_MEMORY_S, rhythm.MAX_RR_DEVIATION),
-        (morphology.P_ONSET_MS, morphology.P_END_MS, morphology.QRS_ONSET_MS, morphology.QRS_END_MS),
-        (morphology.T_PEAK_MS, morphology.T_END_MS),
-        *(table.tolist() for table in (morphology.CENTRE_MS, morphology.WIDTH_MS, morphology.VECTOR_MV, leads.DOWER)),
-    )
-    constants = {
-        "version": draws.GENERATOR_VERSION,
-        "population": dataclasses.asdict(population),
-        "tables": tables,
-    }
-    return hashlib.sha256(json.dumps(constants, sort_keys=True).encode()).hexdigest()
-
-
 class SyntheticSource:
-    """Synthetic records by index: an unbounded stream, or with `records` a finite pool (its first `records` records).
+    """Synthetic records by index: an unbounded stream, or with `patients` a finite pool.
 
-    Safe to share between threads and runs. Rendered blocks are kept for the `cache_records` records used last
-    (100 Hz, 10 s: 24 kB each).
+    Index i is recording `i % records_per_patient` of patient `i // records_per_patient`. Safe to share between threads
+    and runs. Rendered blocks are kept for the `cache_records` records used last (100 Hz, 10 s: 24 kB each).
     """
 
     def __init__(
         self,
         seed: int,
-        population: Population = ADULT,
+        made_by: Recipe | None = None,
         sample_rate_hz: int = 100,
         seconds: int = 10,
-        records: int | None = None,
+        *,
+        patients: int | None = None,
+        records_per_patient: int = 1,
+        fitted: Fitted | None = None,
         cache_records: int = 16_384,
     ) -> None:
-        """Raises ValueError for a seed outside 32 bits, an empty pool or a cache smaller than one block."""
-        _check_seed(seed)
-        if records is not None and records < 1:
-            raise ValueError(f"records is {records}: a finite pool needs at least one record")
+        """The default recipe is tier T1d. Raises ValueError for a request that cannot be met."""
+        self.made_by = recipe(Tier.ACQUISITION) if made_by is None else made_by
+        check_request(self.made_by, fitted, sample_rate_hz, seconds, seed)
+        for name, value in (("patients", patients), ("records_per_patient", records_per_patient)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: a pool needs at least one")
+        if patients is not None and patients * records_per_patient > 2**31:
+            raise ValueError(f"{patients} patients x {records_per_patient} records: a finite pool holds at most 2^31")
         if cache_records < BLOCK_RECORDS:
             raise ValueError(f"cache_records is {cache_records}: one block alone holds {BLOCK_RECORDS} records")
-        self.seed = seed
-        self.population = population
-        self.sample_rate_hz = sample_rate_hz
-        self.seconds = seconds
-        self.records = records
+        self.seed, self.sample_rate_hz, self.seconds, self.fitted = seed, sample_rate_hz, seconds, fitted
+        self.patients, self.records_per_patient = patients, records_per_patient
         self.cache_blocks = cache_records // BLOCK_RECORDS
         self._blocks: collections.OrderedDict[int, concurrent.futures.Future[np.ndarray]] = collections.OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def identity(self) -> str:
+        """What decides every record of this source, in one line: the generator's fingerprint, the seed, the repeats."""
+        pool = self.fitted.pool.digest if self.fitted else ""
+        repeats = f" x {self.records_per_patient}" if self.records_per_patient > 1 else ""
+        return f"{fingerprint(self.made_by, pool)} seed {self.seed}{repeats}"
+
+    @property
+    def real_information(self) -> str:
+        """What this source knows of real recordings, as it enters a run's row."""
+        return self.fitted.pool.real_information if self.fitted else PUBLISHED
+
     def __len__(self) -> int:
-        if self.records is None:
-            raise TypeError("this synthetic source is unbounded and has no length; give `records` for a finite pool")
-        return self.records
+        if self.patients is None:
+            raise TypeError("this synthetic source is unbounded and has no length; give `patients` for a finite pool")
+        return self.patients * self.records_per_patient
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Returns the record at `index` as int16 `(samples, 12)`, 1 µV per count."""
+        """Returns the record at `index` as int16 `(samples, 12)`, 1 µV per count (fitted tiers: 1000 per deviation)."""
         return self.read(np.array([index]))[0]
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Returns the records at `indices` as int16 `(len(indices), samples, 12)`, 1 µV per count.
+        """Returns the records at `indices` as int16 `(len(indices), samples, 12)`.
 
         Raises IndexError for a negative index, or one outside the finite pool.
         """
         index = _as_indices(indices)
-        if self.records is not None and index.size and int(index.max()) >= self.records:
-            raise IndexError(f"record {int(index.max())} of a finite synthetic pool of {self.records} records")
-        blocks, inverse, rows = _split(index)
+        limit = 2**32 if self.patients is None and self.records_per_patient > 1 else None
+        limit = limit if self.patients is None else len(self)
+        if limit is not None and index.size and int(index.max()) >= limit:
+            raise IndexError(f"record {int(index.max())} of a synthetic pool of {limit} records")
+        blocks, inverse, rows = split_indices(index)
         rendered = [future.result() for future in self._futures(blocks)]
         return _gather(rendered, inverse, rows, self.sample_rate_hz * self.seconds, np.int16)
+
+    def _block(self, block: int) -> np.ndarray:
+        draft = draw_block(self.seed, block, self.made_by, self.seconds, self.records_per_patient)
+        return record_block(draft, self.made_by, self.fitted, self.sample_rate_hz, self.seconds)
 
     def _futures(self, blocks: list[int]) -> list[concurrent.futures.Future[np.ndarray]]:
         """The blocks' futures, each rendered at most once while it is cached, by whichever thread asks first."""
@@ -218,9 +257,7 @@ class SyntheticSource:
         with self._lock:
             for block in blocks:
                 if block not in self._blocks:
-                    self._blocks[block] = on_host(
-                        _record_block, self.seed, block, self.population, self.sample_rate_hz, self.seconds
-                    )
+                    self._blocks[block] = on_host(self._block, block)
                 self._blocks.move_to_end(block)
                 futures.append(self._blocks[block])
             while len(self._blocks) > self.cache_blocks:
@@ -243,8 +280,9 @@ def _as_indices(indices: np.ndarray) -> np.ndarray:
     return given.astype(np.uint64)
 
 
-def _split(index: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
+def split_indices(indices: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
     """The distinct blocks that hold `index`, and for each index its place among them and its row inside."""
+    index = _as_indices(indices)
     blocks, inverse = np.unique(index // np.uint64(BLOCK_RECORDS), return_inverse=True)
     return [int(block) for block in blocks], inverse, (index % np.uint64(BLOCK_RECORDS)).astype(np.intp)
 

@@ -1,0 +1,106 @@
+"""The sets of records that are compared: real ones, the tiers', NeuroKit2's; int16 at 100 Hz behind one chain."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import wfdb
+
+from benchmarks import peers
+from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.preprocess import apply_chain
+from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.synthetic.fitted import fit_priors
+from ecg_jax.data.synthetic.source import SyntheticSource
+from ecg_jax.data.synthetic.surrogate import fit_spectrum
+from ecg_jax.data.synthetic.tiers import Tier, recipe
+
+#: Fold 9 validates and fold 10 is sealed: neither is read for this.
+TRAIN_FOLDS = tuple(range(1, 9))
+SEED = 7
+RATE_HZ, SECONDS, NATIVE_RATE_HZ = 100, 10, 500
+#: NeuroKit2 starts every record at the same phase of a beat: it renders longer ones, cut at random.
+NEUROKIT_SECONDS = 12
+NEUROKIT = {"NeuroKit2 multileads": "multileads", "NeuroKit2 ecgsyn": "ecgsyn"}
+Advance = Callable[[int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Int16 records `(N, 1000, 12)` with a patient each may share, and where they come from."""
+
+    name: str
+    counts: np.ndarray
+    patient: np.ndarray  # (N,)
+    real_information: str
+
+
+def ptbxl_halves(data_dir: Path, cache: Path) -> tuple[RecordPool, RecordPool]:
+    """PTB-XL's training folds in two halves of their patients: one to fit to, one to compare with."""
+    pool = prepare_ptbxl(data_dir, cache).in_folds(TRAIN_FOLDS)
+    patients = np.random.default_rng(SEED).permutation(np.unique(pool.patient_id))
+    in_first = np.isin(pool.patient_id, patients[: len(patients) // 2])
+    return pool.take(np.flatnonzero(in_first)), pool.take(np.flatnonzero(~in_first))
+
+
+def of_pool(name: str, pool: RecordPool, limit: int) -> Records:
+    """At most `limit` records of a pool, drawn evenly over its order."""
+    chosen = np.unique(np.linspace(0, len(pool) - 1, min(limit, len(pool))).astype(int))
+    return Records(name, pool.ecg[chosen], pool.patient_id[chosen], "real")
+
+
+def ludb(folder: Path, limit: int) -> Records:
+    """LUDB's records (Kalyakulina et al., IEEE Access 8:186181, 2020), a patient each, through the same chain.
+
+    Raises FileNotFoundError where its list of records is missing, ValueError for leads or lengths not as published.
+    """
+    listed = folder / "RECORDS"
+    if not listed.is_file():
+        raise FileNotFoundError(f"{listed} does not exist: fetch LUDB (physionet.org/content/ludb) beside ptbxl/")
+    names = listed.read_text().split()[:limit]
+    records = [wfdb.rdrecord(str(folder / name)) for name in names]
+    wanted = [lead.upper() for lead in LEADS]
+    signals = []
+    for name, record in zip(names, records, strict=True):
+        leads = [lead.upper() for lead in record.sig_name]
+        if sorted(leads) != sorted(wanted) or (record.fs, record.sig_len) != (NATIVE_RATE_HZ, NATIVE_RATE_HZ * SECONDS):
+            raise ValueError(f"{folder / name}: {record.sig_len} samples at {record.fs} Hz, leads {leads}")
+        signals.append(record.p_signal[:, [leads.index(lead) for lead in wanted]])
+    return Records("LUDB", apply_chain(np.stack(signals), NATIVE_RATE_HZ, RATE_HZ), np.arange(len(names)), "real")
+
+
+def of_tier(tier: Tier, fit: RecordPool, count: int) -> Records:
+    """Records of a tier as training reads them; T-1 and T2 are fitted to `fit`."""
+    fitted = {Tier.NOISE: fit_spectrum, Tier.FITTED: fit_priors}.get(tier)
+    source = SyntheticSource(SEED, recipe(tier), fitted=fitted(fit) if fitted else None)
+    return Records(tier.value, source.read(np.arange(count)), np.arange(count), source.real_information)
+
+
+def neurokit(name: str, count: int, advance: Advance = lambda done: None) -> Records:
+    """Records of NeuroKit2 at 500 Hz, through the chain. Its "ecgsyn" has one lead: it stands in all twelve places."""
+    peers.require_neurokit()
+    tasks = [(NEUROKIT[name], number) for number in range(count)]
+    signals = []
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(4, os.cpu_count() or 1), context) as workers:
+        for done, ecg_mv in enumerate(workers.map(_neurokit_record, tasks, chunksize=8)):
+            signals.append(ecg_mv)
+            advance(done + 1)
+    counts = apply_chain(np.stack(signals), NATIVE_RATE_HZ, RATE_HZ)
+    return Records(name, counts, np.arange(count), "published statistics")
+
+
+def _neurokit_record(task: tuple[str, int]) -> np.ndarray:
+    """One record `(5000, 12)`: heart rate about 72 ± 13 /min, and its variation about 1 to 5 /min."""
+    method, number = task
+    rng = np.random.default_rng((SEED, number))
+    rate_bpm, sd_bpm = float(np.clip(rng.normal(72, 13), 45, 130)), float(rng.uniform(1, 5))
+    ecg = peers.neurokit_record(method, NATIVE_RATE_HZ, NEUROKIT_SECONDS, rate_bpm, sd_bpm, number)
+    start = int(rng.integers(len(ecg) - NATIVE_RATE_HZ * SECONDS))
+    return np.broadcast_to(ecg[start : start + NATIVE_RATE_HZ * SECONDS], (NATIVE_RATE_HZ * SECONDS, len(LEADS)))

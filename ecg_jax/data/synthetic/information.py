@@ -1,0 +1,59 @@
+"""What a tier fitted to real recordings knows: the identity of the pool that it was fitted to."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from ecg_jax.data.ecg import RecordPool
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolIdentity:
+    """The pool behind fitted numbers. `digest` is a SHA-256 over its record ids and signals, whatever their order."""
+
+    digest: str
+    patients: int
+    records: int
+    sample_rate_hz: int
+    seconds: int
+
+    def __post_init__(self) -> None:
+        if min(self.patients, self.records, self.sample_rate_hz, self.seconds) < 1:
+            raise ValueError(f"not the identity of a pool: {self}")
+
+    @property
+    def real_information(self) -> str:
+        """As it enters a run's row."""
+        return f"pool {self.digest[:12]}, {self.patients} patients"
+
+    def require_format(self, what: str, sample_rate_hz: int, seconds: int) -> None:
+        """Raises ValueError unless records of this rate and length are asked for: fitted numbers hold for no other."""
+        if (sample_rate_hz, seconds) != (self.sample_rate_hz, self.seconds):
+            raise ValueError(
+                f"{what} were fitted to records of {self.seconds} s at {self.sample_rate_hz} Hz "
+                f"({self.real_information}) and cannot render {seconds} s "
+                f"at {sample_rate_hz} Hz; fit to a pool of that format"
+            )
+
+
+def identify(pool: RecordPool) -> PoolIdentity:
+    """The identity of `pool`. Raises ValueError for an empty pool, or records that are not whole seconds long."""
+    if not len(pool):
+        raise ValueError(f"{pool.source}: a pool without records says nothing; check its folds and patients")
+    samples = pool.ecg.shape[1]
+    if samples % pool.sample_rate_hz:
+        raise ValueError(f"{pool.source}: {samples} samples at {pool.sample_rate_hz} Hz are not whole seconds")
+    digest = hashlib.sha256()
+    for index in np.argsort(pool.record_id):
+        digest.update(f"{pool.record_id[index]}\n".encode())
+        digest.update(np.ascontiguousarray(pool.ecg[index], "<i2"))
+    return PoolIdentity(
+        digest=digest.hexdigest(),
+        patients=len(np.unique(pool.patient_id)),
+        records=len(pool),
+        sample_rate_hz=int(pool.sample_rate_hz),
+        seconds=samples // pool.sample_rate_hz,
+    )
