@@ -25,9 +25,9 @@ Labelled = tuple[np.ndarray, np.ndarray]
 class Settings:
     """The size of a run; every source has `records` records, as far as it holds so many."""
 
-    records: int = 600
-    peer_records: int = 600
-    seeds: int = 3
+    records: int = 400
+    peer_records: int = 200
+    seeds: int = 2
     draws: int = 200
     training: Training = dataclasses.field(default_factory=Training)
     transfer_training: Training = dataclasses.field(default_factory=lambda: Training(steps=700))

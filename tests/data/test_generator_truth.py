@@ -106,8 +106,8 @@ def test_two_to_one_block_is_labelled_apart_from_both_mobitz_types(rhythm: Rhyth
 
 
 def _spike_mv(records: Annotated, row: int, wave: int) -> float:
-    """The deflection within 16 ms, out of its surroundings and back, in the 70 ms ahead of P (0) or QRS (1): the highest
-    in any lead of the median beat.
+    """The deflection within 16 ms, out of its surroundings and back, in the 70 ms ahead of P (0) or QRS (1): the
+    highest in any lead of the median beat.
     """
     rate_hz, ecg_mv = records.sample_rate_hz, records.ecg_mv[row].astype(np.float64)
     onset_s = records.fiducials_s[row, :, wave, 0]
