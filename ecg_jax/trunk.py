@@ -105,6 +105,7 @@ def run_trunk(
     left = [config for config in configs if not store.is_done(config)]
     if left:
         check_batch(left[0].batch_records)
+        _check_information(left[0], data)
         _check_response(left[0], response)
         write_json(store.trunk(left[0]) / "config.json", to_json(left[0]))
         with Checkpoints(store.trunk(left[0]) / "checkpoints") as checkpoints:
@@ -120,9 +121,12 @@ def _check_response(config: RunConfig, response: Response) -> None:
         )
 
 
-def _check_information(config: RunConfig, pool: RecordPool) -> None:
-    """Refuses a run whose synthetic data know more of real recordings than the pool they are mixed with."""
-    known = config.data.real_information
+def _check_information(config: RunConfig, data: TrainingData) -> None:
+    """Refuses a run whose synthetic data know more of real recordings than it says, or than the pool they mix with."""
+    known, pool = config.data.real_information, data.pool(config)
+    own = getattr(data.synthetic, "real_information", known)  # a pool of records knows nothing of its own
+    if own != known:
+        raise ValueError(f"run {config.run_id} says its synthetic records know {known!r}; their source knows {own!r}")
     if config.data.real_fraction > 0 and known.startswith("pool ") and known != identify(pool).real_information:
         raise ValueError(
             f"run {config.run_id} mixes {identify(pool).real_information} with synthetic records whose priors were "
@@ -149,7 +153,6 @@ class _Trunk:
         self.folder = store.trunk(self.config)
         self.program: Program = program(self.config)
         self.pool, self.synthetic = data.pool(self.config), data.synthetic
-        _check_information(self.config, self.pool)
         self.began = time.perf_counter()
         _append_segment(self.folder)
 

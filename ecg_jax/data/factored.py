@@ -21,7 +21,8 @@ CROSSOVER_HZ, CROSSOVER_WIDTH_HZ = 3.0, 0.5
 REACH_S = 0.2
 #: Singular values of the slow part below this are left out: for records of 1 mV a difference of about 1e-5 mV.
 TOLERANCE = 3e-5
-MOST_COMPONENTS = 200
+#: Components tried first; twice as many where they do not suffice.
+FIRST_COMPONENTS = 200
 #: Length of the pieces in which the banded part is applied.
 PIECE_S = 0.5
 
@@ -41,6 +42,10 @@ class FactoredChain:
 
     def __call__(self, x_NxS: jax.Array) -> jax.Array:
         """Filters and resamples rows `(N, samples_in)`: `(N, samples_out)`, in the unit given."""
+        with jax.default_matmul_precision("highest"):  # accelerators multiply in fewer digits otherwise
+            return self._product(x_NxS)
+
+    def _product(self, x_NxS: jax.Array) -> jax.Array:
         columns = self.local.shape[1]
         pieces = jnp.stack([x_NxS[:, start : start + columns] for start in self.starts])
         # In this order of axes the product is one per piece, whose rounding depends on no number of threads.
@@ -71,14 +76,16 @@ def factored_chain(seconds: int, rate_in_hz: int, rate_out_hz: int, guard_sample
 
 def _low_rank(slow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`up` and `down` with `slow = (down @ up).T`, by a randomised range finder (Halko, Martinsson & Tropp 2011)."""
-    probes = np.random.Generator(np.random.Philox(0)).standard_normal((slow.shape[1], MOST_COMPONENTS))
-    basis = np.linalg.qr(slow @ probes)[0]
-    basis = np.linalg.qr(slow @ (slow.T @ basis))[0]
-    left, singular, right = np.linalg.svd(basis.T @ slow, full_matrices=False)
-    if singular[-1] > TOLERANCE:
-        raise ArithmeticError(
-            f"{MOST_COMPONENTS} components leave {singular[-1]:.1e} of the slow part: raise their number"
-        )
+    components = FIRST_COMPONENTS
+    while True:
+        components = min(components, *slow.shape)
+        probes = np.random.Generator(np.random.Philox(0)).standard_normal((slow.shape[1], components))
+        basis = np.linalg.qr(slow @ probes)[0]
+        basis = np.linalg.qr(slow @ (slow.T @ basis))[0]
+        left, singular, right = np.linalg.svd(basis.T @ slow, full_matrices=False)
+        if singular[-1] <= TOLERANCE or components == min(slow.shape):
+            break
+        components *= 2
     kept = singular > TOLERANCE
     up = (basis @ (left[:, kept] * singular[kept])).T
     return np.ascontiguousarray(up, np.float32), np.ascontiguousarray(right[kept].T, np.float32)

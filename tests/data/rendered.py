@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import checker
 import numpy as np
 
 from ecg_jax.data.synthetic import Morphology, Rhythm, Tier, only, recipe
+from ecg_jax.data.synthetic.acquisition import Acquisition
 from ecg_jax.data.synthetic.annotation import Annotated, annotate
 
 SEED = 11
@@ -37,8 +39,13 @@ def population() -> Annotated:
 
 @functools.cache
 def recorded() -> Annotated:
-    """About 30 records each of sinus rhythm, fibrillation, premature beats and pacing, tier T1d, 500 Hz."""
-    return annotate(SEED + 3, np.arange(30 * len(RECORDED)), recipe(Tier.ACQUISITION, only(*RECORDED)), 500)
+    """About 30 records each of sinus rhythm, fibrillation, premature beats and pacing, tier T1d, 500 Hz.
+
+    Of recorders with a low-pass at 40 or 150 Hz, in equal parts: behind the former, small spikes cannot be seen.
+    """
+    recorder = Acquisition(lowpass_hz=(40.0, 150.0), lowpass_shares=(0.5, 0.5))
+    made_by = dataclasses.replace(recipe(Tier.ACQUISITION, only(*RECORDED)), acquisition=recorder)
+    return annotate(SEED + 3, np.arange(30 * len(RECORDED)), made_by, 500)
 
 
 def r_peaks_s(records: Annotated, row: int) -> np.ndarray:

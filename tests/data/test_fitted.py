@@ -60,7 +60,7 @@ def test_parts_make_the_record_again(pool):
     parts = decomposition.decompose(x, RATE_HZ)
     assert parts.explained > 0.9
     assert np.abs(np.diff(parts.r_peak_s) - np.exp(parts.rhythm.log_mean_rr)).max() < 0.2
-    assert parts.scalars.shape == (fitted.SCALARS,)
+    assert parts.scalars.shape == (fitted.LOG_II_TO_I,)
     np.testing.assert_allclose(parts.scalars[fitted.LOG_BAND], parts.log_band)
     np.testing.assert_allclose(parts.scalars[fitted.LOG_LEAD], parts.log_lead)
     np.testing.assert_allclose(parts.scalars[[fitted.BURST, fitted.LOG_QRS_EXCESS]], [parts.burst, parts.log_excess[0]])

@@ -8,7 +8,7 @@ import pytest
 from pools import made_up_pool
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, normalise
-from ecg_jax.data.synthetic import surrogate
+from ecg_jax.data.synthetic import Tier, information, recipe, render, surrogate
 
 RECORDS = 512
 
@@ -85,3 +85,12 @@ def test_another_format_or_no_signal_is_refused(pool, spectrum):
     silent[..., 6] = 5
     with pytest.raises(ValueError, match=r"lead 2 .* constant"):
         surrogate.fit_spectrum(dataclasses.replace(pool, ecg=silent))
+
+
+def test_the_derived_leads_hang_on_the_true_ratio_of_the_measured_ones():
+    """Of scaled leads Einthoven's law still tells how large II is relative to I."""
+    ecg = render(3, np.arange(32), recipe(Tier.ANATOMY), 100).astype(np.float64)
+    true = np.log(ecg[:, :, 1].std(1) / ecg[:, :, 0].std(1))
+    scaled = (ecg - ecg.mean(1, keepdims=True)) / ecg.std(1, keepdims=True)
+    found = np.array([information.log_ii_to_i(record) for record in scaled])
+    assert np.abs(found - np.clip(true, -information.MAX_LOG_RATIO, information.MAX_LOG_RATIO)).max() < 0.02

@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
         (["show", "--tier", "T2", *OUT], "fitted to a pool of real records by fit_priors"),
         (["show", "--tier", "T-1", *OUT], "fitted to a pool of real records by fit_priors"),
         (["show", "--tier", "T1a", "--condition", "LBBB", *OUT], "tier T1a has no conditions"),
-        (["show", "--rate", "400", *OUT], "--rate is 400 Hz: one of 100, 250, 500, 1000"),
+        (["show", "--rate", "400", *OUT], "--rate is 400 Hz: one of 100, 200, 250, 500, 1000"),
         (["show", "--seed", "-1", *OUT], "--seed is -1"),
         (["show", "--index", "-1", *OUT], "--index is -1"),
         (["show", "--out", "page.gif"], ".png, .pdf, .svg"),

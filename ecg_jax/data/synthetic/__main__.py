@@ -1,4 +1,4 @@
-"""Command line of the synthetic 12-lead ECG generator: draw records as sheets, export them as WFDB, list what there is.
+"""Command line of the synthetic 12-lead ECG generator: draw, export and store records, list what there is.
 
 A record is a pure function of tier, conditions, seed and index: the same command gives the same record.
 """
@@ -20,10 +20,9 @@ from ecg_jax.data import sheet
 from ecg_jax.data.synthetic import conditions, export, page, pool
 from ecg_jax.data.synthetic.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.conditions import Condition, ConditionMix, Morphology, Rhythm
-from ecg_jax.data.synthetic.source import BLOCK_RECORDS, SyntheticSource, render
+from ecg_jax.data.synthetic.source import BLOCK_RECORDS, RATES_HZ, SyntheticSource, render
 from ecg_jax.data.synthetic.tiers import CONTENT, Recipe, Tier, recipe
 
-RATES_HZ = (100, 250, 500, 1000)
 MIXES = {"prevalence": conditions.PREVALENCE, "uniform": conditions.UNIFORM}
 #: Seconds between plain lines of progress where the output is no terminal.
 QUIET_SECONDS = 5.0
@@ -80,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     plain = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     parser = _Parser(prog="python -m ecg_jax.data.synthetic", description=__doc__, **plain)
-    commands = parser.add_subparsers(required=True, metavar="{show,export,contact,list}")
+    commands = parser.add_subparsers(required=True, metavar="{show,export,store,contact,list}")
     show = commands.add_parser("show", help="draw one record", description="Draw one record as a sheet.", **plain)
     show.set_defaults(command=_show)
     show.add_argument("--index", type=int, default=0, help="which record (default: %(default)s)")
@@ -112,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--tier", default=tier.value, help="step of the realism ladder (default: %(default)s)")
         command.add_argument("--seed", type=int, default=0, help="32 bits (default: %(default)s)")
         rate = 100 if command is store else 500
-        command.add_argument("--rate", type=int, default=rate, help="Hz: 100, 250, 500 or 1000 (default: %(default)s)")
+        command.add_argument("--rate", type=int, default=rate, help=f"Hz: one of {RATES_HZ} (default: {rate})")
         command.add_argument("--out", type=Path, required=True, help="what to write; never written over")
     listing = commands.add_parser("list", help="conditions and tiers", description="List conditions and tiers.")
     listing.set_defaults(command=_list)
@@ -219,7 +218,7 @@ def _common(options: argparse.Namespace) -> tuple[Tier, list[Condition]]:
     if tier in (Tier.NOISE, Tier.FITTED):
         raise ValueError(
             f"tier {tier.value} is fitted to a pool of real records by fit_priors and drawn from Python, with "
-            "annotate(..., fitted=priors); the command line has no pool"
+            "render(..., fitted=priors); the command line has no pool"
         )
     if options.rate not in RATES_HZ:
         raise ValueError(f"--rate is {options.rate} Hz: one of {', '.join(map(str, RATES_HZ))}")

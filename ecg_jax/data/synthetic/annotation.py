@@ -12,7 +12,7 @@ from scipy import signal
 from ecg_jax.data.preprocess import BAND_HZ, BUTTERWORTH_ORDER
 from ecg_jax.data.synthetic import criteria, kernels, morphology, pathology
 from ecg_jax.data.synthetic.conditions import SCP_CODES, Condition, Morphology, Rhythm
-from ecg_jax.data.synthetic.generator import Draft, Fitted
+from ecg_jax.data.synthetic.generator import Draft
 from ecg_jax.data.synthetic.sampling import Grid, Heart
 from ecg_jax.data.synthetic.source import (
     BLOCK_RECORDS,
@@ -71,17 +71,18 @@ def annotate(
     made_by: Recipe,
     sample_rate_hz: int = 500,
     seconds: int = 10,
-    fitted: Fitted | None = None,
 ) -> Annotated:
     """The records at `indices` as `source.render` gives them, with the truth about them.
 
     Only recipes of wave vectors know their fiducials. Raises ValueError for others, and as `source.render`.
     """
-    check_request(made_by, fitted, sample_rate_hz, seconds, seed)
     if made_by.signal is not Signal.VECTORS:
         raise ValueError(f"records of signal {made_by.signal.value!r} come without annotations: take T1a to T1d")
+    check_request(made_by, None, sample_rate_hz, seconds, seed)
     grid = Grid(sample_rate_hz, seconds)
     blocks, inverse, rows = split_indices(indices)
+    if not blocks:
+        raise ValueError("no record is asked for: give at least one index")
     futures = [on_host(_annotate_block, seed, block, made_by, grid) for block in blocks]
     parts = [future.result() for future in futures]
     pick = inverse * BLOCK_RECORDS + rows

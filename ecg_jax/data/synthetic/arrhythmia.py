@@ -62,7 +62,6 @@ RETROGRADE_PR_MS: Range = (60.0, 110.0)
 PACED_PR_MS: Range = (150.0, 250.0)
 PACED_OVER_FIBRILLATION_PROBABILITY = 0.5
 #: Sinus arrhythmia varies with the breath: its LF/HF is at most this.
-SINUS_ARRHYTHMIA_MAX_LF_HF = 0.25
 #: Restitution: a beat's QT is at most this fraction of the interval before it, so that T waves end in a fast rhythm.
 MAX_QT_OF_RR = 0.9
 

@@ -204,7 +204,17 @@ WITHOUT_P_WAVE = (
     Rhythm.JUNCTIONAL,
 )
 NEEDS_P_WAVE = (Morphology.WPW, Morphology.LEFT_ATRIAL_ENLARGEMENT, Morphology.RIGHT_ATRIAL_ENLARGEMENT)
-#: Rhythms that set the PR interval or crowd the beats; pre-excitation and a long QT go with neither.
+FLUTTER = (Rhythm.ATRIAL_FLUTTER, Rhythm.ATRIAL_FLUTTER_VARIABLE)
+#: Morphologies that are read on the ST segment or the T wave.
+OF_REPOLARISATION = (
+    Morphology.STEMI_ANTERIOR,
+    Morphology.STEMI_INFERIOR,
+    Morphology.STEMI_LATERAL,
+    Morphology.ISCHAEMIA,
+    Morphology.T_INVERSION,
+    Morphology.EARLY_REPOLARISATION,
+    Morphology.LONG_QT,
+)
 AV_BLOCKS = (
     Rhythm.AV_BLOCK_1,
     Rhythm.AV_BLOCK_2_MOBITZ_1,
@@ -220,10 +230,18 @@ def can_join(rhythm: Rhythm, morphology: Morphology) -> bool:
         return True
     if rhythm in WITHOUT_MORPHOLOGY or (rhythm in WITHOUT_P_WAVE and morphology in NEEDS_P_WAVE):
         return False
+    if rhythm in FLUTTER and morphology in OF_REPOLARISATION:
+        return False  # F waves hide the ST segment and the T wave
+    if rhythm is Rhythm.PACED_ATRIAL and morphology in NEEDS_P_WAVE:
+        return False
+    theirs, own = EFFECTS.get(rhythm, Effect()), EFFECTS.get(morphology, Effect())
+    if any(getattr(theirs, name) and getattr(own, name) for name in ("pr_ms", "heart_rate_bpm")):
+        return False  # both would set it
+    if rhythm in AV_BLOCKS and morphology in NEEDS_P_WAVE:
+        return False
     if morphology is Morphology.WPW:
-        return rhythm in (Rhythm.SINUS, Rhythm.SINUS_BRADYCARDIA, Rhythm.SINUS_ARRHYTHMIA)
-    # Both set the heart rate, and a long QT needs a slow one to fit.
-    return not (morphology is Morphology.LONG_QT and EFFECTS.get(rhythm, Effect()).heart_rate_bpm is not None)
+        return rhythm in (Rhythm.SINUS, Rhythm.SINUS_ARRHYTHMIA)
+    return True
 
 
 #: Allowed pairs as a table (rhythms, morphologies).
@@ -268,7 +286,8 @@ def weights(kind: type[Rhythm] | type[Morphology], given: dict[Condition, float]
 
 
 def only(*conditions: Condition) -> ConditionMix:
-    """A mix of the given conditions in equal parts: rhythms with a normal morphology, morphologies in sinus rhythm.
+    """A mix of the given conditions in equal parts: rhythms with a normal morphology, morphologies in sinus rhythm;
+    given both, every record has one of each.
 
     Raises ValueError for an empty set, and for rhythms and morphologies together that no record can show.
     """

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from ecg_jax.data.synthetic.conditions import WITHOUT_P_WAVE, Condition, Morphology, Rhythm
+from ecg_jax.data.synthetic.conditions import FLUTTER, OF_REPOLARISATION, WITHOUT_P_WAVE, Condition, Morphology, Rhythm
 from ecg_jax.data.synthetic.kernels import AVF, AVL, II, III, V1, V2, V3, V4, V5, V6, I
 from ecg_jax.data.synthetic.rhythm import Beat
 
@@ -23,16 +23,6 @@ ANTERIOR = ((V1, V2), (V2, V3), (V3, V4))
 CONTIGUOUS = ((AVL, I), *INFERIOR, *CHEST)
 #: The J point is read so long after the end of the QRS complex, past the foot of an S wave.
 AFTER_J_MS = 8.0
-#: Criteria that look at the ST segment and the T wave.
-OF_REPOLARISATION = (
-    Morphology.STEMI_ANTERIOR,
-    Morphology.STEMI_INFERIOR,
-    Morphology.STEMI_LATERAL,
-    Morphology.ISCHAEMIA,
-    Morphology.T_INVERSION,
-    Morphology.EARLY_REPOLARISATION,
-    Morphology.LONG_QT,
-)
 #: The averaged beat: from before its P wave to after its T wave, in seconds from the QRS onset.
 BEFORE_S, AFTER_S = 0.35, 0.65
 #: The isoelectric level is that of the PR segment, so long before the QRS onset.
@@ -151,9 +141,9 @@ def _pathological_q(beats: Beats) -> np.ndarray:
     return (waves[:, 0] >= 0.1) & (waves[:, 1] >= shortest)
 
 
-def _bundle_branch(beats: Beats) -> Morphology:
+def _bundle_branch(beats: Beats, is_preexcited: bool) -> Morphology:
     """Complete right or left bundle branch block (AHA), or NORMAL for neither."""
-    if beats.qrs_ms < 120 or beats.pr_ms < 120:
+    if beats.qrs_ms < 120 or is_preexcited:
         return Morphology.NORMAL
     late = beats.part(beats.qrs_ms - 60, beats.qrs_ms - 10)
     # The time by which the R wave of V5 and V6 has turned down, its notch included.
@@ -174,23 +164,24 @@ def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
     """
     r, s = np.maximum(beats.qrs.max(0), 0), np.maximum(-beats.qrs.min(0), 0)
     narrow, axis = beats.qrs_ms < 120, beats.axis_deg
+    is_preexcited = beats.pr_ms < 120 and beats.qrs_ms >= 115 and rhythm not in WITHOUT_P_WAVE
+    block = _bundle_branch(beats, is_preexcited)
     at_j, segment = (
         beats.mv[beats.at(beats.qrs_ms + AFTER_J_MS)],
         beats.part(beats.qrs_ms + 40, beats.qrs_ms + 80).mean(0),
     )
     limit = _st_limit(beats)
     # A notch or slur that ends the QRS complex falls off at once; an infarction's segment stays up.
-    elevated = (at_j >= limit) & (segment >= 0.7 * limit) & (_bundle_branch(beats) is not Morphology.LBBB)
+    elevated = (at_j >= limit) & (segment >= 0.7 * limit) & (block is not Morphology.LBBB)
     slurred = (at_j >= 0.1) & (segment < 0.7 * at_j)
     t = beats.part(beats.qrs_ms + 80, min(beats.qt_ms, 1e3 * AFTER_S - 10))
     inverted = (t.min(0) <= -0.1) & (np.abs(t.min(0)) > t.max(0)) & narrow
     inverted[[III, V1]] = False
-    is_preexcited = beats.pr_ms < 120 and beats.qrs_ms >= 115 and rhythm not in WITHOUT_P_WAVE
     q = _pathological_q(beats) & (not is_preexcited)
     # With a vertical axis a Q wave in I and aVL is the S wave of a normal beat.
     lateral = LATERAL if axis < 90 else LATERAL[1:]
     found = {
-        _bundle_branch(beats): True,
+        block: True,
         Morphology.LAFB: narrow and -90 <= axis <= -45 and s[III] > r[III] and r[AVL] > s[AVL],
         Morphology.LPFB: narrow and 90 <= axis <= 180 and s[I] > r[I] and r[III] > s[III],
         Morphology.WPW: is_preexcited,
@@ -208,7 +199,7 @@ def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
         Morphology.EARLY_REPOLARISATION: narrow and _two(slurred, (*LATERAL, *INFERIOR)),
         Morphology.LOW_VOLTAGE: bool(((r + s)[:6] < 0.5).all() and ((r + s)[6:] < 1.0).all()),
     }
-    if rhythm in (Rhythm.ATRIAL_FLUTTER, Rhythm.ATRIAL_FLUTTER_VARIABLE):
+    if rhythm in FLUTTER:
         found |= dict.fromkeys(OF_REPOLARISATION, False)
     if 0 < beats.pr_ms < 1e3 * BEFORE_S and rhythm not in (*WITHOUT_P_WAVE, Rhythm.PACED_ATRIAL):
         p = beats.part(-beats.pr_ms, -beats.pr_ms + beats.p_ms) - beats.mv[beats.at(-beats.pr_ms)]

@@ -40,6 +40,8 @@ _ROWS = {Stage.RESIDUAL: 2}
 OF_RECORD = (Stage.RHYTHM, Stage.BEATS, Stage.ACQUISITION, Stage.NOISE)
 #: Folded into a record's key for the words that seed its sample noise.
 _WORDS = 1000
+#: Added to a recording's number, so that its key is none of those of the patient's rows.
+VISITS = 2000
 
 
 def record_keys(seed: jax.Array, index_high: jax.Array, index_low: jax.Array) -> jax.Array:

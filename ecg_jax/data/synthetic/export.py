@@ -115,9 +115,9 @@ def write_wfdb(
     check_folder(folder)
     folder = folder.resolve()  # `.` has no name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
+    for left in folder.parent.glob(f".{folder.name}-unfinished-*"):  # by a process that was killed
         shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-unfinished-") as scratch:
         building = Path(scratch) / folder.name
         building.mkdir()
         rows: list[dict[str, object]] = []

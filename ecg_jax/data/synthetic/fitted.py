@@ -31,14 +31,16 @@ from ecg_jax.data.synthetic.decomposition import (
 )
 from ecg_jax.data.synthetic.density import choose_mixture
 from ecg_jax.data.synthetic.draws import truncated_normal
-from ecg_jax.data.synthetic.information import PoolIdentity, identify
+from ecg_jax.data.synthetic.information import PoolIdentity, identify, log_ii_to_i
 
 LEADS = len(INDEPENDENT_LEAD_INDICES)
 #: Where `Parts.scalars` holds what.
 LOG_MEAN_RR, LOG_SD_RR, NEIGHBOUR, LOG_GAIN_SD, BURST, LOG_QRS_EXCESS, LOG_START_EXCESS, LOG_END_EXCESS = range(8)
 LOG_BAND = slice(8, 8 + BANDS)
 LOG_LEAD = slice(LOG_BAND.stop, LOG_BAND.stop + LEADS)
-SCALARS = LOG_LEAD.stop
+#: Lead II's deviation relative to lead I's: scaled leads do not tell it, and III, aVR, aVL and aVF hang on it.
+LOG_II_TO_I = LOG_LEAD.stop
+SCALARS = LOG_II_TO_I + 1
 #: Components of the waveform: enough for this share of its variance, as far as the pool's size bears them.
 WAVEFORM_SHARE = 0.995
 MAX_COMPONENTS = 48
@@ -58,7 +60,7 @@ _BURST_S = 0.5
 #: Share of independent noise that keeps the residual's cross-spectrum positive definite.
 _COHERENCE_SHRINKAGE = 0.02
 _SEED = 20_030_507
-_FORMAT = 1
+_FORMAT = 2
 
 
 @jax.tree_util.register_dataclass
@@ -95,11 +97,13 @@ def fit_priors(pool: RecordPool, *, progress: Callable[[int, int], None] | None 
     """
     identity = identify(pool)
     parts: list[Parts] = []
+    log_ratios: list[float] = []
     excluded = []
     for index in range(len(pool)):
-        x_SxC = normalise(pool[index])[:, INDEPENDENT_LEAD_INDICES].astype(np.float64)
+        x_Sx12 = normalise(pool[index]).astype(np.float64)
         try:
-            parts.append(decomposition.decompose(x_SxC, pool.sample_rate_hz))
+            parts.append(decomposition.decompose(x_Sx12[:, INDEPENDENT_LEAD_INDICES], pool.sample_rate_hz))
+            log_ratios.append(log_ii_to_i(x_Sx12))
         except NotDecomposable as reason:
             excluded.append(f"{pool.record_id[index]}: {reason}")
         if progress is not None:
@@ -110,7 +114,7 @@ def fit_priors(pool: RecordPool, *, progress: Callable[[int, int], None] | None 
             f"first left out: {excluded[:3]}"
         )
     weights_NxW = np.stack([part.weights.ravel() for part in parts])
-    scalars_NxA = np.stack([part.scalars for part in parts])
+    scalars_NxA = np.column_stack([np.stack([part.scalars for part in parts]), log_ratios])
     waveform_mean, scores, basis = _principal_waveforms(weights_NxW, len(parts) // RECORDS_PER_COMPONENT)
     values_NxD = np.concatenate([scores, scalars_NxA], 1)
     mixture = choose_mixture(_normal_scores(values_NxD), _SEED)
@@ -217,6 +221,11 @@ def render_fitted(
     # The pool's leads have unit variance, beats and residual together, which the drawn weights know only in the mean.
     share = jnp.maximum(1.0 - noise_CxS.var(1), MIN_BEAT_SHARE)
     return (ecg_CxS * jnp.sqrt(share / (ecg_CxS.var(1) + 1e-6))[:, None] + noise_CxS).T
+
+
+def ii_to_i(row: jax.Array, priors: Priors) -> jax.Array:
+    """How large lead II is relative to lead I in the record that `render_fitted` makes of `row`."""
+    return jnp.exp(draw_parts(row, priors)[1][LOG_II_TO_I])
 
 
 def draw_parts(row: jax.Array, priors: Priors) -> tuple[jax.Array, jax.Array]:

@@ -20,7 +20,7 @@ from ecg_jax.data.synthetic.atrial import DRAWS as ATRIAL_DRAWS
 from ecg_jax.data.synthetic.atrial import sample_atrial_vectors
 from ecg_jax.data.synthetic.draws import Stage, noise_words, stage_uniforms
 from ecg_jax.data.synthetic.ecgsyn import render_ecgsyn
-from ecg_jax.data.synthetic.fitted import Priors, render_fitted
+from ecg_jax.data.synthetic.fitted import Priors, ii_to_i, render_fitted
 from ecg_jax.data.synthetic.leads import ELECTRODES_TO_LEADS, sample_weights, twelve_leads
 from ecg_jax.data.synthetic.morphology import sample_waves
 from ecg_jax.data.synthetic.noise import sample_noise, white_noise
@@ -95,6 +95,8 @@ def _draw_heart(rows: dict[Stage, jax.Array], edges: jax.Array | None, recipe: R
         conditions = ailments.sample_conditions(rows[Stage.CONDITIONS], edges)
         patient = ailments.afflicted(rows[Stage.CONDITIONS], patient, conditions)
         fastest_bpm = max(fastest_bpm, FASTEST_BPM)
+    if recipe.signal is Signal.ECGSYN:
+        seconds += 2  # ECGSYN's beats stretch with the interval that follows: the one after the last must be there
     trains = sample_trains(
         rows[Stage.RHYTHM],
         rows.get(Stage.BEATS),
@@ -142,22 +144,28 @@ def kernel_banks(hearts: Heart, lines: Timeline, grid: Grid) -> jax.Array:
 
 def project_hearts(banks: jax.Array, hearts: Heart, lines: Timeline, recipe: Recipe) -> jax.Array:
     """The hearts' leads I, II, V1–V6, `(B, 8, grid.samples)` in mV."""
-    return jax.vmap(functools.partial(project, breathing=recipe.breathing > 0))(banks, hearts, lines)
+    with jax.default_matmul_precision("highest"):  # accelerators multiply in fewer digits otherwise
+        return jax.vmap(functools.partial(project, breathing=recipe.breathing > 0))(banks, hearts, lines)
 
 
 def other_leads(draft: Draft, recipe: Recipe, fitted: Fitted | None, grid: Grid) -> jax.Array:
     """The leads I, II, V1–V6 of a recipe that has no wave vectors, `(B, 8, grid.samples)`.
 
-    Those fitted to a pool come in standard deviations per lead, with the pool's noise, and have no guard samples.
+    Those fitted to a pool come in standard deviations of lead I for I and II, of their own for V1–V6, so that the other
+    four can be derived; they have the pool's noise, and no guard samples.
     """
     match recipe.signal:
         case Signal.SURROGATE:
             leads = render_surrogate(draft.words, fitted, grid.sample_rate_hz, grid.seconds)
+            leads = leads.at[:, :, 1].multiply(fitted.ii_to_i)
         case Signal.FITTED:
             one = functools.partial(
                 render_fitted, priors=fitted, sample_rate_hz=grid.sample_rate_hz, seconds=grid.seconds
             )
-            leads = jax.vmap(one)(draft.rows[Stage.PATIENT], draft.rows[Stage.BEATS], draft.words)
+            rows = draft.rows[Stage.PATIENT]
+            leads = jax.vmap(one)(rows, draft.rows[Stage.BEATS], draft.words)
+            ratio = jax.vmap(functools.partial(ii_to_i, priors=fitted))(rows)
+            leads = leads.at[:, :, 1].multiply(ratio[:, None])
         case Signal.ECGSYN:
             one = functools.partial(_ecgsyn, grid=grid)
             leads = jax.vmap(one)(draft.heart)
@@ -211,7 +219,8 @@ def noise_leads(draft: Draft, recipe: Recipe, grid: Grid) -> jax.Array:
         )
         return recorder.noise_to_leads(settings) @ noise_mv
 
-    return jax.vmap(one)(draft.rows[Stage.NOISE], draft.words, white, draft.heart, settings)
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)(draft.rows[Stage.NOISE], draft.words, white, draft.heart, settings)
 
 
 def acquired(clean_mv: jax.Array, noise_mv: jax.Array | None, settings: Settings | None, grid: Grid) -> jax.Array:
@@ -224,7 +233,8 @@ def acquired(clean_mv: jax.Array, noise_mv: jax.Array | None, settings: Settings
         slow = recorder.high_passed(leads_mv, settings.highpass_hz, grid.sample_rate_hz)
         return recorder.quantised(slow, settings)
 
-    return jax.vmap(one)(leads_mv, settings)
+    with jax.default_matmul_precision("highest"):
+        return jax.vmap(one)(leads_mv, settings)
 
 
 def all_leads(leads_BxLxS: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ import pkgutil
 
 import numpy as np
 
+from ecg_jax.data import preprocess
 from ecg_jax.data.synthetic.tiers import Recipe, Tier, recipe
 
 #: Modules that measure, draw or store records, and decide nothing in them.
@@ -56,6 +57,8 @@ def constants() -> dict[str, object]:
         for name, value in vars(module).items():
             if name.isupper() and not callable(value):
                 found[f"{info.name}.{name}"] = _plain(value)  # constants of another module repeat: no harm
+    for name in ("BAND_HZ", "BUTTERWORTH_ORDER", "FILTER_RATE_HZ", "COUNTS_PER_UNIT"):
+        found[f"preprocess.{name}"] = _plain(getattr(preprocess, name))
     return found
 
 

@@ -39,6 +39,20 @@ class PoolIdentity:
             )
 
 
+#: Limits of `log_ii_to_i`: beyond them one of the two leads is all but flat.
+MAX_LOG_RATIO = 2.0
+
+
+def log_ii_to_i(scaled_Sx12: np.ndarray) -> float:
+    """The logarithm of lead II's deviation relative to lead I's, from leads that are scaled each to unit deviation.
+
+    Einthoven's law gives it back: σ_III z_III = σ_II z_II - σ_I z_I, solved for the σ by least squares.
+    """
+    i, ii, iii = scaled_Sx12[:, :3].T
+    of_ii, of_i = np.abs(np.linalg.lstsq(np.column_stack([ii, -i]), iii, rcond=None)[0])
+    return float(np.clip(np.log((of_ii + 1e-3) / (of_i + 1e-3)), -MAX_LOG_RATIO, MAX_LOG_RATIO))
+
+
 def identify(pool: RecordPool) -> PoolIdentity:
     """The identity of `pool`. Raises ValueError for an empty pool, or records that are not whole seconds long."""
     if not len(pool):

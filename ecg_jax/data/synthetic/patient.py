@@ -17,6 +17,8 @@ from ecg_jax.data.synthetic.draws import TRUNCATION_SD, cut, truncated_normal
 #: Mean RR interval of the subjects of Nunan et al. 2010, on which the prior of SDNN holds.
 SDNN_REFERENCE_RR_MS = 926.0
 SDNN_REFERENCE_AGE_YEARS = 40.0
+#: However fast the heart, conduction takes so long.
+SHORTEST_PR_MS = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,12 @@ class Population:
             value = getattr(self, field.name)
             if field.name.endswith(("_sd", "_sd_ms", "_sd_deg", "_fraction")) and value < 0:
                 raise ValueError(f"population {self.name}: {field.name} is {value}; a spread cannot be negative")
+        low, high = self.respiration_hz
+        if not 0.0 <= self.female_fraction <= 1.0 or not 0.0 < low <= high <= 2.0:
+            raise ValueError(
+                f"population {self.name}: female_fraction is {self.female_fraction} (0 to 1), respiration_hz is "
+                f"{self.respiration_hz} (a range above 0 and up to 2)"
+            )
         if not 20.0 <= self.heart_rate_median_bpm <= 250.0:
             raise ValueError(
                 f"population {self.name}: heart_rate_median_bpm is {self.heart_rate_median_bpm}: give 20 to 250"
@@ -198,7 +206,8 @@ def sample_patient(uniforms: jax.Array, population: Population) -> Patient:
     qtcf = p.qtcf_mean_ms + half * p.qtcf_sex_gap_ms
     qtcf += _within_sex_sd(p.qtcf_sd_ms, p.qtcf_sex_gap_ms) * z["qtcf"]
     pr = (p.pr_median_ms + half * p.pr_sex_gap_ms) * jnp.exp(p.pr_log_sd * z["pr"])
-    pr = jnp.minimum(pr, 0.95 * mean_rr_ms - qtcf * jnp.cbrt(mean_rr_ms / 1000.0))
+    room_ms = 0.95 * mean_rr_ms - qtcf * jnp.cbrt(mean_rr_ms / 1000.0)
+    pr = jnp.minimum(pr, jnp.maximum(room_ms, SHORTEST_PR_MS))
     p_duration = p.p_duration_mean_ms + half * p.p_duration_sex_gap_ms + p.p_duration_sd_ms * z["p_duration"]
     qrs = p.qrs_mean_ms + half * p.qrs_sex_gap_ms
     axis_sd = jnp.where(z["qrs_axis"] < 0, p.qrs_axis_sd_left_deg, p.qrs_axis_sd_right_deg)

@@ -22,7 +22,7 @@ from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.factored import FactoredChain, factored_chain
 from ecg_jax.data.preprocess import to_counts
 from ecg_jax.data.synthetic import generator
-from ecg_jax.data.synthetic.draws import record_keys
+from ecg_jax.data.synthetic.draws import VISITS, record_keys
 from ecg_jax.data.synthetic.generator import Draft, Fitted
 from ecg_jax.data.synthetic.identity import fingerprint
 from ecg_jax.data.synthetic.sampling import Grid
@@ -37,7 +37,9 @@ BLOCK_RECORDS = 32
 RENDER_RATE_HZ = 250
 #: Samples rendered beyond either end, for the preprocessing to reach into.
 GUARD_SAMPLES = 10
-RATES_HZ = (100, 125, 200, 250, 400, 500, 1000)
+RATES_HZ = (100, 200, 250, 500, 1000)
+#: Shorter records lose what their label promises; longer ones have more beats than a record has draws for.
+SECONDS, SECONDS_OF_CONDITIONS = (2, 20), (5, 16)
 PUBLISHED = "published statistics"
 
 
@@ -53,7 +55,7 @@ def index_keys(
     if records_per_patient > 1:
         visit, index_low = index_low % records_per_patient, index_low // records_per_patient
     patients = record_keys(seed, index_high, index_low)
-    return patients, jax.vmap(jax.random.fold_in)(patients, visit)
+    return patients, jax.vmap(jax.random.fold_in)(patients, visit + VISITS)
 
 
 _draw = jax.jit(generator.draw, static_argnames=("recipe", "seconds"))
@@ -137,8 +139,9 @@ def check_request(made_by: Recipe, fitted: Fitted | None, sample_rate_hz: int, s
     _check_seed(seed)
     if sample_rate_hz not in RATES_HZ:
         raise ValueError(f"sample rate {sample_rate_hz} Hz: records are rendered at {RATES_HZ} Hz")
-    if not 2 <= seconds <= 60:
-        raise ValueError(f"{seconds} seconds: a record lasts from 2 to 60")
+    least, most = SECONDS if made_by.conditions is None else SECONDS_OF_CONDITIONS
+    if not (least <= seconds <= most and seconds == int(seconds)):
+        raise ValueError(f"{seconds} seconds: a record of this recipe lasts from {least} to {most} whole seconds")
     if made_by.needs_priors != (fitted is not None):
         raise ValueError(
             f"signal {made_by.signal.value!r} "
@@ -160,7 +163,8 @@ def render(
     seconds: int = 10,
     fitted: Fitted | None = None,
 ) -> np.ndarray:
-    """The records at `indices` before preprocessing: float32 mV `(len(indices), seconds * sample_rate_hz, 12)`.
+    """The records at `indices` before preprocessing: float32 `(len(indices), seconds * sample_rate_hz, 12)`, in mV (of
+    tiers fitted to a pool: in standard deviations).
 
     The default recipe is tier T1d. Raises ValueError for a request that cannot be met and IndexError for an index
     outside 64 bits.
@@ -204,6 +208,8 @@ class SyntheticSource:
                 raise ValueError(f"{name} is {value}: a pool needs at least one")
         if patients is not None and patients * records_per_patient > 2**31:
             raise ValueError(f"{patients} patients x {records_per_patient} records: a finite pool holds at most 2^31")
+        if patients is None and records_per_patient > 1:
+            raise ValueError(f"records_per_patient is {records_per_patient}: only a finite pool repeats its patients")
         if cache_records < BLOCK_RECORDS:
             raise ValueError(f"cache_records is {cache_records}: one block alone holds {BLOCK_RECORDS} records")
         self.seed, self.sample_rate_hz, self.seconds, self.fitted = seed, sample_rate_hz, seconds, fitted
@@ -214,15 +220,23 @@ class SyntheticSource:
 
     @property
     def identity(self) -> str:
-        """What decides every record of this source, in one line: the generator's fingerprint, the seed, the repeats."""
+        """What decides every record of this source, in one line: fingerprint, format, seed, records per patient."""
         pool = self.fitted.pool.digest if self.fitted else ""
         repeats = f" x {self.records_per_patient}" if self.records_per_patient > 1 else ""
-        return f"{fingerprint(self.made_by, pool)} seed {self.seed}{repeats}"
+        form = f"{self.seconds} s at {self.sample_rate_hz} Hz"
+        return f"{fingerprint(self.made_by, pool)} {form} seed {self.seed}{repeats}"
 
     @property
     def real_information(self) -> str:
         """What this source knows of real recordings, as it enters a run's row."""
         return self.fitted.pool.real_information if self.fitted else PUBLISHED
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what is cached: a worker process renders for itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("_blocks", "_lock")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _blocks=collections.OrderedDict(), _lock=threading.Lock())
 
     def __len__(self) -> int:
         if self.patients is None:
@@ -239,10 +253,8 @@ class SyntheticSource:
         Raises IndexError for a negative index, or one outside the finite pool.
         """
         index = _as_indices(indices)
-        limit = 2**32 if self.patients is None and self.records_per_patient > 1 else None
-        limit = limit if self.patients is None else len(self)
-        if limit is not None and index.size and int(index.max()) >= limit:
-            raise IndexError(f"record {int(index.max())} of a synthetic pool of {limit} records")
+        if self.patients is not None and index.size and int(index.max()) >= len(self):
+            raise IndexError(f"record {int(index.max())} of a synthetic pool of {len(self)} records")
         blocks, inverse, rows = split_indices(index)
         rendered = [future.result() for future in self._futures(blocks)]
         return _gather(rendered, inverse, rows, self.sample_rate_hz * self.seconds, np.int16)
@@ -256,7 +268,8 @@ class SyntheticSource:
         futures = []
         with self._lock:
             for block in blocks:
-                if block not in self._blocks:
+                known = self._blocks.get(block)
+                if known is None or (known.done() and known.exception() is not None):
                     self._blocks[block] = on_host(self._block, block)
                 self._blocks.move_to_end(block)
                 futures.append(self._blocks[block])

@@ -15,7 +15,7 @@ import numpy as np
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
 from ecg_jax.data.synthetic import hashing
-from ecg_jax.data.synthetic.information import PoolIdentity, identify
+from ecg_jax.data.synthetic.information import PoolIdentity, identify, log_ii_to_i
 
 #: Weights over neighbouring frequencies: bins of 0.1 Hz in 10 s, the peaks of single heart rates blend.
 _SMOOTHING = np.array([0.25, 0.5, 0.25])
@@ -30,6 +30,7 @@ class Spectrum:
     """Factors `(frequencies, 8, 8)` L with L Lᴴ the cross-spectrum of I, II, V1–V6, each lead of unit variance."""
 
     factor: jax.Array
+    ii_to_i: jax.Array  # median ratio of the deviations of leads II and I, on which the derived leads hang
     pool: PoolIdentity = dataclasses.field(metadata={"static": True})
 
 
@@ -50,7 +51,8 @@ def fit_spectrum(pool: RecordPool) -> Spectrum:
     if not power.all():
         raise ValueError(f"{pool.source}: lead {int(np.argmin(power))} of I, II, V1–V6 is constant in all records")
     cross /= np.sqrt(np.multiply.outer(power, power))
-    return Spectrum(jnp.asarray(_factor(cross), jnp.complex64), identity)
+    ratio = np.exp(np.median([log_ii_to_i(normalise(ecg).astype(np.float64)) for ecg in pool.ecg]))
+    return Spectrum(jnp.asarray(_factor(cross), jnp.complex64), jnp.float32(ratio), identity)
 
 
 def smoothed(cross_Fx8x8: np.ndarray) -> np.ndarray:
