@@ -100,7 +100,7 @@ def _step_seconds(batch: int, size: int, repeats: int) -> float:
         study="benchmark",
         model=model,
         data=DataConfig(0.0, "none", "synthetic"),
-        optim=ladder.optim_config(model),
+        optim=ladder.optim_config(),
         budget_records=100 * batch,
         batch_records=batch,
     )

@@ -15,6 +15,8 @@ import typing
 from fractions import Fraction
 from typing import Any, Self
 
+from ecg_jax.data.ecg import INDEPENDENT_LEADS
+
 
 def _whole_floats(config: Any) -> None:
     """Makes ints given for float fields floats, so that equal configs have one identity."""
@@ -30,9 +32,53 @@ class Architecture(enum.StrEnum):
 
 
 class Objective(enum.StrEnum):
-    """Pretraining objectives; `objectives` holds a module for each."""
+    """Pretraining objectives; `objectives.of` matches on it."""
 
-    MASKED = "masked"
+    MASKED = "masked"  # lead x time cells hidden: the primary response
+    WHOLE_TIME = "whole_time"  # all leads hidden for whole patches
+    NEXT_PATCH = "next_patch"  # Gaussian likelihood of the next patch, given all before it
+
+
+class Attention(enum.StrEnum):
+    """Which tokens a token sees: all of its record, or those up to its own time."""
+
+    BIDIRECTIONAL = "bidirectional"
+    CAUSAL = "causal"
+
+
+class Readout(enum.StrEnum):
+    """What is predicted of a sample: its value, or the mean and log scale of a Gaussian."""
+
+    VALUE = "value"
+    GAUSSIAN = "gaussian"
+
+
+class Tokens(enum.StrEnum):
+    """What one token holds: a time patch of all leads, or of one of the eight independent leads."""
+
+    TIME = "time"
+    LEAD_TIME = "lead_time"
+
+
+class Parametrisation(enum.StrEnum):
+    """How initial weights and rates depend on width and depth; see `mup`."""
+
+    COMPLETE_P = "complete_p"
+    STANDARD = "standard"
+
+
+class Precision(enum.StrEnum):
+    """What matrix products are computed in. Parameters, reductions and the optimiser are float32 always."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Optimiser(enum.StrEnum):
+    """Optimisers; `optim.optimiser` matches on it."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
 
 
 class Position(enum.StrEnum):
@@ -45,18 +91,29 @@ class Position(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A transformer over time patches of all leads. `ladder.model_config` gives one per size."""
+    """A transformer over patches of ECG. `ladder.model_config` gives one per size.
+
+    A patch holds `patch_samples` samples; a record `patches` of them. With `stem_samples`, every lead of a patch is
+    first mapped to so many numbers (and back at the end), so that the blocks see the same patch at every sample rate;
+    None: there is no stem.
+    """
 
     width: int
     depth: int
     heads: int
     patch_samples: int = 20
     patches: int = 50
+    stem_samples: int | None = None
     architecture: Architecture = Architecture.TRANSFORMER
+    tokens: Tokens = Tokens.TIME
     position: Position = Position.LEARNED
+    attention: Attention = Attention.BIDIRECTIONAL
+    readout: Readout = Readout.VALUE
+    parametrisation: Parametrisation = Parametrisation.COMPLETE_P
+    precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads, self.patch_samples, self.patches) < 1:
+        if min(self.width, self.depth, self.heads, self.patch_samples, self.patches, self.stem_samples or 1) < 1:
             raise ValueError(f"every size of a model must be at least 1: {self}")
         if self.width % self.heads:
             raise ValueError(f"width = {self.width} does not divide by heads = {self.heads}")
@@ -67,6 +124,21 @@ class ModelConfig:
     def samples(self) -> int:
         """Samples per lead that the model reads."""
         return self.patch_samples * self.patches
+
+    @property
+    def tokens_per_record(self) -> int:
+        """Tokens of a record, visible or not."""
+        return self.patches * (1 if self.tokens is Tokens.TIME else len(INDEPENDENT_LEADS))
+
+    @property
+    def head_size(self) -> int:
+        """Channels per attention head."""
+        return self.width // self.heads
+
+    @property
+    def patch_features(self) -> int:
+        """Numbers per lead and patch behind the stem, or the samples themselves where there is none."""
+        return self.patch_samples if self.stem_samples is None else self.stem_samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +181,13 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """AdamW with a warm-up, a stable rate and a linear cool-down over the last part of each budget."""
+    """A warm-up, a stable rate and a linear cool-down over the last part of each budget.
+
+    `learning_rate` is the base rate, the same for all sizes: `mup` gives every weight its multiple of it.
+    """
 
     learning_rate: float
+    optimiser: Optimiser = Optimiser.ADAMW
     weight_decay: float = 0.05
     warmup_records: int = 256
     cooldown_fraction: float = 0.25
@@ -157,6 +233,12 @@ class RunConfig:
             )
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio = {self.mask_ratio} lies outside (0, 1)")
+        attention, readout = served_by(self.objective)
+        if (self.model.attention, self.model.readout) != (attention, readout):
+            raise ValueError(
+                f"objective = {self.objective} needs {attention} attention and a {readout} read-out; the model has "
+                f"{self.model.attention} attention and a {self.model.readout} read-out"
+            )
 
     @property
     def budget_steps(self) -> int:
@@ -185,8 +267,17 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Self:
-        """The config that `to_json` wrote. Raises ValueError on unknown or missing fields."""
-        return _from_json(cls, tree, cls.__name__)
+        """The config that `to_json` wrote. Raises ValueError on unknown or missing fields, or a newer version."""
+        return from_json(cls, tree)
+
+
+def served_by(objective: Objective) -> tuple[Attention, Readout]:
+    """What an objective asks of its model."""
+    match objective:
+        case Objective.MASKED | Objective.WHOLE_TIME:
+            return Attention.BIDIRECTIONAL, Readout.VALUE
+        case Objective.NEXT_PATCH:
+            return Attention.CAUSAL, Readout.GAUSSIAN
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -212,12 +303,18 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
     return lines
 
 
+def from_json(cls: type, tree: dict[str, Any]) -> Any:
+    """The dataclass that `to_json` wrote. Raises ValueError on unknown or missing fields, naming them."""
+    return _from_json(cls, tree, cls.__name__)
+
+
 def _from_json(cls: type, tree: dict[str, Any], where: str) -> Any:
     types_of = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}
     if tree.keys() != fields:
         unknown, missing = sorted(tree.keys() - fields), sorted(fields - tree.keys())
-        raise ValueError(f"{where}: unknown fields {unknown}, missing fields {missing}")
+        hint = "; a newer ecg-jax may have written it: upgrade" if unknown else ""
+        raise ValueError(f"{where}: unknown fields {unknown}, missing fields {missing}{hint}")
     return cls(**{name: _value(types_of[name], tree[name], f"{where}.{name}") for name in sorted(fields)})
 
 
@@ -229,6 +326,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         if option is type(None) and value is None:
             return None
         if isinstance(option, type) and issubclass(option, enum.Enum):
+            if value not in list(option):
+                raise ValueError(f"{where} = {value!r} is none of {', '.join(option)}; a newer ecg-jax may know it")
             return option(value)
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)

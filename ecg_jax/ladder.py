@@ -8,30 +8,47 @@ nearest to 32 (N / 10^6)^0.13 is taken: wide and shallow enough to run fast, dee
 arXiv:2001.08361, section 3.2) find harmless. Widths are multiples of 16 (4 below 40), of 32 from 256 and of 128 from
 512, which tile the matrix units of accelerators.
 
-Learning rate. Under Adam the rate of hidden weights scales as 1 / width (Yang et al. 2022, arXiv:2203.03466, table 3);
-one rate serves all weights: 1.2e-2 (48 / width). The constant is the pilot's: see results/pilot/README.md.
+Rates. One base learning rate serves every size: `mup` gives each weight its multiple of it. One weight decay and one
+warm-up, in records, serve every size and budget. [FILLED IN BELOW]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
+from typing import Any
 
-from ecg_jax.config import ModelConfig, OptimConfig, Position
+from ecg_jax.config import ModelConfig, Objective, OptimConfig, served_by
 from ecg_jax.flops import parameters, train_flops_per_record
 
 #: Nominal sizes (parameters in blocks). The first is for tests; studies start at 30k (width 48), since a narrower
 #: model is capped by its width: it cannot pass a patch's principal components.
+BASE_LEARNING_RATE = 1.2e-2
 RUNGS = (10_000, *(digit * 10**power for power in (4, 5, 6, 7) for digit in (3, 10)), 300_000_000, 1_000_000_000)
 
 
 def model_config(
-    size: int, *, patch_samples: int = 20, patches: int = 50, position: Position = Position.LEARNED
+    size: int,
+    *,
+    sample_rate_hz: int = 100,
+    patch_ms: int = 200,
+    record_s: float = 10.0,
+    objective: Objective = Objective.MASKED,
+    **changes: Any,
 ) -> ModelConfig:
-    """The model whose blocks hold about `size` parameters.
+    """The model whose blocks hold about `size` parameters, for records of `record_s` seconds in patches of `patch_ms`.
 
-    Raises ValueError when no whole width gives about `size`.
+    Above 100 Hz a stem maps each lead of a patch to as many numbers as 100 Hz would give, so that all but the stem
+    stays as it is. `objective` sets attention and read-out; `changes` replace other fields of the config. Raises
+    ValueError when no whole width gives about `size`, or patches do not hold whole samples.
     """
+    samples, patches = sample_rate_hz * patch_ms / 1000, record_s * 1000 / patch_ms
+    if not (samples.is_integer() and patches.is_integer()):
+        raise ValueError(
+            f"a record of {record_s:g} s at {sample_rate_hz} Hz is {patches:g} patches of {patch_ms} ms, "
+            f"each of {samples:g} samples: both must be whole"
+        )
     pairs = [(depth, _width(size, depth)) for depth in range(1, 65)]
     narrowest = 48 if size >= 30_000 else 16
     near = [(d, w) for d, w in pairs if w >= narrowest and abs(math.log(12 * d * w**2 / size)) < 0.09]
@@ -42,19 +59,23 @@ def model_config(
     aspect = 32 * (size / 1e6) ** 0.13
     depth, width = min(near, key=lambda pair: abs(math.log(pair[1] / pair[0] / aspect)))
     head = 16 if width < 256 else 32 if width < 512 else 64
-    return ModelConfig(
+    attention, readout = served_by(objective)
+    config = ModelConfig(
         width=width,
         depth=depth,
         heads=max(1, width // head),
-        patch_samples=patch_samples,
-        patches=patches,
-        position=position,
+        patch_samples=int(samples),
+        patches=int(patches),
+        stem_samples=patch_ms // 10 if sample_rate_hz > 100 else None,
+        attention=attention,
+        readout=readout,
     )
+    return dataclasses.replace(config, **changes)
 
 
-def optim_config(model: ModelConfig) -> OptimConfig:
-    """The optimiser of a model of this width: see the module's docstring for the learning rate."""
-    return OptimConfig(learning_rate=float(f"{1.2e-2 * 48 / model.width:.3g}"))
+def optim_config() -> OptimConfig:
+    """The optimiser of every size: see the module's docstring."""
+    return OptimConfig(learning_rate=BASE_LEARNING_RATE)
 
 
 def _width(size: int, depth: int) -> int:
@@ -85,7 +106,7 @@ def main() -> None:
         counts = parameters(model)
         print(
             f"{size_name(size):>6} {model.width:>6} {model.depth:>6} {model.heads:>6} {counts.blocks:>14,} "
-            f"{counts.total:>14,} {train_flops_per_record(model):>18.3e} {optim_config(model).learning_rate:>9.2e}"
+            f"{counts.total:>14,} {train_flops_per_record(model):>18.3e} {optim_config().learning_rate:>9.2e}"
         )
 
 

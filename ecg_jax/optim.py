@@ -7,12 +7,16 @@ Warm-up-stable-decay: Hu et al. 2024 (arXiv:2404.06395); linear cool-down to zer
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
-from ecg_jax.config import OptimConfig, RunConfig
+from ecg_jax import mup
+from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, RunConfig
 
 
 def trunk_rate(config: RunConfig, step: int) -> float:
@@ -26,18 +30,57 @@ def branch_rate(config: RunConfig, step: int) -> float:
     return trunk_rate(config, step) * min(1.0, remaining)
 
 
-def optimiser(config: OptimConfig) -> optax.GradientTransformation:
-    """Clipped AdamW (Loshchilov & Hutter 2019) *before* the learning rate; decay acts on matrices only."""
+def optimiser(config: OptimConfig, model: ModelConfig) -> optax.GradientTransformation:
+    """A clipped step *before* the learning rate, with each weight's multiple of it from `mup`.
+
+    AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) for the matrices of blocks with AdamW for the rest.
+    Weight decay acts on matrices only, by learning rate x weight decay per step whatever the size (see `mup`).
+    """
+    adam = optax.chain(
+        # Adam forgets the scale of gradients but for epsilon: dividing them divides what epsilon amounts to.
+        _scale_leaves(lambda path: 1 / mup.epsilon_multiplier(model, path)),
+        optax.scale_by_adam(b1=0.9, b2=0.95),
+        _scale_leaves(lambda path: mup.rate_multiplier(model, path)),
+    )
     return optax.chain(
         optax.clip_by_global_norm(config.gradient_clip),
-        optax.scale_by_adam(b1=0.9, b2=0.95),
+        adam if config.optimiser is Optimiser.ADAMW else _muon_for_blocks(adam),
         optax.add_decayed_weights(config.weight_decay, mask=_is_matrix),
     )
+
+
+def _muon_for_blocks(adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Orthogonalised momentum for the matrices of blocks, scaled by sqrt(fan-out / fan-in); `adam` for the rest."""
+
+    def labels(params: Any) -> Any:
+        def label(path: tuple[Any, ...], leaf: Any) -> str:
+            return "muon" if path[0].key == "blocks" and leaf.ndim == 2 else "adam"
+
+        return jax.tree.map_with_path(label, params)
+
+    return optax.partition({"muon": _muon(), "adam": adam}, labels)
+
+
+def _muon() -> optax.GradientTransformation:
+    muon = optax.contrib.scale_by_muon(beta=0.95)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        # Newton-Schulz multiplies a matrix by its own transpose: where its weights lie is left to the compiler.
+        placed = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, (updates, state))
+        updates, state = jax.sharding.auto_axes(muon.update, out_sharding=placed)(updates, state)
+        return jax.tree.map(lambda u: u * math.sqrt(u.shape[1] / u.shape[0]), updates), state
+
+    return optax.GradientTransformation(muon.init, update)
 
 
 def apply_updates(params: Any, updates: Any, learning_rate: jax.Array) -> Any:
     """params - learning_rate x updates."""
     return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+
+
+def _scale_leaves(multiplier: Callable[[tuple[Any, ...]], float]) -> optax.GradientTransformation:
+    """Multiplies every update by a constant of its path."""
+    return optax.stateless(lambda updates, _: jax.tree.map_with_path(lambda path, u: multiplier(path) * u, updates))
 
 
 def _is_matrix(params: Any) -> Any:

@@ -19,12 +19,11 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax import models, optim
+from ecg_jax import models, objectives, optim
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import normalise
 from ecg_jax.mesh import place_batch
 from ecg_jax.models import Model, Params
-from ecg_jax.objectives import masked
 
 
 @functools.partial(
@@ -70,10 +69,8 @@ def _program(
     model_config: ModelConfig, optim_config: OptimConfig, objective: Objective, mask_ratio: float, mesh: Any
 ) -> Program:
     model = models.build(model_config)
-    optimiser = optim.optimiser(optim_config)
-    match objective:
-        case Objective.MASKED:
-            loss_of, mask_of = masked.loss, masked.draw_mask
+    optimiser = optim.optimiser(optim_config, model_config)
+    task = objectives.of(objective)
 
     @jax.jit
     def init(seed: jax.Array) -> TrainState:
@@ -85,10 +82,11 @@ def _program(
         state: TrainState, ecg_BxSxE: jax.Array, learning_rate: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), 1), state.step)
-        hidden = mask_of(key, ecg_BxSxE.shape[0], model_config.patches, mask_ratio)
+        hidden = task.draw(key, ecg_BxSxE.shape[0], model_config.patches, mask_ratio)
         hidden_BxTxU = jax.reshard(hidden, P("data"))
         x_BxSxE = normalise(ecg_BxSxE)
-        loss, grads = jax.value_and_grad(lambda p: loss_of(model.apply, p, x_BxSxE, hidden_BxTxU))(state.params)
+        loss_of = functools.partial(objectives.loss, task, model)
+        loss, grads = jax.value_and_grad(loss_of)(state.params, x_BxSxE, hidden_BxTxU)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
         params = optim.apply_updates(state.params, updates, learning_rate)
         metrics = {"train/loss": loss, "norm/grad": optax.tree.norm(grads)}

@@ -234,7 +234,7 @@ class _Trunk:
     def _finish(self, config: RunConfig, state: TrainState, *, diverged: str) -> None:
         """Evaluates a run and writes its record, last."""
         folder, heldout = self.store.run(config), self.response.heldout
-        errors = held.model_errors(self.program.model, state.params, heldout)
+        errors = held.model_errors(self.program.model, state.params, heldout, objective=config.objective)
         patients = held.per_patient(errors, heldout)
         patients.insert(0, "run_id", config.run_id)
         write_json(folder / "config.json", to_json(config))
@@ -257,7 +257,9 @@ class _Trunk:
 
     def _loss(self, state: TrainState, masks: int | None = None) -> float:
         heldout = self.response.heldout
-        return held.overall(held.model_errors(self.program.model, state.params, heldout, masks=masks), heldout)
+        objective = self.config.objective
+        errors = held.model_errors(self.program.model, state.params, heldout, objective=objective, masks=masks)
+        return held.overall(errors, heldout)
 
     def _write_curve(self) -> None:
         """The trunk's learning curve, at the stable rate, under the first frozen mask of every record."""

@@ -53,7 +53,7 @@ def base(model: ModelConfig, training: str, response: str) -> RunConfig:
         data=DataConfig(
             real_fraction=0.5, real_source=training, synthetic_source=fingerprint(recipe(TIER)), tier=TIER.value
         ),
-        optim=ladder.optim_config(model),
+        optim=ladder.optim_config(),
         budget_records=BUDGETS[-1],
         response=response,
     )
@@ -61,7 +61,7 @@ def base(model: ModelConfig, training: str, response: str) -> RunConfig:
 
 def patch_model(patch_ms: int, **changes: object) -> ModelConfig:
     """The probe's model on patches of `patch_ms` at 100 Hz."""
-    return ladder.model_config(PROBE_SIZE, patch_samples=patch_ms // 10, patches=10_000 // patch_ms, **changes)
+    return ladder.model_config(PROBE_SIZE, patch_ms=patch_ms, **changes)
 
 
 def targets(training: str, responses: dict[int, str]) -> list[RunConfig]:
@@ -185,7 +185,7 @@ def main() -> None:
     extra = pd.DataFrame(
         {
             "run_id": [run.run_id for run in runs],
-            "ladder_rate": [run.optim == ladder.optim_config(run.model) for run in runs],
+            "ladder_rate": [run.optim == ladder.optim_config() for run in runs],
         }
     )
     table = mask_noise(tables["runs"], tables["patients"]).merge(extra, on="run_id")

@@ -73,7 +73,7 @@ def targets(
                 tier=TIER.value,
                 real_information=synthetic.real_information,
             ),
-            optim=ladder.optim_config(model),
+            optim=ladder.optim_config(),
             budget_records=budgets[0],
             batch_records=batch_records,
             response=response,

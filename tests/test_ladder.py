@@ -4,6 +4,8 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from ecg_jax import ladder, models
 from ecg_jax.config import Position
@@ -19,8 +21,8 @@ def test_rungs_hold_what_they_say(size, mesh):
     tree = jax.eval_shape(models.build(config).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == counts.total
     assert sum(leaf.size for leaf in jax.tree.leaves(tree["blocks"])) == counts.blocks
-    assert tree["embed"]["kernel"].size == counts.embedding
-    assert tree["position"].size == counts.position
+    assert tree["embed"]["project"]["kernel"].size == counts.embedding
+    assert tree["embed"]["position"].size == counts.position
 
 
 def test_sizes_grow_along_the_ladder():
@@ -34,9 +36,10 @@ def test_flops_agree_with_the_compiler(mesh):
     config = ladder.model_config(1_000_000)
     model = models.build(config)
     params = jax.eval_shape(model.init, jax.random.key(0))
-    ecg = jax.ShapeDtypeStruct((1, config.samples, 12), np.float32)
-    hidden = jax.ShapeDtypeStruct((1, config.patches, 7), bool)
-    counted = jax.jit(model.apply).lower(params, ecg, hidden).cost_analysis()["flops"]
+    sharding = NamedSharding(jax.sharding.get_mesh(), P("data"))
+    ecg = jax.ShapeDtypeStruct((1, config.samples, 12), np.float32, sharding=sharding)
+    visible = jax.ShapeDtypeStruct((1, config.patches, 12), bool, sharding=sharding)
+    counted = jax.jit(model.apply).lower(params, ecg, visible).cost_analysis()["flops"]
     assert 1.0 <= counted / forward_flops_per_record(config) < 1.06
 
 

@@ -87,8 +87,10 @@ def test_decay_acts_on_matrices_only(mesh):
     config = make_config(**{"optim.weight_decay": 0.5})
     p = program(config)
     params = p.init(0).params
-    chain = optim.optimiser(config.optim)
+    chain = optim.optimiser(config.optim, config.model)
     zeros = jax.tree.map(np.zeros_like, params)
     updates = jax.jit(lambda p: chain.update(zeros, chain.init(p), p)[0])(params)
     assert not np.any(updates["norm"]["scale"])
-    np.testing.assert_allclose(updates["embed"]["kernel"], 0.5 * params["embed"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(
+        updates["embed"]["project"]["kernel"], 0.5 * params["embed"]["project"]["kernel"], rtol=1e-6
+    )

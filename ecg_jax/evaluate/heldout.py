@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax.data.ecg import LEADS, RecordPool, normalise
+from ecg_jax import objectives
+from ecg_jax.config import Objective
+from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS, RecordPool, normalise
 from ecg_jax.mesh import data_devices, host_slice, place_batch
 from ecg_jax.models import Model, Params
 from ecg_jax.objectives import masked
@@ -46,22 +48,38 @@ class HeldOut:
         return digest.hexdigest()[:16]
 
 
-def freeze(pool: RecordPool, patches: int, *, ratio: float = 0.6, masks: int = MASKS) -> HeldOut:
+def freeze(
+    pool: RecordPool,
+    patches: int,
+    *,
+    objective: Objective = Objective.MASKED,
+    ratio: float = 0.6,
+    masks: int = MASKS,
+) -> HeldOut:
     """Draws the frozen masks of `pool`: each from (seed, record id, mask) alone, so a smaller set of records or of
-    masks sees the same ones."""
+    masks sees the same ones. The next-patch objective hides nothing, under one mask."""
+    units = 1 if objective is Objective.WHOLE_TIME else len(masked.UNITS)
+    if objective is Objective.NEXT_PATCH:
+        return HeldOut(pool, np.zeros((len(pool), 1, patches, units), bool))
     hidden = np.empty((len(pool), masks, patches, len(masked.UNITS)), bool)
     for row, record in enumerate(pool.record_id):
         word = int.from_bytes(hashlib.sha256(str(record).encode()).digest()[:8], "big")
         for mask in range(masks):
             bits = np.random.Generator(np.random.Philox(np.random.SeedSequence((MASK_SEED, word, mask))))
-            hidden[row, mask] = bits.random((patches, len(masked.UNITS))) < ratio
+            hidden[row, mask] = bits.random((patches, units)) < ratio
     return HeldOut(pool, hidden)
 
 
 def model_errors(
-    model: Model, params: Params, heldout: HeldOut, *, masks: int | None = None, batch_records: int = 64
+    model: Model,
+    params: Params,
+    heldout: HeldOut,
+    *,
+    objective: Objective = Objective.MASKED,
+    masks: int | None = None,
+    batch_records: int = 64,
 ) -> np.ndarray:
-    """Mean squared error of every record under every mask (or its first `masks`), `(R, masks)` float64.
+    """The objective's mean loss on every record under every mask (or its first `masks`), `(R, masks)` float64.
 
     Needs a mesh in force. The batch is rounded up to a multiple of the devices, and the last one is padded; what the
     padding gives is dropped.
@@ -74,14 +92,17 @@ def model_errors(
         part = (np.arange(start, start + batch) % len(rows))[host_slice(batch)]
         ecg = place_batch(heldout.pool.ecg[rows[part]])
         # Waits for each batch: on virtual CPU devices many programs in flight stop each other for good.
-        values.append(np.asarray(_record_errors(model, params, ecg, place_batch(hidden[rows[part], columns[part]]))))
+        bits = place_batch(hidden[rows[part], columns[part]])
+        values.append(np.asarray(_record_errors(model, objective, params, ecg, bits)))
     return np.concatenate(values)[: len(rows)].reshape(hidden.shape[:2]).astype(np.float64)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _record_errors(model: Model, params: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array) -> jax.Array:
-    squares, count = masked.errors(model.apply, params, normalise(ecg_BxSxE), hidden_BxTxU)
-    return jax.reshard(squares / jnp.maximum(count, 1), P())  # every host gets all of them
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _record_errors(
+    model: Model, objective: Objective, params: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array
+) -> jax.Array:
+    sums, counts = objectives.of(objective).errors(model, params, normalise(ecg_BxSxE), hidden_BxTxU)
+    return jax.reshard(sums / jnp.maximum(counts, 1), P())  # every host gets all of them
 
 
 def per_patient(errors: np.ndarray, heldout: HeldOut) -> pd.DataFrame:
@@ -109,7 +130,7 @@ def baseline_errors(heldout: HeldOut, predict_of: Callable[[np.ndarray], Predict
     whole record, hidden cells included, must be said of the line.
     """
     patches = heldout.hidden.shape[2]
-    target = np.array(masked.INDEPENDENT_LEAD_INDICES)
+    target = np.array(INDEPENDENT_LEAD_INDICES)
     errors = np.empty(heldout.hidden.shape[:2])
     for row, ecg in enumerate(heldout.pool.ecg):
         x_SxE = normalise(ecg)
@@ -172,5 +193,5 @@ def _linear_maps(moment_ExE: np.ndarray) -> np.ndarray:
 
 
 def _patches(pool: RecordPool, patch_samples: int) -> np.ndarray:
-    x_RxSxL = normalise(pool.ecg)[:, :, np.array(masked.INDEPENDENT_LEAD_INDICES)]
+    x_RxSxL = normalise(pool.ecg)[:, :, np.array(INDEPENDENT_LEAD_INDICES)]
     return x_RxSxL.reshape(-1, patch_samples * x_RxSxL.shape[2])

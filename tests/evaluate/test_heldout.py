@@ -63,7 +63,7 @@ def test_model_errors_are_the_objectives(heldout, mesh):
     errors = held.model_errors(model, params, heldout)
     row, mask = 4, 2
     ecg, hidden = normalise(heldout.pool.ecg[[row]]), heldout.hidden[[row], mask]
-    by_hand = jax.jit(lambda p, x, mask: masked.errors(model.apply, p, x, mask))
+    by_hand = jax.jit(lambda p, x, mask: masked.errors(model, p, x, mask))
     squares, count = by_hand(params, place_batch(ecg), place_batch(hidden))
     assert errors[row, mask] == pytest.approx(float(squares[0] / count[0]), rel=1e-5)
 

@@ -4,16 +4,23 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
-from ecg_jax import ladder, models
-from ecg_jax.config import Position
+from ecg_jax import ladder, models, objectives
+from ecg_jax.config import Objective, Position
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS, normalise
 from ecg_jax.mesh import place_batch
+from ecg_jax.models import Model
 from ecg_jax.objectives import masked
+
+
+def shaken(params):
+    """Parameters with a read-out that is not zero, as it is at the start."""
+    noise = 0.1 * jax.random.normal(jax.random.key(9), params["head"]["project"]["kernel"].shape)
+    return params | {"head": {"project": {"kernel": noise}}}
 
 
 @pytest.fixture
 def batch(mesh):
-    hidden = np.asarray(masked.draw_mask(jax.random.key(1), 4, 50, 0.6))
+    hidden = np.asarray(masked.draw_cells(jax.random.key(1), 4, 50, 0.6))
     return place_batch(normalise(made_up_pool(4).ecg)), place_batch(hidden)
 
 
@@ -24,28 +31,27 @@ def test_units_follow_the_leads():
 
 
 def test_masks_hide_the_ratio_in_every_unit_and_differ_by_step():
-    hidden = masked.draw_mask(jax.random.key(0), 400, 50, 0.6)
+    hidden = masked.draw_cells(jax.random.key(0), 400, 50, 0.6)
     share = np.asarray(hidden).mean(axis=(0, 1))
     assert np.abs(share - 0.6).max() < 0.015  # 20,000 draws a unit: standard deviation 0.0035
-    assert (hidden != masked.draw_mask(jax.random.key(1), 400, 50, 0.6)).any()
+    assert (hidden != masked.draw_cells(jax.random.key(1), 400, 50, 0.6)).any()
 
 
-def test_hiding_zeroes_hidden_cells_and_only_those(batch):
+def test_what_is_hidden_or_lacking_is_not_visible(batch):
     ecg, hidden = batch
-    out = np.asarray(masked.hide(ecg, hidden)).reshape(4, 50, 20, 12)
-    for unit in range(7):
-        leads = np.flatnonzero(unit == masked.UNIT_OF_LEAD)
-        at = np.asarray(hidden)[:, :, unit]
-        assert not out[at][:, :, leads].any()
-        np.testing.assert_array_equal(out[~at][:, :, leads], np.asarray(ecg).reshape(4, 50, 20, 12)[~at][:, :, leads])
+    lacking = place_batch(np.where(np.arange(12) == 7, 0.0, np.asarray(ecg)).astype(np.float32))  # no V2
+    seen = np.asarray(masked.visible(lacking, hidden))
+    for lead in range(12):
+        at = np.asarray(hidden)[:, :, masked.UNIT_OF_LEAD[lead]]
+        np.testing.assert_array_equal(seen[:, :, lead], np.zeros_like(at) if lead == 7 else ~at)
 
 
 @pytest.mark.parametrize("position", Position)
 def test_no_hidden_sample_reaches_the_prediction(batch, position, mesh):
     ecg, hidden = batch
     model = models.build(ladder.model_config(30_000, position=position))
-    params = model.init(jax.random.key(0))
-    predict = jax.jit(lambda x: model.apply(params, masked.hide(x, hidden), hidden))
+    params = shaken(model.init(jax.random.key(0)))
+    predict = jax.jit(lambda x: model.apply(params, x, masked.visible(x, hidden)))
     original = np.asarray(ecg)
     hidden_samples = np.repeat(np.asarray(hidden), 20, axis=1)[:, :, masked.UNIT_OF_LEAD]
     tampered = {
@@ -61,10 +67,11 @@ def test_the_loss_counts_hidden_samples_of_independent_leads_only(batch, mesh):
     target = np.asarray(ecg)[:, :, list(INDEPENDENT_LEAD_INDICES)].reshape(4, 50, 20, 8)
     at = np.broadcast_to(np.asarray(hidden)[:, :, None, masked.UNIT_OF_TARGET], target.shape)
     wrong_where_visible = place_batch(np.where(at, target + 0.5, -99.0).astype(np.float32))
-    squares, count = masked.errors(lambda *_: wrong_where_visible, None, ecg, hidden)
+    model = Model(apply=lambda *_: wrong_where_visible, init=None, tokens=None, pooled=None)
+    squares, count = masked.errors(model, None, ecg, hidden)
     np.testing.assert_array_equal(count, at.sum(axis=(1, 2, 3)))
     np.testing.assert_allclose(squares / count, 0.25, rtol=1e-5)
-    assert float(masked.loss(lambda *_: wrong_where_visible, None, ecg, hidden)) == pytest.approx(0.25, rel=1e-5)
+    assert float(objectives.loss(objectives.of(Objective.MASKED), model, None, ecg, hidden)) == pytest.approx(0.25)
 
 
 def test_tokens_know_their_place(batch, mesh):
@@ -72,5 +79,6 @@ def test_tokens_know_their_place(batch, mesh):
     blank, all_hidden = jnp.zeros_like(batch[0]), place_batch(np.ones((4, 50, 7), bool))
     for position in (Position.LEARNED, Position.SINUSOIDAL):
         model = models.build(ladder.model_config(30_000, position=position))
-        out = np.asarray(jax.jit(model.apply)(model.init(jax.random.key(0)), blank, all_hidden))
+        params = shaken(model.init(jax.random.key(0)))
+        out = np.asarray(jax.jit(model.apply)(params, blank, ~all_hidden[:, :, masked.UNIT_OF_LEAD]))
         assert np.abs(out[0, 0] - out[0, 1]).max() > 1e-4, position

@@ -1,0 +1,86 @@
+"""Transfer across sizes: how initial weights, multipliers and rates depend on width and depth.
+
+One base learning rate, tuned at a small size, serves all sizes. With m = width / 48 and L = depth, relative to the
+30k rung (width 48, depth 1), COMPLETE_P is the maximal-update parametrisation in width (Yang et al. 2022,
+arXiv:2203.03466, table 8) with the depth rule of Dey et al. (2025, arXiv:2505.01618, table 1, alpha = 1):
+
+    weight       initial variance   multiplier of its output   rate (Adam)   rate (Muon)   epsilon (Adam)
+    input        1 / fan-in         1                          1             as Adam       1 / m
+    hidden       1 / fan-in         1 / L where a branch ends  1 / m         1             1 / (m L)
+    read-out     0                  1 / m                      1             as Adam       1 / m
+    gain         -                  -                          1             as Adam       1 / m, in blocks 1 / (m L)
+
+Attention logits are q k' x 4 / K for head size K: 1 / sqrt(K) at K = 16, the base's, and falling as 1 / K beyond. The
+read-out begins at 0, as Yang et al. (appendix D.2) advise. Muon's update has spectral norm sqrt(fan-out / fan-in)
+whatever the size, so its rate needs no rule (Yang et al. 2023, arXiv:2310.17813). Weight decay is independent of the
+rate's multiplier: every matrix shrinks by rate x decay per step (Loshchilov & Hutter 2019; the rule decay x m of
+CompleteP's table, said once). STANDARD is what most code does: variance 1 / fan-in, branch ends scaled by
+1 / sqrt(2 L) at the start, logits q k' / sqrt(K), and one rate and epsilon for all weights.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from typing import Any
+
+from ecg_jax.config import ModelConfig, Parametrisation
+
+BASE_WIDTH, BASE_HEAD_SIZE = 48, 16
+
+
+class Role(enum.Enum):
+    """What a weight does. `BRANCH_END` is the hidden matrix that ends a residual branch."""
+
+    INPUT = enum.auto()
+    HIDDEN = enum.auto()
+    BRANCH_END = enum.auto()
+    OUTPUT = enum.auto()
+    GAIN = enum.auto()
+
+
+def initial_deviation(c: ModelConfig, role: Role, fan_in: int) -> float:
+    """Standard deviation of the initial weights of a matrix."""
+    if c.parametrisation is Parametrisation.COMPLETE_P:
+        return 0.0 if role is Role.OUTPUT else 1 / math.sqrt(fan_in)
+    return 1 / math.sqrt(fan_in * (2 * c.depth if role is Role.BRANCH_END else 1))
+
+
+def residual_multiplier(c: ModelConfig) -> float:
+    """What a block's branches are multiplied by before they are added."""
+    return 1 / c.depth if c.parametrisation is Parametrisation.COMPLETE_P else 1.0
+
+
+def attention_scale(c: ModelConfig) -> float:
+    """What q k' is multiplied by."""
+    if c.parametrisation is Parametrisation.COMPLETE_P:
+        return math.sqrt(BASE_HEAD_SIZE) / c.head_size
+    return 1 / math.sqrt(c.head_size)
+
+
+def readout_multiplier(c: ModelConfig) -> float:
+    """What the read-out's output is multiplied by."""
+    return BASE_WIDTH / c.width if c.parametrisation is Parametrisation.COMPLETE_P else 1.0
+
+
+def role_of(path: tuple[Any, ...]) -> Role:
+    """The role of the parameter at a path of the model's tree."""
+    names = [key.key for key in path]
+    if names[-1] == "scale":
+        return Role.GAIN
+    if names[0] == "blocks":
+        return Role.BRANCH_END if names[-2] in ("mix", "down") else Role.HIDDEN
+    return Role.OUTPUT if names[:2] == ["head", "project"] else Role.INPUT
+
+
+def rate_multiplier(c: ModelConfig, path: tuple[Any, ...]) -> float:
+    """What Adam's rate is multiplied by for the parameter at `path`."""
+    hidden = role_of(path) in (Role.HIDDEN, Role.BRANCH_END)
+    return BASE_WIDTH / c.width if hidden and c.parametrisation is Parametrisation.COMPLETE_P else 1.0
+
+
+def epsilon_multiplier(c: ModelConfig, path: tuple[Any, ...]) -> float:
+    """What Adam's epsilon is multiplied by for the parameter at `path`: its gradients' size at the start."""
+    if c.parametrisation is Parametrisation.STANDARD:
+        return 1.0
+    return BASE_WIDTH / c.width / (c.depth if path[0].key == "blocks" else 1)
