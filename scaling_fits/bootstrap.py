@@ -8,11 +8,10 @@ from enum import Enum
 
 import numpy as np
 
-from scaling_fits.estimators import LeastSquares
 from scaling_fits.form import LOG_NEGLIGIBLE, LOG_VANISHED
 from scaling_fits.observations import Observations
 from scaling_fits.problem import Problem, log_predictions, row_losses
-from scaling_fits.solver import MANY_CONSTANTS, minimise
+from scaling_fits.solver import minimise
 
 CLUSTERS_MIN = 8
 CANDIDATES = 256
@@ -133,13 +132,10 @@ def refit(
     others = np.broadcast_to(optima_KxP[1:OPTIMA_TRIED], (len(first), *optima_KxP[1:OPTIMA_TRIED].shape))
     starts = np.concatenate([first[:, None], others], axis=1)
     tries = starts.shape[1]
-    # Around its optimum a law that fits is nearly straight: with many constants that saves most of the work.
-    straight = isinstance(problem.estimator, LeastSquares) and problem.size > MANY_CONSTANTS
     ends = minimise(
         problem,
         starts.reshape(-1, starts.shape[2]),
         weight_SxN=np.repeat(weight_RxN, tries, axis=0),
-        bends=not straight,
         progress=progress,
     )
     return ends.best_of(tries).theta_SxP

@@ -1,7 +1,8 @@
 """A fit as arrays: what is minimised, and its residuals, derivatives and predictions in float64.
 
-Derivatives are exact: forward mode for the Jacobian, forward over reverse for the curvature of the law. Float64 lives
-inside `float64()` only, on the CPU: importing or calling this package changes no JAX configuration.
+Derivatives are exact: forward mode for the Jacobian (reverse mode, row by row, for many constants), forward over
+reverse for the curvature of the law. Float64 lives inside `float64()` only, on the CPU: importing or calling this
+package changes no JAX configuration.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scaling_fits.form import Form
 
 LOG_SCALE_BOUNDS = (-40.0, 20.0)
 CHUNK_NUMBERS = 1 << 21  # of float64 that one chunk of fits may hold per column
+MANY_CONSTANTS = 12
 # A kinked loss is rounded by a quadratic core that shrinks from fit to fit.
 CORES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
@@ -167,6 +169,24 @@ def row_loss_of(estimator: Estimator, residual: jax.Array, theta: jax.Array) -> 
     return loss + theta[-1] + estimator.log_constant if estimator.estimates_scale else loss
 
 
+def _row_by_row(
+    form: Form, estimator: Estimator, theta: jax.Array, log_y: jax.Array, columns: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Residuals (N,) and their derivatives (P, N): each row is a table of its own, as no row depends on another.
+
+    One reverse pass then costs a few evaluations of the law, whatever the number of constants.
+    """
+
+    def one(constants, log_y, x, inverse_sd):
+        row = {"x": {name: value[None] for name, value in x.items()}, "inverse_sd": inverse_sd, "unit": columns["unit"]}
+        return residual_of(form, estimator, constants, log_y, row)[0]
+
+    # Constants one by one: taken out of an array, each would be put back into an array of zeros.
+    run = jax.vmap(jax.value_and_grad(one), (None, 0, 0, 0))
+    r, slopes = run(tuple(theta), log_y, columns["x"], columns["inverse_sd"])
+    return r, jnp.stack(slopes)
+
+
 def derivatives_of(
     form: Form,
     estimator: Estimator,
@@ -175,29 +195,48 @@ def derivatives_of(
     weight: jax.Array,
     columns: Any,
     core: jax.Array,
-    bends: bool = True,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Objective, gradient (P,), generalised Hessian and positive semidefinite reweighted Gram matrix (P, P).
+    """Objective, gradient (P,), and (P, P) the Hessian if the law were straight and the reweighted Gram matrix.
 
-    Without `bends` the law counts as straight (Gauss-Newton): near a good fit, and with many constants, far cheaper.
+    `bend_of` is what the first lacks of the generalised Hessian; the second is positive semidefinite.
     """
     estimator = rounded(estimator, core)
 
     def residual(at: jax.Array) -> jax.Array:
         return residual_of(form, estimator, at, log_y, columns)
 
-    r = residual(theta)
-    basis = jnp.eye(len(theta), dtype=theta.dtype)
-    jacobian_PxN = jax.vmap(lambda direction: jax.jvp(residual, (theta,), (direction,))[1])(basis)
+    if len(theta) > MANY_CONSTANTS:
+        r, jacobian_PxN = _row_by_row(form, estimator, theta, log_y, columns)
+    else:
+        basis = jnp.eye(len(theta), dtype=theta.dtype)
+        r = residual(theta)
+        jacobian_PxN = jax.vmap(lambda direction: jax.jvp(residual, (theta,), (direction,))[1])(basis)
     slope = weight * estimator.slope(r)
-    hessian = (jacobian_PxN * (weight * estimator.curvature(r))) @ jacobian_PxN.T
-    if bends:
-        hessian = hessian + jax.jacfwd(jax.grad(lambda at: slope @ residual(at)))(theta)
+    curvature = (jacobian_PxN * (weight * estimator.curvature(r))) @ jacobian_PxN.T
     gram = (jacobian_PxN * (weight * estimator.majoriser(r))) @ jacobian_PxN.T
     gradient = jacobian_PxN @ slope
     if estimator.estimates_scale:
         gradient = gradient.at[-1].add(weight.sum())
-    return (weight * row_loss_of(estimator, r, theta)).sum(), gradient, hessian, gram
+    return (weight * row_loss_of(estimator, r, theta)).sum(), gradient, curvature, gram
+
+
+def bend_of(
+    form: Form,
+    estimator: Estimator,
+    theta: jax.Array,
+    log_y: jax.Array,
+    weight: jax.Array,
+    columns: Any,
+    core: jax.Array,
+) -> jax.Array:
+    """What the law's own second derivatives add to the Hessian (P, P), and Gauss-Newton leaves out."""
+    estimator = rounded(estimator, core)
+
+    def residual(at: jax.Array) -> jax.Array:
+        return residual_of(form, estimator, at, log_y, columns)
+
+    slope = weight * estimator.slope(residual(theta))
+    return jax.jacfwd(jax.grad(lambda at: slope @ residual(at)))(theta)
 
 
 @functools.lru_cache(maxsize=256)
@@ -218,7 +257,11 @@ def _jacobian(form: Form, estimator: Estimator) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=256)
 def _at_point(form: Form, estimator: Estimator) -> Callable[..., Any]:
-    return jax.jit(functools.partial(derivatives_of, form, estimator))
+    def one(*at):
+        objective, gradient, curvature, gram = derivatives_of(form, estimator, *at)
+        return objective, gradient, curvature + bend_of(form, estimator, *at), gram
+
+    return jax.jit(one)
 
 
 @functools.lru_cache(maxsize=256)

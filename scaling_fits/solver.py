@@ -1,7 +1,8 @@
 """Many fits at once: damped semismooth Newton in a box, in float64, over starts, bootstrap replicates and data sets.
 
 Every fit is one row of a batch with its own start, row weights and responses. A step costs one exact evaluation of
-objective, gradient and Hessian; a finished fit leaves the batch.
+objective, gradient and Hessian (with many constants the law's own bend, by far its dearest part, is kept for a few
+steps); a finished fit leaves the batch.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import numpy as np
 from scaling_fits.estimators import Estimator, Quantile
 from scaling_fits.form import Form
 from scaling_fits.problem import (
-    CHUNK_NUMBERS,
     CORES,
+    MANY_CONSTANTS,
     Problem,
+    bend_of,
     columns_of,
     derivatives_of,
     filled,
@@ -33,7 +35,8 @@ STEPS_MAX = 400
 STEPS_PER_CALL = 9  # evaluations: the first is of the start
 # Starts that have not converged by then are raced: only the best go on.
 RACE_AFTER, RACE_KEEPS, RACE_KEEPS_MANY = 40, 32, 8
-MANY_CONSTANTS = 12
+CHUNK_SLOPES = 1 << 17  # derivatives of rows in one chunk: 1 MiB, beyond which a core's cache overflows
+BEND_EVERY = 3  # evaluations, with many constants
 LONGEST_STEP = 3.0  # in working coordinates: a factor e^3 of a term, or 3 in an exponent
 DAMPING_FIRST, DAMPING_MIN, DAMPING_MAX = 1.0, 1e-12, 1e12
 # One step may still gain this share of the objective before a fit counts as converged: below rounding of the sum.
@@ -70,7 +73,6 @@ def minimise(
     log_y_SxN: np.ndarray | None = None,
     race: bool = False,
     steps: int | None = None,
-    bends: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Solutions:
     """Run every start to its own local optimum.
@@ -78,13 +80,13 @@ def minimise(
     `lower`, `upper` are (P,) or (S, P) and may coincide to pin a parameter. `weight_SxN` multiply the problem's own row
     weights (bootstrap counts), `log_y_SxN` replace its responses (simulated data). Kinked estimators are followed
     through shrinking cores to the kink itself. With `race`, only the best 32 (8 beyond 12 constants) of the starts that
-    are slow go on; the rest end where they are, not stationary. `steps` ends every fit early. Without `bends` steps are
-    Gauss-Newton's. `progress(done, all)` is called as fits finish.
+    are slow go on; the rest end where they are, not stationary. `steps` ends every fit early. `progress(done, all)` is
+    called as fits finish.
     """
     low, high = problem.bounds
     low = np.broadcast_to(low if lower is None else lower, start_SxP.shape)
     high = np.broadcast_to(high if upper is None else upper, start_SxP.shape)
-    batch = _Batch(problem, low, high, weight_SxN, log_y_SxN, bends)
+    batch = _Batch(problem, low, high, weight_SxN, log_y_SxN)
     theta = np.clip(start_SxP, low, high)
     if problem.estimator.smooth:
         return batch.run(theta, 0.0, race, steps or STEPS_MAX, progress)
@@ -104,14 +106,13 @@ class _Batch:
         high: np.ndarray,
         weight_SxN: np.ndarray | None,
         log_y_SxN: np.ndarray | None,
-        bends: bool,
     ) -> None:
-        self.problem, self.low, self.high, self.bends = problem, low, high, bends
+        self.problem, self.low, self.high = problem, low, high
         self.rows = len(problem.log_y_N)
         self.padded = _padded(self.rows)
         self.weight, self.log_y = weight_SxN, log_y_SxN
-        numbers = self.padded * (problem.size + 2)
-        self.chunk = 1 << int(np.clip(np.log2(CHUNK_NUMBERS / numbers), 1, np.log2(CHUNK_FITS)))
+        fits = CHUNK_SLOPES / (self.padded * problem.size)
+        self.chunk = 1 << int(np.clip(np.log2(fits), 1, np.log2(CHUNK_FITS)))
         with float64():
             self.columns = columns_of(problem, self.padded)
 
@@ -154,7 +155,7 @@ class _Batch:
         return Solutions(theta, np.where(better, objective, before), ends.cosine_S)
 
     def _advance(self, theta: np.ndarray, damping: np.ndarray, alive: np.ndarray, core: float) -> tuple[Any, ...]:
-        run = functools.partial(_advance(self.problem.form, self.problem.estimator, self.bends), core=core)
+        run = functools.partial(_advance(self.problem.form, self.problem.estimator), core=core)
         return self._map(run, alive, theta[alive], self.low[alive], self.high[alive], damping[alive])
 
     def _map(self, run: Callable[..., Any], which: np.ndarray, *per_fit: np.ndarray) -> tuple[Any, ...]:
@@ -241,9 +242,11 @@ def _step(
 
 
 @functools.lru_cache(maxsize=256)
-def _advance(form: Form, estimator: Estimator, bends: bool) -> Callable[..., Any]:
+def _advance(form: Form, estimator: Estimator) -> Callable[..., Any]:
     """Compiled: a few damped steps for a chunk of fits; (theta, objective, cosine, damping, done)."""
-    derivatives = jax.vmap(functools.partial(derivatives_of, form, estimator, bends=bends), (0, 0, 0, None, None))
+    straight = jax.vmap(functools.partial(derivatives_of, form, estimator), (0, 0, 0, None, None))
+    bends = jax.vmap(functools.partial(bend_of, form, estimator), (0, 0, 0, None, None))
+    many = len(form.parameters) > MANY_CONSTANTS
 
     @jax.jit
     def advance(theta, low, high, damping, *, log_y, weight, columns, core):
@@ -252,9 +255,15 @@ def _advance(form: Form, estimator: Estimator, bends: bool) -> Callable[..., Any
         def sizes(at):
             return jnp.abs(at[0]) if not estimator.estimates_scale else weights
 
+        def bend(count, trial, last):
+            if not many:
+                return bends(trial, log_y, weight, columns, core)
+            anew = functools.partial(bends, trial, log_y, weight, columns, core)
+            return jax.lax.cond(count % BEND_EVERY == 0, anew, lambda: last)
+
         def step(state):
             count, theta, at, damping, _, trial = state
-            there = derivatives(trial, log_y, weight, columns, core)
+            there = (*straight(trial, log_y, weight, columns, core), bend(count, trial, at[-1]))
             better = there[0] < at[0]
 
             def chosen(new, old):
@@ -263,21 +272,23 @@ def _advance(form: Form, estimator: Estimator, bends: bool) -> Callable[..., Any
             theta, at = chosen(trial, theta), jax.tree.map(chosen, there, at)
             changed = jnp.maximum(damping * jnp.where(better, 0.2, 6.0), DAMPING_MIN)
             damping = jnp.where(count == 0, damping, changed)
-            move, gain = jax.vmap(_step)(theta, *at[1:], low, high, damping, sizes(at))
+            _, gradient, curvature, gram, bent = at
+            move, gain = jax.vmap(_step)(theta, gradient, curvature + bent, gram, low, high, damping, sizes(at))
             small = ~(gain > GAIN_TOLERANCE * sizes(at) + GAIN_ABSOLUTE * weights)
             return count + 1, theta, at, damping, small | (damping >= DAMPING_MAX), jnp.clip(theta + move, low, high)
 
         # The first trial is the start itself, so that the derivatives are compiled once.
         count, size = theta.shape
-        nowhere = (jnp.full(count, jnp.inf), jnp.zeros((count, size)), *(jnp.zeros((count, size, size)),) * 2)
+        nowhere = (jnp.full(count, jnp.inf), jnp.zeros((count, size)), *(jnp.zeros((count, size, size)),) * 3)
         state = (0, theta, nowhere, damping, jnp.zeros(count, bool), theta)
         state = jax.lax.while_loop(lambda s: (s[0] < STEPS_PER_CALL) & ~s[4].all(), step, state)
         _, theta, at, damping, done, _ = state
-        gradient = jnp.where(jax.vmap(_blocked)(theta, at[1], low, high, sizes(at)), 0.0, at[1])
-        lengths = jnp.sqrt(jnp.diagonal(at[3], axis1=1, axis2=2))
-        residual = jnp.sqrt(weights if estimator.estimates_scale else 2 * at[0])
+        objective, gradient, _, gram, _ = at
+        gradient = jnp.where(jax.vmap(_blocked)(theta, gradient, low, high, sizes(at)), 0.0, gradient)
+        lengths = jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2))
+        residual = jnp.sqrt(weights if estimator.estimates_scale else 2 * objective)
         cosine = jnp.abs(gradient) / jnp.maximum(lengths * residual[:, None], 1e-300)
-        return theta, at[0], cosine.max(axis=1), damping, done
+        return theta, objective, cosine.max(axis=1), damping, done
 
     return advance
 

@@ -77,7 +77,7 @@ def _projected(problem: Problem, theta_SxP: np.ndarray) -> np.ndarray:
     gram = np.einsum("skn,sln,n->skl", terms_SxKxN, terms_SxKxN, weight_N, optimize=True)
     aim = np.einsum("skn,sn,n->sk", terms_SxKxN, 1.0 - rest_SxN, weight_N, optimize=True)
     finite = np.isfinite(gram).all((1, 2)) & np.isfinite(aim).all(1)
-    theta[~finite][:, linear] = theta_SxP[~finite][:, linear]
+    theta[np.ix_(~finite, linear)] = theta_SxP[np.ix_(~finite, linear)]
     theta[np.ix_(finite, linear)] = np.log(np.maximum(_non_negative(gram[finite], aim[finite]), SMALLEST_SHARE))
     return theta
 
