@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   python -m scaling_fits compare runs.csv --forms common_rate,rate_of_size
 
   # the best size per budget from an isoFLOP sweep
-  python -m scaling_fits isoflop sweep.csv --n params --d tokens
+  python -m scaling_fits isoflop sweep.csv --n params --d tokens --figure figures/isoflop
 
   # which of the candidate runs (columns N, D, flops) make the loss at 100M parameters most certain for 1e18 FLOPs
   python -m scaling_fits design runs.csv candidates.csv --form chinchilla --quantity 'L(N=1e8, D=1e6)' --budget 1e18
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     flat.add_argument("--method", choices=("parabola", "akima"), default="parabola")
     flat.add_argument("--budgets", help="comma-separated FLOPs that runs are put to (default: found in the table)")
     flat.add_argument("--tolerance", type=float, default=0.1, help="runs within this share of a budget belong to it")
+    flat.add_argument("--figure", type=Path, help="stem of a .pdf and .png, and a .csv of the runs and fitted curves")
 
     plan = parsers.add_parser("design", help="which runs to do next", description="Choose the next runs.", **plain)
     plan.set_defaults(command=commands.run_design)

@@ -12,7 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from scaling_fits import design, diagnostic_plots, law_plots
+from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
 from scaling_fits.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compare import compare
@@ -103,7 +103,12 @@ def run_isoflop(options: argparse.Namespace) -> Answer:
         seed=options.seed,
         **compute,
     )
-    return Answer(table, str(found), json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    text = str(found)
+    if options.figure is not None:
+        figure, data = optimum_plots.isoflop_figure(found)
+        paths = save_figure(figure, options.figure, data)
+        text += "\nwrote " + ", ".join(path.name for path in paths)
+    return Answer(table, text, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def run_design(options: argparse.Namespace) -> Answer:
