@@ -61,18 +61,18 @@ def test_power_is_near_the_noncentral_t_with_many_clusters():
 
 
 def test_size_of_the_test_over_designs():
-    # 20,000 studies gave 5.5 % with 9 clusters, 6.1 % with 6, 5.0 % with 27; the bounds are 4 errors of 4,000 away.
-    for plan, expected in ((PLAN, 0.055), (Plan(SIZES, BUDGETS, 2), 0.061), (Plan(SIZES, BUDGETS, 3, 3), 0.05)):
-        found = power_of(plan, NOISE, 0.0, alpha=0.05)
-        assert abs(found.rejected - expected) < 4 * 0.0037
+    # 100,000 studies gave these; on clusters - 1 degrees of freedom they would be 5.4, 6.1 and 5.1 %.
+    for plan, expected in ((PLAN, 0.050), (Plan(SIZES, BUDGETS, 2), 0.051), (Plan(SIZES, BUDGETS, 3, 3), 0.050)):
+        found = power_of(plan, NOISE, 0.0, alpha=0.05, simulations=20_000)
+        assert abs(found.rejected - expected) < 4 * found.rejected_error
 
 
 @pytest.mark.long
 def test_size_of_the_test_is_what_the_docstring_says():
     budgets = (4e3, 1e4, 2.5e4, 6.4e4)
-    for seeds, alpha, expected in ((3, 0.05, 0.055), (3, 0.05 / 3, 0.023), (2, 0.05, 0.061), (2, 0.05 / 3, 0.028)):
+    for seeds, alpha, expected in ((3, 0.05, 0.050), (3, 0.05 / 3, 0.020), (2, 0.05, 0.051), (2, 0.05 / 3, 0.022)):
         found = power_of(Plan(SIZES, budgets, seeds), NOISE, 0.0, alpha=alpha, simulations=100_000)
-        assert found.rejected == pytest.approx(expected, abs=0.0025), (seeds, alpha)
+        assert found.rejected == pytest.approx(expected, abs=4 * found.rejected_error), (seeds, alpha)
 
 
 def test_the_detectable_slope_is_claimed_with_the_wanted_power():
