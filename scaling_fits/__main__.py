@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scaling_fits import commands
+from scaling_fits.power import ALPHA
 
 EXAMPLES = """examples:
   # L = E + A/N^alpha + B/D^beta on the rows with fresh (purely synthetic) data
@@ -23,7 +24,7 @@ EXAMPLES = """examples:
   python -m scaling_fits compare runs.csv --forms common_rate,rate_of_size
 
   # the best size per budget from an isoFLOP sweep
-  python -m scaling_fits isoflop sweep.csv --n params --d tokens
+  python -m scaling_fits isoflop sweep.csv --n params --d tokens --figure figures/isoflop
 
   # which of the candidate runs (columns N, D, flops) make the loss at 100M parameters most certain for 1e18 FLOPs
   python -m scaling_fits design runs.csv candidates.csv --form chinchilla --quantity 'L(N=1e8, D=1e6)' --budget 1e18
@@ -34,7 +35,14 @@ EXAMPLES = """examples:
   # P1, P2 (and P3 with a target loss): slopes in ln N, clustered on trunks, Holm-corrected
   python -m scaling_fits contrasts runs.csv --curve curve.csv --target 0.35 --out contrasts.json
 
+  # how many seeds find a gap between arms that changes by 0.02 per unit of ln N, with noise as in a pilot study
+  python -m scaling_fits power --sizes 1e5,3e5,1e6 --budgets 1e4,3e4,1e5 --slope -0.02 --pilot runs.csv
+
 forms: """ + ", ".join(form.name for form in commands.FORMS)
+
+POWER = """How many seeds per size does a slope in ln N need? Studies of the plan (every size x seed x pool draw x
+budget, each run of arm a paired with its run of arm b) are simulated and put through the estimator of `contrasts`. A
+study claims the slope when p is below alpha, its sign is right and it is more than 3.5 % over the range of sizes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(answer.text)
-    if answer.table.law_refusal:
+    if answer.table is not None and answer.table.law_refusal:
         print(f"note: {answer.table.law_refusal}")
     return 0
 
@@ -55,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     plain = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
     parser = argparse.ArgumentParser(prog="python -m scaling_fits", description=__doc__, **plain)
-    parsers = parser.add_subparsers(required=True, metavar="{fit,compare,isoflop,design,plot,contrasts}")
+    parsers = parser.add_subparsers(required=True, metavar="{fit,compare,isoflop,design,plot,contrasts,power}")
 
     law = parsers.add_parser("fit", help="fit a law to a table", description="Fit a law to any CSV.", **plain)
     law.set_defaults(command=commands.run_fit)
@@ -79,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     flat.add_argument("--method", choices=("parabola", "akima"), default="parabola")
     flat.add_argument("--budgets", help="comma-separated FLOPs that runs are put to (default: found in the table)")
     flat.add_argument("--tolerance", type=float, default=0.1, help="runs within this share of a budget belong to it")
+    flat.add_argument("--figure", type=Path, help="stem of a .pdf and .png, and a .csv of the runs and fitted curves")
 
     plan = parsers.add_parser("design", help="which runs to do next", description="Choose the next runs.", **plain)
     plan.set_defaults(command=commands.run_design)
@@ -102,6 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     slopes.add_argument("--curve", type=Path, help="curve.csv of constant-rate losses, for P3")
     slopes.add_argument("--target", type=float, help="loss to reach in P3, fixed in advance")
 
+    _add_power(parsers.add_parser("power", help="how many runs", description=POWER, **plain))
+
     for command in (law, several, flat, plan, figure, slopes):
         _add_common(command)
     plan.add_argument("candidates", type=Path, help="CSV of runs that could be done: the letters' columns and flops")
@@ -110,6 +121,26 @@ def _parser() -> argparse.ArgumentParser:
     for command in (law, several, plan, figure):
         _add_fitting(command)
     return parser
+
+
+def _add_power(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=commands.run_power)
+    command.add_argument("--sizes", required=True, help="planned parameters, comma-separated")
+    command.add_argument("--budgets", required=True, help="planned records at which every run is scored")
+    command.add_argument("--slope", type=float, required=True, help="of the difference of ln L, per unit of ln N")
+    command.add_argument("--trunk-sd", type=float, help="s.d. of a paired difference of ln L between trunks")
+    command.add_argument("--residual-sd", type=float, help="s.d. between budgets of one pair of trunks")
+    command.add_argument("--pilot", type=Path, help="run table that gives both, at the upper 80%% limit, instead")
+    command.add_argument("--mix", type=float, default=0.5, help="the pilot's arm beside r = 0 (default: %(default)s)")
+    command.add_argument(
+        "--pool-draws", type=int, default=1, help="pool draws per size and seed (default: %(default)s)"
+    )
+    command.add_argument("--shared-reference", action="store_true", help="one run of arm b serves all pool draws")
+    command.add_argument("--power", type=float, default=0.8, help="wanted (default: %(default)s)")
+    command.add_argument("--alpha", type=float, default=ALPHA, help="two-sided level (default: %(default).3g, of Holm)")
+    command.add_argument("--seeds-max", type=int, default=32, help="most seeds tried (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the simulation (default: %(default)s)")
+    command.add_argument("--out", type=Path, help="write the result as JSON")
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
+from scaling_fits.budgets import BudgetCurve
+
 SEARCH_POINTS = 513
 BUDGETS_MIN = 3  # a line through two points has no residual, and so no interval
 EDGE_SHARE_MAX = 0.5
@@ -127,7 +129,7 @@ class Allocation:
     """Compute-optimal size and data over budgets by one approach.
 
     `definition` says what N, D, C and the loss are and where they came from; `excluded` counts rows by reason; the two
-    laws are None with the `reason` in words. Intervals are at `level`.
+    laws are None with the `reason` in words. Intervals are at `level`. `curves` are approach 2's, one per budget.
     """
 
     approach: str
@@ -139,6 +141,7 @@ class Allocation:
     excluded: dict[str, int]
     notes: tuple[str, ...]
     reason: str | None
+    curves: tuple[BudgetCurve, ...] = ()
 
     @property
     def accepted(self) -> tuple[Optimum, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,28 @@ import pandas as pd
 SIZES_MIN = 4  # a parabola through three sizes has no residual
 SAME_SIZE = 0.01  # relative: sizes closer than this are one
 NAMED = 5
+CURVE_POINTS = 65
+
+
+@dataclass(frozen=True)
+class BudgetCurve:
+    """The runs at one budget and the curve fitted through them, for figures: sizes N and losses, sizes rising.
+
+    `runs` are the ids of the runs, empty where the table has none. The curve reaches from the smallest to the largest
+    size, and is empty where there are too few sizes to fit one.
+    """
+
+    budget: float
+    runs: tuple[str, ...]
+    run_n: tuple[float, ...]
+    run_loss: tuple[float, ...]
+    n: tuple[float, ...]
+    loss: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Runs at one budget: x = ln N about its mean, response loss, clusters by number."""
+    """Runs at one budget: x = ln N about its mean, response loss, clusters by number, ids (none: no such column)."""
 
     budget: float
     budget_range: tuple[float, float]
@@ -25,6 +42,7 @@ class Bucket:
     loss_R: np.ndarray
     log_d_R: np.ndarray
     cluster_R: np.ndarray
+    runs_R: tuple[str, ...]
 
     @property
     def group_R(self) -> np.ndarray:
@@ -40,6 +58,11 @@ class Bucket:
         return np.bincount(self.group_R, weights=self.x_R) / np.bincount(self.group_R)
 
     @property
+    def log_loss_S(self) -> np.ndarray:
+        """Mean ln loss of each distinct size."""
+        return np.bincount(self.group_R, weights=np.log(self.loss_R)) / np.bincount(self.group_R)
+
+    @property
     def powers_Rx3(self) -> np.ndarray:
         """1, x, x²."""
         return np.vander(self.x_R, 3, increasing=True)
@@ -48,6 +71,19 @@ class Bucket:
         """ln D at a size and its slope in ln N, from the runs' own sizes and data."""
         curve = np.polynomial.Polynomial.fit(self.x_R, self.log_d_R, 2)
         return float(curve(x)), float(curve.deriv()(x))
+
+    def curve(self, loss_at: Callable[[np.ndarray], np.ndarray] | None) -> BudgetCurve:
+        """The runs and the fitted curve `loss_at(x)`, if there is one."""
+        order = np.argsort(self.x_R, kind="stable")
+        x_G = np.linspace(self.size_S[0], self.size_S[-1], CURVE_POINTS if loss_at is not None else 0)
+        return BudgetCurve(
+            self.budget,
+            tuple(self.runs_R[row] for row in order) if self.runs_R else (),
+            tuple(np.exp(self.log_centre + self.x_R[order]).tolist()),
+            tuple(self.loss_R[order].tolist()),
+            tuple(np.exp(self.log_centre + x_G).tolist()),
+            () if loss_at is None else tuple(loss_at(x_G).tolist()),
+        )
 
 
 def assign_budgets(c_N: np.ndarray, budgets: Sequence[float] | None = None, tolerance: float = 0.1) -> np.ndarray:
@@ -78,7 +114,7 @@ def assign_budgets(c_N: np.ndarray, budgets: Sequence[float] | None = None, tole
     return np.exp(np.bincount(group, weights=log_c) / np.bincount(group))[group]
 
 
-def split_budgets(rows: pd.DataFrame, n: str, d: str, loss: str, cluster: str | None) -> list[Bucket]:
+def split_budgets(rows: pd.DataFrame, n: str, d: str, loss: str, cluster: str | None, run: str) -> list[Bucket]:
     """One bucket per value of the column "_budget", smallest first; without a `cluster` column each run is its own."""
     labels = rows[cluster].astype(str) if cluster else pd.Series(range(len(rows)), index=rows.index)
     rows = rows.assign(_cluster=pd.factorize(labels)[0])
@@ -87,7 +123,8 @@ def split_budgets(rows: pd.DataFrame, n: str, d: str, loss: str, cluster: str | 
         log_n, log_d = np.log(group[n].to_numpy(dtype=float)), np.log(group[d].to_numpy(dtype=float))
         reach = (float(group["_c"].min()), float(group["_c"].max()))
         y, clusters = group[loss].to_numpy(dtype=float), group["_cluster"].to_numpy()
-        found.append(Bucket(float(budget), reach, float(log_n.mean()), log_n - log_n.mean(), y, log_d, clusters))
+        centre, names = float(log_n.mean()), tuple(group[run].astype(str)) if run in group else ()
+        found.append(Bucket(float(budget), reach, centre, log_n - centre, y, log_d, clusters, names))
     return found
 
 

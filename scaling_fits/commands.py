@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from scaling_fits import design, diagnostic_plots, law_plots
+from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
 from scaling_fits.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compare import compare
-from scaling_fits.contrasts import contrasts_json, protocol_contrasts
+from scaling_fits.contrasts import PAIRED_ON, contrasts_json, paired_differences, protocol_contrasts, select_arm
 from scaling_fits.convergence import records_to_target
 from scaling_fits.estimators import Estimator, Huber, LeastSquares, Quantile, StudentT
 from scaling_fits.fit import Fit, fit
@@ -25,6 +25,7 @@ from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION,
 from scaling_fits.isoflop import isoflop
 from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
 from scaling_fits.observations import COLUMNS, Link
+from scaling_fits.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.style import save_figure
 from scaling_fits.table import RunTable, read_runs
 from scaling_fits.writing import write_text
@@ -49,9 +50,9 @@ FORMS: tuple[Form, ...] = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: `text` for the terminal, `data` as JSON, and the table it read."""
+    """What a command found: `text` for the terminal, `data` as JSON, and the table it read, if any."""
 
-    table: RunTable
+    table: RunTable | None
     text: str
     data: str
 
@@ -99,11 +100,16 @@ def run_isoflop(options: argparse.Namespace) -> Answer:
         loss=options.loss,
         method=options.method,
         tolerance=options.tolerance,
-        budgets=None if options.budgets is None else [float(value) for value in options.budgets.split(",")],
+        budgets=None if options.budgets is None else _numbers("--budgets", options.budgets),
         seed=options.seed,
         **compute,
     )
-    return Answer(table, str(found), json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    text = str(found)
+    if options.figure is not None:
+        figure, data = optimum_plots.isoflop_figure(found)
+        paths = save_figure(figure, options.figure, data)
+        text += "\nwrote " + ", ".join(path.name for path in paths)
+    return Answer(table, text, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
 
 
 def run_design(options: argparse.Namespace) -> Answer:
@@ -141,6 +147,43 @@ def run_contrasts(options: argparse.Namespace) -> Answer:
     lines = [str(slope) for slope in slopes]
     lines.append(f"{len(table.rows)} rows; excluded: {table.excluded or 'none'}")
     return Answer(table, "\n".join(lines), contrasts_json(slopes))
+
+
+def run_power(options: argparse.Namespace) -> Answer:
+    """`power`: how many seeds per size, and trunks in all, claim a slope in ln N of a paired difference."""
+    sizes, budgets = (_numbers(f"--{name}", getattr(options, name)) for name in ("sizes", "budgets"))
+    plan = Plan(sizes, budgets, 1, options.pool_draws, options.shared_reference)
+    assumed = options.trunk_sd, options.residual_sd
+    if (options.pilot is None) == (None in assumed) or (options.pilot and assumed != (None, None)):
+        raise ValueError("the noise is either --trunk-sd and --residual-sd, or a --pilot table's")
+    table = None if options.pilot is None else read_runs(options.pilot, positive=PAIRED_ON[:2])
+    noise = Noise(*assumed) if table is None else _pilot_noise(options, table)
+    found = seeds_needed(
+        plan,
+        noise,
+        options.slope,
+        power=options.power,
+        alpha=options.alpha,
+        seeds_max=options.seeds_max,
+        seed=options.seed,
+    )
+    return Answer(table, str(found), json.dumps(asdict(found) | {"firm": found.firm}, indent=1, allow_nan=False) + "\n")
+
+
+def _pilot_noise(options: argparse.Namespace, table: RunTable) -> Noise:
+    """Noise of the pilot's differences, r = mix of its largest pool minus r = 0, at the upper 80 % limit."""
+    mixed = select_arm(table, options.mix)
+    if "unique_real_patients" in mixed.frame:
+        mixed = mixed.where(unique_real_patients=mixed.rows["unique_real_patients"].max())
+    draws = ["pool_shuffle"] if "pool_shuffle" in table.frame else []
+    return noise_from_pilot(paired_differences(mixed, select_arm(table, 0.0), beside_a=draws), confidence=0.8)
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(value) for value in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{name} {text!r} must be numbers with commas, like 1e5,1e6") from error
 
 
 def _fit(options: argparse.Namespace, table: RunTable, *, profiles: bool = True) -> Fit:

@@ -107,7 +107,7 @@ def isoflop(
     rows = rows[~repeated & ~off]
     if rows.empty:
         raise ValueError(f"{table.source}: no row is at a budget, left out were {excluded}; give budgets or tolerance")
-    buckets = split_budgets(rows, n, d, loss, cluster)
+    buckets = split_budgets(rows, n, d, loss, cluster, run)
     if method == "parabola":
         minima = _parabolas(buckets, level, draws if cluster else 0, seed)
         title = "Approach 2 (Hoffmann et al. 2022, section 3.2): parabola in ln N"
@@ -128,7 +128,17 @@ def isoflop(
         {reason: count for reason, count in excluded.items() if count},
         tuple(notes),
         reason,
+        tuple(bucket.curve(None if too_few(bucket) else _curve(bucket, method)) for bucket in buckets),
     )
+
+
+def _curve(bucket: Bucket, method: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Loss at x of the fitted curve: the parabola in ln N, or the spline through each size's mean ln loss."""
+    if method == "parabola":
+        beta_3 = np.linalg.lstsq(bucket.powers_Rx3, bucket.loss_R)[0]
+        return lambda x: np.polynomial.polynomial.polyval(x, beta_3)
+    spline = Akima1DInterpolator(bucket.size_S, bucket.log_loss_S)
+    return lambda x: np.exp(spline(x))
 
 
 def _parabolas(buckets: list[Bucket], level: float, draws: int, seed: int) -> list[_Minimum]:
@@ -236,7 +246,7 @@ def _akima_minima(
             found.append(_Minimum(reason=too_few(bucket)))
             continue
         count_S = np.bincount(bucket.group_R)
-        log_loss_S = np.bincount(bucket.group_R, weights=np.log(bucket.loss_R)) / count_S
+        log_loss_S = bucket.log_loss_S
         sd_S = np.broadcast_to(noise_sd(np.exp(log_loss_S)) if callable(noise_sd) else noise_sd, count_S.shape)
         noise = generator.standard_normal((draws, len(count_S))) * sd_S / np.sqrt(count_S)
         x_D, value_D = _spline_minima(bucket.size_S, log_loss_S[:, None] + noise.T)

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from scaling_fits.allocation import Optimum
+from scaling_fits.allocation import Allocation, Optimum
 from scaling_fits.mix import ExchangeRate
 from scaling_fits.style import (
     DASHES,
@@ -28,6 +28,7 @@ from scaling_fits.style import (
 )
 from scaling_fits.table import require_columns
 
+LAW_POINTS = 41
 OPEN_END = 1.6  # factor by which an arrow leaves the minimum
 EXCHANGE_NAMES = {
     "marginal": "worth of a further synthetic record (exposures to the pool)",
@@ -50,6 +51,41 @@ def optima_table(optima: Sequence[Optimum]) -> pd.DataFrame:
     columns = ["budget", "n", "n_low", "n_high", "d", "d_low", "d_high", "loss"]
     table = pd.DataFrame(rows, columns=[*columns, "reason"])
     return table.astype(dict.fromkeys(columns, float))
+
+
+def isoflop_figure(
+    found: Allocation, *, width: Width = Width.DOUBLE, title: str = "", note: str | None = None
+) -> tuple[Figure, pd.DataFrame]:
+    """`isoflops` of what `isoflop.isoflop` found: its runs, fitted curves and minima, and N*(C) with its interval.
+
+    The table beside the figure holds every run, the fitted curves point by point, and the minima. Raises ValueError for
+    an allocation without curves (approaches 1 and 3 fit none per budget).
+    """
+    if not found.curves:
+        raise ValueError(f"{found.approach}: no curve was fitted per budget; an isoFLOP figure needs approach 2")
+    runs = []
+    for one in found.curves:
+        names = {"run_id": one.runs} if one.runs else {}
+        runs.append(pd.DataFrame({"budget": one.budget, "n": one.run_n, "loss": one.run_loss, **names}))
+    curves = [pd.DataFrame({"budget": one.budget, "n": one.n, "loss": one.loss}) for one in found.curves if one.n]
+    law = None
+    if found.size_law is not None:
+        budget = np.geomspace(found.curves[0].budget, found.curves[-1].budget, LAW_POINTS)
+        law = pd.DataFrame({"budget": budget, "n": [found.size_law.at(c) for c in budget]})
+        ends = [found.size_law.interval_at(c) for c in budget]
+        if None not in ends:
+            law[["n_low", "n_high"]] = ends
+    return isoflops(
+        pd.concat(runs, ignore_index=True),
+        optima_table(found.optima),
+        curves=pd.concat(curves, ignore_index=True) if curves else None,
+        law=law,
+        n=_quantity(found, "N", "N"),
+        loss=_quantity(found, "loss", "L"),
+        width=width,
+        title=title,
+        note=note,
+    )
 
 
 @rc_context(STYLE)
@@ -168,3 +204,8 @@ def exchange_rates(
     if table["low"].isna().all():
         canvas.remark("no band: the fit has no draws")
     return canvas.finish(title, note)
+
+
+def _quantity(found: Allocation, key: str, letter: str) -> str:
+    column = found.definition[key].removeprefix("column ").strip("'")
+    return NAMES.get(column, f"{column} {letter}")

@@ -154,6 +154,19 @@ class SeedsNeeded:
         near = [p for p in self.tried if self.seeds is not None and p.plan.seeds in (self.seeds - 1, self.seeds)]
         return all(abs(p.claimed - self.power) > 2 * p.claimed_error for p in near or self.tried[-1:])
 
+    def __str__(self) -> str:
+        plan = next((one.plan for one in self.tried if one.plan.seeds == self.seeds), self.tried[-1].plan)
+        pairs = plan.pairs()
+        trunks = pairs["trunk_a"].nunique() + pairs["trunk_b"].nunique()
+        needed = (
+            f"{plan.seeds} seeds per size reach" if self.seeds else f"even {plan.seeds} seeds per size do not reach"
+        )
+        head = f"{needed} power {self.power:g}: {trunks} trunks in both arms, {len(pairs)} paired differences"
+        near = (
+            "" if self.firm else "; within two Monte-Carlo errors of the target, so simulate more before relying on it"
+        )
+        return "\n".join([head + near, *(f"  {one}" for one in self.tried)])
+
 
 def noise_from_pilot(
     pairs: pd.DataFrame,

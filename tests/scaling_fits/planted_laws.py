@@ -23,11 +23,15 @@ from scaling_fits.problem import log_predictions
 
 @dataclass(frozen=True)
 class Planted:
-    """A form, the design's values by letter, and the true constants as published."""
+    """A form, the design's values by letter, and the true constants as published.
+
+    `noise` of ln L is what simulations of coverage add: small enough that the design sees the constants.
+    """
 
     form: Form
     values: dict[str, np.ndarray]
     constants: dict[str, float]
+    noise: float = 0.01
 
     def log_loss(self) -> np.ndarray:
         """ln L of every row without noise."""
@@ -71,9 +75,9 @@ def _repeated() -> dict[str, np.ndarray]:
     return {"N": grid["N"], "D": grid["epochs"] * grid["U"], "U": grid["U"]}
 
 
-def _shares(domains: int, with_size: bool) -> dict[str, np.ndarray]:
-    mixes = np.random.default_rng(3).dirichlet(np.full(domains, 0.7), size=40)
-    index = _grid(N=np.geomspace(1e4, 1e7, 4), D=np.geomspace(1e3, 1e6, 4), mix=np.arange(40))
+def _shares(domains: int, with_size: bool, count: int = 40) -> dict[str, np.ndarray]:
+    mixes = np.random.default_rng(3).dirichlet(np.full(domains, 0.7), size=count)
+    index = _grid(N=np.geomspace(1e4, 1e7, 4), D=np.geomspace(1e3, 1e6, 4), mix=np.arange(count))
     if not with_size:
         return {f"h_{i + 1}": mixes[:, i] for i in range(domains)}
     chosen = mixes[index["mix"].astype(int)]
@@ -111,9 +115,10 @@ LAWS = (
     ),
     Planted(
         joint_mixture(2),
-        _shares(2, True),
+        _shares(2, True, 12),
         {"E": 0.3, "alpha": 0.4, "beta": 0.45, "C_1": 3.0, "C_2": 6.0, "gamma_1": 0.5, "gamma_2": 0.9}
         | {"A_1": 30.0, "A_2": 60.0, "gamma_A": 0.9, "B_1": 20.0, "B_2": 45.0, "gamma_B": 1.1},
+        noise=0.002,
     ),
     Planted(
         D_CPT,

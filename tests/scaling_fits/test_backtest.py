@@ -183,6 +183,16 @@ def test_farseers_published_constants_give_the_reported_score(scaling_data_dir):
 
 @pytest.mark.long
 def test_large_models_held_out_by_farseer(scaling_data_dir):
+    """Coupled and Farseer predict Farseer's larger models, Chinchilla does not.
+
+    Farseer's own refit does not converge in the steps that a fit has, and that is the equation's doing, not a bound's
+    or an overflow's. In A N^a + F only A + F, A a and, through a, the curvature in ln N are seen; the best a is 0.0079
+    here, so that A = -19.9 (N in units of its mean) and F = +18.7 nearly cancel, with the same trade between G and s at
+    q = 0.05. The fit creeps along that ridge from (A, F) = (-5.2, 4.0): 400 further steps five times over lower the
+    objective by 0.2 %, to 3.88731865e-4. Written as exp(c + k (N^a - 1) / a), and so for the other two powers, half of
+    48 starts end at that same minimum within 100 steps. The held-out R2 hardly moves along the ridge: 0.9321 where the
+    fit stops, 0.9315 at the minimum.
+    """
     (train, test), options = farseer(scaling_data_dir)
     folds = split_fold(train, test)
     scores = backtest([CHINCHILLA, COUPLED], folds, estimator=Huber(1e-3), starts=48, **options)

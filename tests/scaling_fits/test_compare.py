@@ -93,14 +93,15 @@ def test_fits_of_other_rows_or_estimators_are_not_compared():
 
 
 def test_criteria_follow_their_likelihood_and_are_refused_without_one():
-    law = pair(runs(0.1), LeastSquares())[1]
+    rows = runs(0.1).drop(columns="trunk_id")
+    law = fit(FLOORED, rows, estimator=LeastSquares(), **QUICK)
     found = information_criteria(law)
     sigma = np.sqrt(np.mean(law.residuals**2))
     log_likelihood = stats.norm.logpdf(law.residuals, scale=sigma).sum()
     assert found.log_likelihood == pytest.approx(log_likelihood, rel=1e-9)
     assert found.aicc == pytest.approx(-2 * log_likelihood + 2 * 4 + 2 * 4 * 5 / (48 - 5), rel=1e-9)
     assert found.bic == pytest.approx(-2 * log_likelihood + 4 * np.log(48), rel=1e-9)
-    heavy = pair(runs(0.1), StudentT(4.0))[1]
+    heavy = fit(FLOORED, rows, estimator=StudentT(4.0), **QUICK)
     scale = float(np.exp(heavy.theta_KxP[0, -1]))
     log_t = stats.t.logpdf(heavy.residuals / scale, 4).sum() - 48 * np.log(scale)
     assert information_criteria(heavy).log_likelihood == pytest.approx(log_t, rel=1e-9)
@@ -108,7 +109,7 @@ def test_criteria_follow_their_likelihood_and_are_refused_without_one():
     raw = fit(FLOORED, runs(0.1), estimator=LeastSquares(Residual.RAW), **QUICK)
     assert information_criteria(raw).likelihood.startswith("Normal of loss")
     with pytest.raises(ValueError, match="no likelihood"):
-        information_criteria(pair(runs(0.1), Huber(1e-2))[1])
+        information_criteria(fit(FLOORED, rows, estimator=Huber(1e-2), **QUICK))
     weighted = fit(FLOORED, runs(0.1).assign(w=2.0), estimator=LeastSquares(), weight="w", **QUICK)
     with pytest.raises(ValueError, match="weighted rows"):
         information_criteria(weighted)

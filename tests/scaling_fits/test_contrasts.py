@@ -336,8 +336,8 @@ def family_wise_error(studies: int, seed: int) -> float:
 
 
 def test_the_family_wise_error_is_near_the_stated_one():
-    # 6.5 % was measured in 40,000 studies: the jackknife's t with 9 clusters is liberal in the far tail, not Holm.
-    assert 0.04 < family_wise_error(4000, 0) < 0.08
+    # 5.7 % was measured in 40,000 studies: the jackknife's t with 9 clusters is liberal in the far tail, not Holm.
+    assert 0.04 < family_wise_error(4000, 0) < 0.07
 
 
 @pytest.mark.long
@@ -354,4 +354,4 @@ def test_coverage_of_both_slopes_over_designs():
             low, high = mixed_slope(log_n, y, budgets, clusters).interval
             covered[1] += low < 0.05 < high
         assert ((covered / 2000 > 0.93) & (covered / 2000 < 0.99)).all(), (keep, trunk_sd, covered)
-    assert 0.055 < family_wise_error(40000, 1) < 0.075
+    assert 0.05 < family_wise_error(40000, 1) < 0.062

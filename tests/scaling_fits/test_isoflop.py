@@ -240,6 +240,34 @@ def test_outputs_are_plain_text_and_json_without_nan():
     assert "N* =" in text and "intervals at 95 %" in text and "refused" in text
 
 
+@pytest.mark.parametrize("method", ["parabola", "akima"])
+def test_the_fitted_curves_are_given_with_their_runs(method):
+    frame = pd.concat([grid(HOFFMANN, noise=1e-3, seed=seed, sizes=7) for seed in (0, 1)])
+    frame = pd.concat([frame, grid(HOFFMANN, sizes=3, budgets=[1e22])]).sample(frac=1, random_state=0)
+    frame["run_id"] = [f"run{i}" for i in range(len(frame))]
+    found = isoflop(frame, n="n", d="d", method=method, noise_sd=1e-3 if method == "akima" else None, draws=50)
+    named = frame.set_index("run_id")
+    assert sorted(run for curve in found.curves for run in curve.runs) == sorted(named.index)
+    for optimum, curve in zip(found.optima, found.curves, strict=True):
+        assert curve.budget == optimum.budget and list(curve.run_n) == sorted(curve.run_n)
+        np.testing.assert_allclose(curve.run_n, named.loc[list(curve.runs), "n"])
+        np.testing.assert_allclose(curve.run_loss, named.loc[list(curve.runs), "loss"])
+        if curve.budget > 9e21:
+            assert curve.n == curve.loss == () and "3 distinct sizes" in optimum.reason
+            continue
+        assert (curve.n[0], curve.n[-1]) == pytest.approx((curve.run_n[0], curve.run_n[-1]))
+        lowest = int(np.argmin(curve.loss))
+        assert curve.loss[lowest] == pytest.approx(optimum.loss, rel=1e-3)
+        if method == "parabola":
+            assert curve.n[lowest - 1] < optimum.n < curve.n[lowest + 1]
+            bend = np.diff(curve.loss, 2)
+            np.testing.assert_allclose(bend, bend[0], rtol=1e-6)
+        else:  # through the means of both seeds at every size
+            means = np.log(curve.run_loss).reshape(-1, 2).mean(axis=1)
+            sizes = np.log(curve.run_n)[::2]
+            np.testing.assert_allclose(np.interp(sizes, np.log(curve.n), np.log(curve.loss)), means, atol=2e-4)
+
+
 def curves(constants, sizes, *, reach=200.0, seeds=1, noise=0.0) -> pd.DataFrame:
     rows = []
     generator = np.random.default_rng(1)

@@ -7,18 +7,20 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from scaling_fits.allocation import Optimum, chinchilla_optimum
+from scaling_fits.__main__ import main
+from scaling_fits.allocation import Optimum, chinchilla_optimum, law_optimum
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.convergence import add_axes, records_to_target
 from scaling_fits.diagnostic_plots import profiles, residuals
 from scaling_fits.estimators import LeastSquares
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA, power_law
+from scaling_fits.isoflop import isoflop
 from scaling_fits.law_plots import contours, loss_against, loss_against_compute, mix_curves
 from scaling_fits.mix import ExchangeRate
 from scaling_fits.mixed_records import Estimate
 from scaling_fits.mixtures import COMMON_RATE
-from scaling_fits.optimum_plots import exchange_rates, isoflops, optima_table
+from scaling_fits.optimum_plots import exchange_rates, isoflop_figure, isoflops, optima_table
 from scaling_fits.plots import loss_against_size, target_times
 from scaling_fits.style import Width, save_figure, short, symbol
 from scaling_fits.table import read_runs, seed_summary
@@ -216,6 +218,32 @@ def test_refused_minima_are_marked_and_open_ends_are_arrows():
     points, found = minima()
     closed = isoflops(points, found.assign(reason="refused"))[1]
     assert not set(closed["layer"]) & {"minimum", "open end"}
+
+
+def test_the_isoflop_table_holds_runs_fitted_curves_and_the_law(tmp_path, capsys):
+    rows = [
+        (f"{c:g}/{k}", n, c / (6 * n), 2 - 0.1 * i + 0.05 * np.log(n / best) ** 2 + 1e-3 * (-1) ** k)
+        for i, (c, best) in enumerate([(1e15, 1e5), (1e16, 3e5), (1e17, 9e5)])
+        for k, n in enumerate(best * np.geomspace(1 / 8, 8, 7))
+    ]
+    sweep = pd.DataFrame(rows, columns=["run_id", "params", "tokens", "loss"])
+    sweep.to_csv(tmp_path / "sweep.csv", index=False)
+    words = ["isoflop", str(tmp_path / "sweep.csv"), "--n", "params", "--d", "tokens"]
+    assert main([*words, "--figure", str(tmp_path / "fig")]) == 0
+    assert "wrote fig.pdf, fig.png, fig.csv" in capsys.readouterr().out
+    found = isoflop(sweep, n="params", d="tokens")
+    figure, data = isoflop_figure(found)
+    check_table("isoflop", figure, data)
+    assert sorted(data.query("layer == 'row'")["name"]) == sorted(sweep["run_id"])
+    for curve in found.curves:
+        drawn = data[(data["layer"] == "curve") & (data["series"] == f"C = {short(curve.budget)}")]
+        np.testing.assert_allclose(drawn[["x", "y"]], np.transpose([curve.n, curve.loss]))
+    assert len(data.query("layer == 'minimum' and panel == 'optimum'")) == 3
+    assert {"law", "law interval"} <= set(data["layer"])
+    written = pd.read_csv(tmp_path / "fig.csv")
+    assert written["layer"].value_counts().to_dict() == data["layer"].value_counts().to_dict()
+    with pytest.raises(ValueError, match="needs approach 2"):
+        isoflop_figure(law_optimum(lambda N, D: 1 / N + 1 / D, [1e10, 1e11], (1.0, 1e9)))
 
 
 def test_optima_become_a_table_with_open_ends_and_reasons():

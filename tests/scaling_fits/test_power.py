@@ -1,11 +1,14 @@
 """Power by simulation: the estimator is the one of the analysis, and known cases come out as theory says."""
 
+import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
+from scaling_fits.__main__ import main
 from scaling_fits.contrasts import slope_in_size
 from scaling_fits.power import (
     Noise,
@@ -61,18 +64,18 @@ def test_power_is_near_the_noncentral_t_with_many_clusters():
 
 
 def test_size_of_the_test_over_designs():
-    # 20,000 studies gave 5.5 % with 9 clusters, 6.1 % with 6, 5.0 % with 27; the bounds are 4 errors of 4,000 away.
-    for plan, expected in ((PLAN, 0.055), (Plan(SIZES, BUDGETS, 2), 0.061), (Plan(SIZES, BUDGETS, 3, 3), 0.05)):
-        found = power_of(plan, NOISE, 0.0, alpha=0.05)
-        assert abs(found.rejected - expected) < 4 * 0.0037
+    # 100,000 studies gave these; on clusters - 1 degrees of freedom they would be 5.4, 6.1 and 5.1 %.
+    for plan, expected in ((PLAN, 0.050), (Plan(SIZES, BUDGETS, 2), 0.051), (Plan(SIZES, BUDGETS, 3, 3), 0.050)):
+        found = power_of(plan, NOISE, 0.0, alpha=0.05, simulations=20_000)
+        assert abs(found.rejected - expected) < 4 * found.rejected_error
 
 
 @pytest.mark.long
 def test_size_of_the_test_is_what_the_docstring_says():
     budgets = (4e3, 1e4, 2.5e4, 6.4e4)
-    for seeds, alpha, expected in ((3, 0.05, 0.055), (3, 0.05 / 3, 0.023), (2, 0.05, 0.061), (2, 0.05 / 3, 0.028)):
+    for seeds, alpha, expected in ((3, 0.05, 0.050), (3, 0.05 / 3, 0.020), (2, 0.05, 0.051), (2, 0.05 / 3, 0.022)):
         found = power_of(Plan(SIZES, budgets, seeds), NOISE, 0.0, alpha=alpha, simulations=100_000)
-        assert found.rejected == pytest.approx(expected, abs=0.0025), (seeds, alpha)
+        assert found.rejected == pytest.approx(expected, abs=4 * found.rejected_error), (seeds, alpha)
 
 
 def test_the_detectable_slope_is_claimed_with_the_wanted_power():
@@ -129,3 +132,47 @@ def test_plans_without_an_interval_are_refused():
         Noise(-0.1, 0.1)
     with pytest.raises(ValueError, match="power must lie"):
         detectable_slope(PLAN, NOISE, power=1.0)
+
+
+def test_power_on_the_command_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["power", "--help"])
+    help_text = capsys.readouterr().out
+    assert "estimator of `contrasts`" in help_text and "--trunk-sd" in help_text and "80% limit" in help_text
+    out, plan = tmp_path / "power.json", ["power", "--sizes", "3e4,1e5,3e5", "--budgets", "4e3,1e4,2.5e4"]
+    noise = ["--trunk-sd", "0.014", "--residual-sd", "0.007"]
+    assert main([*plan, "--slope", "-0.04", *noise, "--out", str(out)]) == 0
+    wanted = seeds_needed(PLAN, NOISE, -0.04)
+    text, found = capsys.readouterr().out, json.loads(out.read_text())
+    assert found["seeds"] == wanted.seeds and [one["claimed"] for one in found["tried"]] == [
+        one.claimed for one in wanted.tried
+    ]
+    assert f"{wanted.seeds} seeds per size reach power 0.8: {6 * wanted.seeds} trunks in both arms" in text
+    assert main([*plan, "--slope", "0.01", *noise, "--seeds-max", "4"]) == 0
+    assert "even 4 seeds per size do not reach power 0.8" in capsys.readouterr().out
+    for words, reason in (
+        (["--slope", "0.1"], "either --trunk-sd"),
+        (["--slope", "0.1", *noise, "--pilot", "p.csv"], "either --trunk-sd"),
+        (["--slope", "0.1", *noise, "--budgets", "a"], "--budgets 'a' must be numbers"),
+        (["--slope", "0.1", "--pilot", "nowhere.csv"], "nowhere.csv"),
+    ):
+        assert main([*plan, *words]) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_a_pilot_on_the_command_line_gives_its_noise(tmp_path, capsys):
+    plan = Plan(SIZES, BUDGETS, 3, pool_shuffles=2, shared_reference=True)
+    y_R = simulate_differences(plan, NOISE, 0.02, np.random.default_rng(0), 1)[0]
+    pairs = plan.pairs().assign(difference=y_R)
+    mixed = pairs.assign(trunk_id=pairs["trunk_a"], pool_shuffle=pairs["trunk_a"].str[-1], real_fraction=0.5)
+    mixed = mixed.assign(loss=np.exp(y_R), unique_real_patients=900)
+    smaller = mixed.assign(loss=2.0, unique_real_patients=100)  # another pool: left out
+    reference = pairs.drop_duplicates(["trunk_b", "records_seen"]).assign(loss=1.0, unique_real_patients=0)
+    reference = reference.assign(trunk_id=reference["trunk_b"], pool_shuffle="none", real_fraction=0.0)
+    runs = pd.concat([mixed, reference, smaller]).drop(columns=["trunk_a", "trunk_b", "difference"])
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    words = ["--sizes", "3e4,1e5,3e5", "--budgets", "4e3,1e4", "--slope", "0.05", "--seeds-max", "8"]
+    assert main(["power", *words, "--pilot", str(tmp_path / "runs.csv")]) == 0
+    noise = noise_from_pilot(pairs, confidence=0.8)
+    stated = f"trunk s.d. {noise.trunk_sd:.4f}, residual s.d. {noise.residual_sd:.4f}, pilot of 9 clusters, upper 80 %"
+    assert stated in capsys.readouterr().out
