@@ -3,6 +3,7 @@
     STORE/<study>/study.json                     the runs that the study asked for, and its settings
     STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl checkpoints/
     STORE/<study>/runs/<run_id>/                 config.json metrics.jsonl patients.csv record.json
+    STORE/<study>/runs/<run_id>/encoder/         of the runs whose weights the study keeps; see `encoder`
 
 `record.json` is written last, atomically: a run that has one is done.
 """
@@ -45,6 +46,10 @@ class Store:
     def run(self, config: RunConfig) -> Path:
         """The folder of the run."""
         return self.path / "runs" / config.run_id
+
+    def encoder(self, config: RunConfig) -> Path:
+        """The folder of the run's encoder, where the study keeps it."""
+        return self.run(config) / "encoder"
 
     def is_done(self, config: RunConfig) -> bool:
         """Whether the run has its record."""

@@ -15,7 +15,7 @@ from ecg_jax.mesh import make_mesh
 from ecg_jax.progress import StudyProgress
 from ecg_jax.store import Store
 from ecg_jax.sweep import trunks
-from ecg_jax.trunk import Response, TrainingData, run_trunk
+from ecg_jax.trunk import Keep, Response, TrainingData, run_trunk
 
 
 def response_of(heldout: held.HeldOut, training: RecordPool) -> Response:
@@ -36,9 +36,15 @@ def response_of(heldout: held.HeldOut, training: RecordPool) -> Response:
 
 
 def run_study(
-    store: Store, targets: Sequence[RunConfig], data: TrainingData, responses: Mapping[str, Response]
+    store: Store,
+    targets: Sequence[RunConfig],
+    data: TrainingData,
+    responses: Mapping[str, Response],
+    *,
+    keep: Keep = lambda config: False,
 ) -> None:
-    """Does the runs of `targets` that are not done. `responses` maps `RunConfig.response` to what it names.
+    """Does the runs of `targets` that are not done. `responses` maps `RunConfig.response` to what it names, and `keep`
+    says which runs leave their encoder.
 
     Sets the mesh over all devices. Raises RuntimeError on several hosts: a store has one writer.
     """
@@ -57,6 +63,7 @@ def run_study(
                 group,
                 data,
                 responses[group[0].response],
+                keep=keep,
                 on_step=progress.on_step,
                 on_run=progress.on_run,
             )

@@ -23,11 +23,13 @@ import numpy as np
 import pandas as pd
 
 from ecg_jax import optim
+from ecg_jax.card import CardFacts
 from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.config import RunConfig, to_json
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.mixture import Mixture, batches
 from ecg_jax.data.synthetic.information import identify
+from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.mesh import check_batch, host_slice
 from ecg_jax.record import row
@@ -68,6 +70,8 @@ SAVE_STEPS, SAVE_SECONDS = 500, 60.0
 OnStep = Callable[[RunConfig, int, float], None]
 #: Hears of every finished run: config and record.
 OnRun = Callable[[RunConfig, dict[str, Any]], None]
+#: Whether the weights of a run are kept, as an encoder.
+Keep = Callable[[RunConfig], bool]
 
 
 def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
@@ -92,12 +96,14 @@ def run_trunk(
     data: TrainingData,
     response: Response,
     *,
+    keep: Keep = lambda config: False,
     on_step: OnStep = lambda config, step, loss: None,
     on_run: OnRun = lambda config, record: None,
 ) -> None:
     """Does every run of one trunk that is not done yet, smallest budget first. Needs a mesh in force.
 
     A run whose loss becomes non-finite is evaluated, recorded as diverged, and so are the runs that would branch later.
+    Runs that `keep` asks for and that did not diverge leave their encoder; one that is done already is not done again.
     """
     configs = sorted(configs, key=lambda c: c.budget_records)
     if len({c.trunk_id for c in configs}) != 1:
@@ -109,7 +115,7 @@ def run_trunk(
         _check_response(left[0], response)
         write_json(store.trunk(left[0]) / "config.json", to_json(left[0]))
         with Checkpoints(store.trunk(left[0]) / "checkpoints") as checkpoints:
-            _Trunk(store, left, data, response, checkpoints, on_step, on_run).run()
+            _Trunk(store, left, data, response, checkpoints, keep, on_step, on_run).run()
 
 
 def _check_response(config: RunConfig, response: Response) -> None:
@@ -144,11 +150,12 @@ class _Trunk:
         data: TrainingData,
         response: Response,
         checkpoints: Checkpoints,
+        keep: Keep,
         on_step: OnStep,
         on_run: OnRun,
     ):
         self.store, self.left, self.response, self.checkpoints = store, left, response, checkpoints
-        self.on_step, self.on_run = on_step, on_run
+        self.keep, self.on_step, self.on_run = keep, on_step, on_run
         self.config = left[-1]
         self.folder = store.trunk(self.config)
         self.program: Program = program(self.config)
@@ -252,6 +259,9 @@ class _Trunk:
         record |= {"seconds": round(now - self.began, 2), "segments": len(segments)}
         self.began = now
         write_json(folder / "segments.json", segments)
+        if self.keep(config) and not record["diverged"]:
+            facts = CardFacts(record, self.pool, heldout.pool)
+            export_encoder(self.store.encoder(config), config, state.params, facts)
         write_json(folder / "record.json", record)
         self.on_run(config, record)
 

@@ -59,6 +59,8 @@ def analyse(folder: Path, note: str) -> Findings:
     if table.rows.empty:
         raise ValueError(f"{folder / 'runs.csv'}: every run is left out ({table.excluded}); train longer: --budgets")
     curves, patients = (pd.read_csv(folder / f"{name}.csv", dtype=IDENTITIES) for name in ("curve", "patients"))
+    if curves.empty:
+        raise ValueError(f"{folder / 'curve.csv'}: no trunk reaches its first point; train longer: --budgets")
     refused: dict[str, str] = {}
     law, mixed_law = _laws(table, refused)
     # The absolute target is fixed in advance, on the masks of the curves.

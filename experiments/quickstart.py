@@ -6,6 +6,7 @@ folder that holds it, else on a stand-in target. So small a study settles nothin
 Command:   make demo        (python -m experiments.quickstart --out out/quickstart)
 Hardware:  2 CPU cores, under 4 GiB. Wall time: about 6 minutes.
 Writes:    OUT/runs.csv, patients.csv, curve.csv, fits.json, figures/*.{pdf,png,csv}, report.html; runs under OUT/store.
+           Runs of the largest budget, seed 0, keep their encoder: OUT/store/quickstart/runs/<run_id>/encoder.
 Killed and started again, it goes on where it stopped and ends with the same numbers.
 """
 
@@ -26,7 +27,7 @@ from ecg_jax.mesh import check_batch, make_mesh
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
-from ecg_jax.trunk import TrainingData
+from ecg_jax.trunk import Keep, TrainingData
 from experiments import analysis, report
 from experiments.data import HOW_TO_GET_PTBXL, STANDIN_NOTE, StudyData, data_dir_or_none, load_real, load_standin
 
@@ -89,6 +90,12 @@ def targets(
     return runs
 
 
+def keeps(runs: Sequence[RunConfig]) -> Keep:
+    """Which runs leave their encoder: those of the largest budget at the first seed."""
+    budget, seed = max(run.budget_records for run in runs), min(run.seed for run in runs)
+    return lambda run: (run.budget_records, run.seed) == (budget, seed)
+
+
 def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -> StudyData:
     """The data of the study: real where there is a folder of it, and otherwise the stand-in, saying so."""
     if data_dir is None:
@@ -142,7 +149,7 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     )
     training = TrainingData(data.training, synthetic_source())
     response = response_of(data.heldout, data.training)
-    run_study(store, runs, training, {data.heldout.identity: response})
+    run_study(store, runs, training, {data.heldout.identity: response}, keep=keeps(runs))
     export(store, options.out)
     findings = analysis.analyse(options.out, data.note)
     report.write(options.out, store, runs, training, data, findings)

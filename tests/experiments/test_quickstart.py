@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from pools import made_up_pool
 
+import ecg_jax
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
 from ecg_jax.trunk import mixture_of
 from experiments import data, quickstart
@@ -66,6 +67,16 @@ def test_the_page_stands_alone_and_the_figures_are_there(finished):
         for suffix in ("pdf", "png", "csv"):
             assert (out / "figures" / f"{name}.{suffix}").stat().st_size > 200, (name, suffix)
     assert page.count("data:image/png;base64,") == len(names)
+
+
+def test_the_runs_of_the_largest_budget_keep_their_encoders(finished):
+    out, _ = finished
+    runs = pd.read_csv(out / "runs.csv", dtype={"run_id": str})
+    kept = {path.parent.name for path in (out / "store" / "quickstart" / "runs").glob("*/encoder")}
+    assert kept == set(runs.run_id[runs.records_seen == 512]) and len(kept) == 6
+    folder = out / "store" / "quickstart" / "runs" / min(kept) / "encoder"
+    assert np.isfinite(ecg_jax.load_encoder(folder)(made_up_pool(2).ecg)).all()
+    assert "**Stand-in, not real.**" in (folder / "README.md").read_text()
 
 
 def test_killed_and_started_again_it_ends_with_the_same_tables(finished, tmp_path):
@@ -137,10 +148,17 @@ def test_the_sealed_fold_is_never_held_out():
         data.split(pool, pool.in_folds((10,)))
 
 
-def test_runs_that_all_failed_are_reported(tmp_path, capsys):
-    arguments = ["--sizes", "10000", "--budgets", "64", "--batch", "16", "--standin-patients", "40"]
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("32", "every run is left out ({'pre_transition': 3}); train longer"),  # two steps of the warm-up
+        ("128", "curve.csv: no trunk reaches its first point; train longer"),
+    ],
+)
+def test_runs_too_short_to_tell_anything_are_reported(budget, message, tmp_path, capsys):
+    arguments = ["--sizes", "10000", "--budgets", budget, "--batch", "16", "--standin-patients", "40"]
     assert run(tmp_path / "out", *arguments)[0] == 2
-    assert "every run is left out ({'pre_transition': 3})" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 3
 
 
