@@ -4,18 +4,22 @@ One base learning rate, tuned at a small size, serves all sizes. With m = width 
 30k rung (width 48, depth 1), COMPLETE_P is the maximal-update parametrisation in width (Yang et al. 2022,
 arXiv:2203.03466, table 8) with the depth rule of Dey et al. (2025, arXiv:2505.01618, table 1, alpha = 1):
 
-    weight       initial variance   multiplier of its output   rate (Adam)   rate (Muon)   epsilon (Adam)
-    input        1 / fan-in         1                          1             as Adam       1 / m
-    hidden       1 / fan-in         1 / L where a branch ends  1 / m         1             1 / (m L)
-    read-out     0                  1 / m                      1             as Adam       1 / m
-    gain         -                  -                          1             as Adam       1 / m, in blocks 1 / (m L)
+    weight       initial variance   multiplier of its output   rate (Adam)   epsilon (Adam)   rate (Muon)
+    input        1 / fan-in         1                          1             1 / m            as Adam
+    hidden       1 / fan-in         1 / L where a branch ends  1 / m         1 / (m L)        1
+    read-out     0                  1 / m                      1             1 / m            as Adam
+    gain         -                  -                          1             as its place's   as Adam
 
-Attention logits are q k' x 4 / K for head size K: 1 / sqrt(K) at K = 16, the base's, and falling as 1 / K beyond. The
-read-out begins at 0, as Yang et al. (appendix D.2) advise. Muon's update has spectral norm sqrt(fan-out / fan-in)
-whatever the size, so its rate needs no rule (Yang et al. 2023, arXiv:2310.17813). Weight decay is independent of the
-rate's multiplier: every matrix shrinks by rate x decay per step (Loshchilov & Hutter 2019; the rule decay x m of
-CompleteP's table, said once). STANDARD is what most code does: variance 1 / fan-in, branch ends scaled by
-1 / sqrt(2 L) at the start, logits q k' / sqrt(K), and one rate and epsilon for all weights.
+Positions and leads count as input, and so does the stem, but its epsilon is 1: neither of its sides grows. Epsilons
+follow the gradients: 1 / m times smaller at the read-out, its input and all below, and 1 / L within a block. Attention
+logits are q k' x 4 / K for head size K: 1 / sqrt(K) at K = 16, the base's, and falling as 1 / K beyond. The read-out
+begins at 0, as Yang et al. (appendix D.2) advise. Muon's update has spectral norm about sqrt(fan-out / fan-in) whatever
+the size, so its rate needs no rule (Yang et al. 2023, arXiv:2310.17813). Weight decay does not see these multipliers:
+every matrix shrinks by rate x decay per step, which is CompleteP's rule for AdamW, decay x m beside a rate / m.
+
+STANDARD is what most code does: variance 1 / fan-in, branch ends scaled by 1 / sqrt(2 L) at the start (Radford et al.
+2019, section 2.3), logits q k' / sqrt(K), and one rate and epsilon for all weights. Depth 1 as the base is a choice: at
+width 64 and depth 4, multipliers twice and four times as large end within the noise (results/lr_transfer/README.md).
 """
 
 from __future__ import annotations
@@ -80,7 +84,7 @@ def rate_multiplier(c: ModelConfig, path: tuple[Any, ...]) -> float:
 
 
 def epsilon_multiplier(c: ModelConfig, path: tuple[Any, ...]) -> float:
-    """What Adam's epsilon is multiplied by for the parameter at `path`: its gradients' size at the start."""
-    if c.parametrisation is Parametrisation.STANDARD:
+    """What Adam's epsilon is multiplied by for the parameter at `path`: as its gradients grow with width and depth."""
+    if c.parametrisation is Parametrisation.STANDARD or path[-2].key in ("stem", "unstem"):
         return 1.0
     return BASE_WIDTH / c.width / (c.depth if path[0].key == "blocks" else 1)

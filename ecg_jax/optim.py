@@ -7,6 +7,7 @@ Warm-up-stable-decay: Hu et al. 2024 (arXiv:2404.06395); linear cool-down to zer
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +51,10 @@ def optimiser(config: OptimConfig, model: ModelConfig) -> optax.GradientTransfor
 
 
 def _muon_for_blocks(adam: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Orthogonalised momentum for the matrices of blocks, scaled by sqrt(fan-out / fan-in); `adam` for the rest."""
+    """Orthogonalised momentum for the matrices of blocks, scaled by sqrt(fan-out / fan-in); `adam` for the rest.
+
+    Such steps are small: the best base rate is four to eight times AdamW's (results/lr_transfer/README.md).
+    """
 
     def labels(params: Any) -> Any:
         def label(path: tuple[Any, ...], leaf: Any) -> str:
@@ -62,11 +66,13 @@ def _muon_for_blocks(adam: optax.GradientTransformation) -> optax.GradientTransf
 
 
 def _muon() -> optax.GradientTransformation:
-    muon = optax.contrib.scale_by_muon(beta=0.95)
+    numbers = optax.contrib.MuonDimensionNumbers(reduction_axis=0, output_axis=1)
+    every = functools.partial(jax.tree.map, lambda _: numbers)  # Optax does not take one for all
+    muon = optax.contrib.scale_by_muon(beta=0.95, weight_dimension_numbers=every)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         # Newton-Schulz multiplies a matrix by its own transpose: where its weights lie is left to the compiler.
-        placed = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, (updates, state))
+        placed = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding.spec, (updates, state))
         updates, state = jax.sharding.auto_axes(muon.update, out_sharding=placed)(updates, state)
         return jax.tree.map(lambda u: u * math.sqrt(u.shape[1] / u.shape[0]), updates), state
 
