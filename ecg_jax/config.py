@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from fractions import Fraction
@@ -18,11 +20,18 @@ from typing import Any, Self
 from ecg_jax.data.ecg import INDEPENDENT_LEADS
 
 
-def _whole_floats(config: Any) -> None:
-    """Makes ints given for float fields floats, so that equal configs have one identity."""
-    for field in dataclasses.fields(config):
-        if field.type == "float":
-            object.__setattr__(config, field.name, float(getattr(config, field.name)))
+def _typed(config: Any) -> None:
+    """Gives every field its declared type: an int where a float belongs, or an option's name, would otherwise make a
+    config that is equal to another, or acts as another, of another identity. Raises ValueError by field."""
+    for name, kind in _types_of(type(config)).items():
+        value = getattr(config, name)
+        if not (dataclasses.is_dataclass(kind) and isinstance(value, kind)):
+            object.__setattr__(config, name, _value(kind, value, f"{type(config).__name__}.{name}"))
+
+
+@functools.cache
+def _types_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 class Architecture(enum.StrEnum):
@@ -113,7 +122,9 @@ class ModelConfig:
     precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
-        if min(self.width, self.depth, self.heads, self.patch_samples, self.patches, self.stem_samples or 1) < 1:
+        _typed(self)
+        sizes = (self.width, self.depth, self.heads, self.patch_samples, self.patches)
+        if min(sizes) < 1 or (self.stem_samples is not None and self.stem_samples < 1):
             raise ValueError(f"every size of a model must be at least 1: {self}")
         if self.width % self.heads:
             raise ValueError(f"width = {self.width} does not divide by heads = {self.heads}")
@@ -163,7 +174,7 @@ class DataConfig:
     real_information: str = "published statistics"
 
     def __post_init__(self) -> None:
-        _whole_floats(self)
+        _typed(self)
         if not 0.0 <= self.real_fraction <= 1.0:
             raise ValueError(
                 f"real_fraction = {self.real_fraction} lies outside [0, 1]: 0 is pure synthetic, 1 is pure real"
@@ -194,12 +205,12 @@ class OptimConfig:
     gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
-        _whole_floats(self)
-        if self.learning_rate <= 0:
+        _typed(self)
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate = {self.learning_rate} must be positive")
         if not 0 < self.cooldown_fraction < 1:
             raise ValueError(f"cooldown_fraction = {self.cooldown_fraction} lies outside (0, 1)")
-        if self.weight_decay < 0 or self.warmup_records < 0 or self.gradient_clip <= 0:
+        if not (0 <= self.weight_decay < math.inf and self.warmup_records >= 0 and self.gradient_clip > 0):
             raise ValueError(f"weight_decay, warmup_records >= 0 and gradient_clip > 0 are needed: {self}")
 
 
@@ -219,7 +230,7 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _whole_floats(self)
+        _typed(self)
         if self.batch_records < 1:
             raise ValueError(f"batch_records = {self.batch_records} must be at least 1")
         if self.budget_records % self.batch_records:
@@ -309,8 +320,10 @@ def from_json(cls: type, tree: dict[str, Any]) -> Any:
 
 
 def _from_json(cls: type, tree: dict[str, Any], where: str) -> Any:
-    types_of = typing.get_type_hints(cls)
+    types_of = _types_of(cls)
     fields = {field.name for field in dataclasses.fields(cls)}
+    if not isinstance(tree, dict):
+        raise ValueError(f"{where} = {tree!r} is no set of fields")
     if tree.keys() != fields:
         unknown, missing = sorted(tree.keys() - fields), sorted(fields - tree.keys())
         hint = "; a newer ecg-jax may have written it: upgrade" if unknown else ""

@@ -19,8 +19,10 @@ import dataclasses
 import math
 from typing import Any
 
-from ecg_jax.config import ModelConfig, Objective, OptimConfig, served_by
-from ecg_jax.flops import parameters, train_flops_per_record
+import pandas as pd
+
+from ecg_jax.config import ModelConfig, Objective, OptimConfig, Precision, Tokens, served_by
+from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
 
 #: Nominal sizes (parameters in blocks). The first is for tests; studies start at 30k (width 48), since a narrower
 #: model is capped by its width: it cannot pass a patch's principal components.
@@ -43,12 +45,18 @@ def model_config(
     stays as it is. `objective` sets attention and read-out; `changes` replace other fields of the config. Raises
     ValueError when no whole width gives about `size`, or patches do not hold whole samples.
     """
+    if min(sample_rate_hz, patch_ms, record_s) <= 0:
+        raise ValueError(
+            f"sample_rate_hz = {sample_rate_hz}, patch_ms = {patch_ms} and record_s = {record_s:g} must be positive"
+        )
     samples, patches = sample_rate_hz * patch_ms / 1000, record_s * 1000 / patch_ms
     if not (samples.is_integer() and patches.is_integer()):
         raise ValueError(
             f"a record of {record_s:g} s at {sample_rate_hz} Hz is {patches:g} patches of {patch_ms} ms, "
             f"each of {samples:g} samples: both must be whole"
         )
+    if size < 1:
+        raise ValueError(f"a size of {size} parameters is none; the rungs are {', '.join(map(size_name, RUNGS))}")
     pairs = [(depth, _width(size, depth)) for depth in range(1, 65)]
     narrowest = 48 if size >= 30_000 else 16
     near = [(d, w) for d, w in pairs if w >= narrowest and abs(math.log(12 * d * w**2 / size)) < 0.09]
@@ -92,21 +100,102 @@ def size_name(size: int) -> str:
     return str(size)
 
 
+def table(batch_records: int = 64, **model: Any) -> pd.DataFrame:
+    """A row per rung: shape, parameters, FLOPs and memory. `model` as for `model_config`."""
+    rows = []
+    for size in RUNGS:
+        config = model_config(size, **model)
+        counts = parameters(config)
+        rows.append(
+            {
+                "rung": size_name(size),
+                "width": config.width,
+                "depth": config.depth,
+                "heads": config.heads,
+                "head_size": config.head_size,
+                "tokens": config.tokens_per_record,
+                "n_blocks": counts.blocks,
+                "n_embedding": counts.total - counts.blocks,
+                "n_total": counts.total,
+                "forward_flops": forward_flops_per_record(config),
+                "train_flops": train_flops_per_record(config),
+                "train_gib": training_bytes(config, batch_records) / 2**30,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
     """Prints the ladder."""
     parser = argparse.ArgumentParser(
-        description="Print the size ladder: shape, parameters and training FLOPs of every rung.",
-        epilog="n_params counts the blocks; the total adds patch projection, positions, final norm and read-out.",
+        prog="python -m ecg_jax.ladder",
+        description="Print the size ladder: shape, exact parameter counts, FLOPs and memory of every rung.",
+        epilog="""columns:
+  rung           nominal size: parameters in blocks, within 10 %; studies start at 30k, 10k is for tests
+  width, depth   channels of a token, and blocks
+  heads x size   attention heads and channels per head; their product is the width
+  tokens         tokens of one record
+  n_blocks       parameters in blocks: the N of a scaling law ("non-embedding")
+  n_embedding    all others: patch projection, stem, positions, last norm, read-out
+  forward, train FLOPs of matrix products for one record, and for one record of a training step
+  GiB            memory of training, about, at the batch given: weights, gradients, Adam's moments and activations,
+                 with nothing recomputed and plain attention (flops.training_bytes)
+
+examples:
+  python -m ecg_jax.ladder                                     the protocol's models: 100 Hz, patches of 200 ms
+  python -m ecg_jax.ladder --rate 500                          the same blocks behind a stem for 500 Hz
+  python -m ecg_jax.ladder --tokens lead_time --precision bfloat16 --batch 256
+  python -m ecg_jax.ladder --objective next_patch --patch-ms 100""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.parse_args()
-    heads = ("rung", 6), ("width", 6), ("depth", 6), ("heads", 6), ("n_params", 14), ("total", 14)
-    print(" ".join(f"{head:>{size}}" for head, size in (*heads, ("train FLOP/record", 18), ("rate", 9))))
-    for size in RUNGS:
-        model = model_config(size)
-        counts = parameters(model)
+    parser.add_argument("--rate", type=int, default=100, metavar="HZ", help="sample rate of the records (default 100)")
+    parser.add_argument("--patch-ms", type=int, default=200, metavar="MS", help="length of a patch (default 200)")
+    parser.add_argument(
+        "--objective",
+        choices=list(Objective),
+        default=Objective.MASKED,
+        help="what the model is trained for: next_patch has a Gaussian read-out of two numbers per sample "
+        "(default masked)",
+    )
+    parser.add_argument(
+        "--tokens",
+        choices=list(Tokens),
+        default=Tokens.TIME,
+        help="a token is a time patch of all leads, or of one of the eight independent ones (default time)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=list(Precision),
+        default=Precision.FLOAT32,
+        help="what activations are held in (default float32); weights are float32 always",
+    )
+    parser.add_argument("--batch", type=int, default=64, metavar="RECORDS", help="records per batch (default 64)")
+    options = parser.parse_args()
+    if options.batch < 1:
+        parser.error(f"--batch {options.batch}: at least one record is needed")
+    try:
+        rungs = table(
+            options.batch,
+            sample_rate_hz=options.rate,
+            patch_ms=options.patch_ms,
+            objective=Objective(options.objective),
+            tokens=Tokens(options.tokens),
+            precision=Precision(options.precision),
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    print(
+        f"Records of 10 s at {options.rate} Hz in patches of {options.patch_ms} ms, objective {options.objective}, "
+        f"tokens {options.tokens}, {options.precision}; memory at batches of {options.batch}"
+    )
+    heads = ("rung", 5), ("width", 6), ("depth", 6), ("heads x size", 13), ("tokens", 7), ("n_blocks", 14)
+    heads = *heads, ("n_embedding", 12), ("n_total", 14), ("forward FLOP", 13), ("train FLOP", 11), ("GiB", 9)
+    print(" ".join(f"{head:>{size}}" for head, size in heads))
+    for row in rungs.itertuples():
         print(
-            f"{size_name(size):>6} {model.width:>6} {model.depth:>6} {model.heads:>6} {counts.blocks:>14,} "
-            f"{counts.total:>14,} {train_flops_per_record(model):>18.3e} {optim_config().learning_rate:>9.2e}"
+            f"{row.rung:>5} {row.width:>6} {row.depth:>6} {f'{row.heads} x {row.head_size}':>13} {row.tokens:>7} "
+            f"{row.n_blocks:>14,} {row.n_embedding:>12,} {row.n_total:>14,} {row.forward_flops:>13.3e} "
+            f"{row.train_flops:>11.3e} {row.train_gib:>9.3g}"
         )
 
 

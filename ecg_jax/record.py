@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ecg_jax import objectives
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate.heldout import PRE_TRANSITION
@@ -25,7 +26,8 @@ def row(
 
     The unique counts are those of the pool behind a stream, not of the records seen of it: a run that saw half an epoch
     has `epochs_real` 0.5. `diverged` says how a run diverged, "" if it did not, and becomes the column `message`;
-    the column `exclusion` says why a fit must leave the row out, "" if it need not.
+    the column `exclusion` says why a fit must leave the row out, "" if it need not. `skill` and `pre_transition` stand
+    on `objectives.share` of the reference lines; `log_loss` is None for a log likelihood that is not positive.
     """
     c, records = config, config.budget_records
     counts = parameters(c.model)
@@ -34,7 +36,8 @@ def row(
     finite = math.isfinite(loss)
     if not finite and not diverged:
         diverged = f"the held-out loss became {loss}"
-    pre_transition = finite and not diverged and loss > PRE_TRANSITION * references["loss_mean"]
+    shares = {name: objectives.share(c.objective, loss, references[f"loss_{name}"]) for name in ("mean", "linear")}
+    pre_transition = finite and not diverged and shares["mean"] > PRE_TRANSITION
     return {
         "run_id": c.run_id,
         "trunk_id": c.trunk_id,
@@ -82,8 +85,8 @@ def row(
         "placement": "host",
         "seed": c.seed,
         "loss": loss if finite else None,
-        "log_loss": math.log(loss) if finite else None,
-        "skill": 1 - loss / references["loss_linear"] if finite else None,
+        "log_loss": math.log(loss) if finite and loss > 0 else None,
+        "skill": 1 - shares["linear"] if finite else None,
         **references,
         "pre_transition": pre_transition,
         "diverged": bool(diverged),

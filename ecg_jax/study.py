@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import jax
 
-from ecg_jax.config import RunConfig
+from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate import references as lines
 from ecg_jax.mesh import make_mesh
 from ecg_jax.progress import StudyProgress
 from ecg_jax.store import Store
@@ -18,8 +19,8 @@ from ecg_jax.sweep import trunks
 from ecg_jax.trunk import Keep, Response, TrainingData, run_trunk
 
 
-def response_of(heldout: held.HeldOut, training: RecordPool) -> Response:
-    """The response on frozen records, with its reference lines fitted to the training records.
+def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
+    """The response on frozen records, with its objective's reference lines fitted to the training records.
 
     Raises ValueError when a patient stands on both sides.
     """
@@ -29,7 +30,10 @@ def response_of(heldout: held.HeldOut, training: RecordPool) -> Response:
             f"{len(shared)} patients stand both in training and among the held-out records, "
             f"such as {sorted(shared)[0]}: split by patient"
         )
-    errors = {"mean": held.mean_errors(heldout), "linear": held.linear_errors(heldout, training)}
+    errors = {
+        "mean": lines.mean_errors(heldout, objective),
+        "linear": lines.linear_errors(heldout, training, objective),
+    }
     references = {f"loss_{name}": held.overall(of, heldout) for name, of in errors.items()}
     references |= {f"curve_loss_{name}": held.overall(of[:, :1], heldout) for name, of in errors.items()}
     return Response(heldout, references)

@@ -30,6 +30,7 @@ from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.recording import Exclusion
 from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate import references
 from ecg_jax.objectives import masked
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_json, write_json
 from ecg_jax.study import response_of, run_study
@@ -84,11 +85,11 @@ def targets(training: str, responses: dict[int, str]) -> list[RunConfig]:
     return runs
 
 
-def beat_copying(sample_rate_hz: int) -> Callable[[np.ndarray], held.Predict]:
+def beat_copying(sample_rate_hz: int) -> Callable[[np.ndarray], references.Predict]:
     """Copying: a hidden sample is the mean of the visible samples of its lead that lie at the same time from their
     beat's R peak. R peaks are found on the whole lead II, so this is a favourable estimate."""
 
-    def predict_of(x_SxE: np.ndarray) -> held.Predict:
+    def predict_of(x_SxE: np.ndarray) -> references.Predict:
         peaks = xqrs_detect(x_SxE[:, LEADS.index("II")].astype(float), fs=sample_rate_hz, verbose=False)
         phase_S = _phase(np.asarray(peaks, int), len(x_SxE))
 
@@ -116,13 +117,13 @@ def _phase(peaks: np.ndarray, samples: int) -> np.ndarray:
 def baselines(response: Response, training: RecordPool) -> pd.DataFrame:
     """The trivial predictors' losses."""
     heldout = response.heldout
-    copying = held.baseline_errors(heldout, beat_copying(heldout.pool.sample_rate_hz))
+    copying = references.baseline_errors(heldout, beat_copying(heldout.pool.sample_rate_hz))
     rows = {
         "mean": response.references["loss_mean"],
         "linear map across visible leads": response.references["loss_linear"],
         "beat copying": held.overall(copying, heldout),
     }
-    residuals = held.component_residual(heldout, training, 20, [16, 24, 32, 48, 64, 80])
+    residuals = references.component_residual(heldout, training, 20, [16, 24, 32, 48, 64, 80])
     rows |= {f"{width} principal components of a patch": value for width, value in residuals.items()}
     return pd.DataFrame({"baseline": rows.keys(), "loss": rows.values()})
 

@@ -1,10 +1,11 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
 from ecg_jax import ladder, sweep
-from ecg_jax.config import DataConfig, OptimConfig, RunConfig, differences, to_json
+from ecg_jax.config import DataConfig, OptimConfig, RunConfig, Tokens, differences, to_json
 
 
 def make_config(**changes) -> RunConfig:
@@ -32,6 +33,15 @@ def test_json_round_trip_is_exact():
         (lambda tree: tree.update(sede=1), "unknown fields \\['sede'\\]"),
         (lambda tree: tree.update(budget_records="1024"), "RunConfig.budget_records = '1024'"),
         (lambda tree: tree["data"].update(real_fraction=None), "RunConfig.data.real_fraction = None"),
+        (
+            lambda tree: tree["model"].update(experts=8),
+            r"model: unknown fields \['experts'\].*a newer ecg-jax may have",
+        ),
+        (
+            lambda tree: tree["model"].update(architecture="mamba"),
+            "architecture = 'mamba' is none of transformer; a newer",
+        ),
+        (lambda tree: tree.update(model="1M"), "RunConfig.model = '1M' is no set of fields"),
     ],
 )
 def test_damaged_json_is_refused_by_field(change, message):
@@ -65,6 +75,19 @@ def test_identities_do_not_drift():
         ({"optim.learning_rate": 0.0}, "learning_rate = 0.0 must be positive"),
         ({"optim.cooldown_fraction": 1.0}, "cooldown_fraction"),
         ({"mask_ratio": 0.0}, "mask_ratio"),
+        ({"mask_ratio": math.nan}, "mask_ratio = nan"),
+        ({"optim.learning_rate": math.nan}, "learning_rate = nan must be positive"),
+        ({"optim.weight_decay": math.inf}, "weight_decay"),
+        ({"model.stem_samples": 0}, "every size of a model must be at least 1"),
+        ({"model.depth": 0}, "every size of a model must be at least 1"),
+        ({"model.width": 28.0}, "ModelConfig.width = 28.0 is not of type"),
+        ({"model.patches": True}, "ModelConfig.patches = True is not of type"),
+        ({"model.position": "absolute"}, "ModelConfig.position = 'absolute' is none of learned, sinusoidal, rotary"),
+        ({"model.position": "rotary", "model.heads": 4}, "rotary positions need an even head size, not 7"),
+        ({"objective": "next_patch"}, "next_patch needs causal attention and a gaussian read-out; the model has bidir"),
+        ({"objective": "autoregressive"}, "RunConfig.objective = 'autoregressive' is none of masked"),
+        ({"model.readout": "gaussian"}, "masked needs bidirectional attention and a value read-out"),
+        ({"model.attention": "causal"}, "masked needs bidirectional .* the model has causal attention"),
     ],
 )
 def test_impossible_configs_are_refused_with_numbers(changes, message):
@@ -76,6 +99,12 @@ def test_an_int_where_a_float_belongs_gives_the_same_identity():
     whole = make_config(**{"data.real_fraction": 1, "optim.weight_decay": 0})
     assert whole.run_id == make_config(**{"data.real_fraction": 1.0, "optim.weight_decay": 0.0}).run_id
     assert RunConfig.from_json(to_json(whole)).run_id == whole.run_id
+
+
+def test_the_name_of_an_option_is_the_option():
+    """A name that equals an option without being it would act as another, since options are compared by identity."""
+    named = make_config(**{"model.tokens": "time", "model.position": "learned", "objective": "masked"})
+    assert named == make_config() and named.model.tokens is Tokens.TIME and named.model.tokens_per_record == 50
 
 
 def test_differences_name_the_leaf():

@@ -99,4 +99,6 @@ def normalise(ecg: np.ndarray) -> np.ndarray:
     x = ecg.astype(np.float32)
     centred = x - x.mean(axis=-2, keepdims=True)
     deviation = (centred**2).mean(axis=-2, keepdims=True) ** 0.5
-    return centred / (deviation + (deviation == 0))
+    # A constant's float32 mean may miss it, and its deviation then is not 0.
+    constant = (ecg == ecg[..., :1, :]).all(axis=-2, keepdims=True)
+    return centred * ~constant / (deviation + constant)

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+
+from ecg_jax.config import ModelConfig
+from ecg_jax.data.ecg import LEADS
 
 Params = Any  # a nested dict of arrays
 
@@ -24,6 +28,8 @@ class Model:
     - `apply(params, ecg, visible)`: a prediction of every sample of the eight independent leads, `(B, T, patch_samples,
       8)`, or `(B, T, patch_samples, 8, 2)` where the read-out is Gaussian (mean, log scale).
     - `tokens(params, ecg, visible)`: features per token `(B, L, M)`. `pooled(…)`: their mean over a record `(B, M)`.
+
+    All but `init` raise ValueError where parameters, records or bits do not fit the model, naming both sides.
     """
 
     init: Callable[[jax.Array], Params]
@@ -32,21 +38,51 @@ class Model:
     pooled: Callable[[Params, jax.Array, jax.Array], jax.Array]
 
 
-def functional(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+def functional(config: ModelConfig, build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
     """Turns the builder of an NNX module with `__call__` and `tokens` into pure functions. Needs a mesh in force."""
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...)[:2]
+    expected = _shapes(nnx.as_pure(state))
 
     @jax.jit
     def init(key: jax.Array) -> Params:
         return nnx.as_pure(nnx.state(build(nnx.Rngs(key)), nnx.Param))
 
     def apply(params: Params, ecg_BxSxE: jax.Array, visible_BxTxE: jax.Array) -> jax.Array:
+        _check(config, expected, params, ecg_BxSxE, visible_BxTxE)
         return nnx.merge(graphdef, params)(ecg_BxSxE, visible_BxTxE)
 
     def tokens(params: Params, ecg_BxSxE: jax.Array, visible_BxTxE: jax.Array) -> jax.Array:
+        _check(config, expected, params, ecg_BxSxE, visible_BxTxE)
         return nnx.merge(graphdef, params).tokens(ecg_BxSxE, visible_BxTxE)
 
     def pooled(params: Params, ecg_BxSxE: jax.Array, visible_BxTxE: jax.Array) -> jax.Array:
         return tokens(params, ecg_BxSxE, visible_BxTxE).mean(axis=1)
 
     return Model(init, apply, tokens, pooled)
+
+
+def _check(
+    c: ModelConfig, expected: dict[str, tuple[int, ...]], params: Params, ecg: jax.Array, visible: jax.Array
+) -> None:
+    """Raises ValueError where an input does not fit the model. Sees shapes and types alone: free once traced."""
+    reads = f"the model reads {c.patches} patches of {c.patch_samples} samples from {len(LEADS)} leads"
+    if ecg.ndim != 3 or ecg.shape[1:] != (c.samples, len(LEADS)):
+        raise ValueError(f"{reads}, (batch, {c.samples}, {len(LEADS)}); the records are {ecg.shape}: another rate?")
+    if not jnp.issubdtype(ecg.dtype, jnp.floating):
+        raise ValueError(f"{reads}, z-scored, as float32; the records are {ecg.dtype}: use data.ecg.normalise")
+    if visible.shape != (ecg.shape[0], c.patches, len(LEADS)) or visible.dtype != bool:
+        raise ValueError(
+            f"{reads}: what is visible of {ecg.shape[0]} records must be bool {(ecg.shape[0], c.patches, len(LEADS))}, "
+            f"not {visible.dtype} {visible.shape}"
+        )
+    given = _shapes(params)
+    if given != expected:
+        name = min(name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name))
+        raise ValueError(
+            f"the parameters are another model's: {name} is {given.get(name, 'absent')} there and "
+            f"{expected.get(name, 'absent')} in this model (width {c.width}, depth {c.depth})"
+        )
+
+
+def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}

@@ -27,7 +27,7 @@ _Run = Callable[[nnx.State, jax.Array], jax.Array]
 
 def transformer(config: ModelConfig, execution: Execution) -> Model:
     """The model of `config` as pure functions. Needs a mesh in force."""
-    return functional(lambda rngs: Transformer(config, execution, rngs=rngs))
+    return functional(config, lambda rngs: Transformer(config, execution, rngs=rngs))
 
 
 class Transformer(nnx.Module):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
+from ecg_jax.config import Readout
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS
 from ecg_jax.models import Model, Params
 
@@ -39,7 +40,15 @@ def present(ecg_BxSxE: jax.Array) -> jax.Array:
 
 
 def visible(ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array) -> jax.Array:
-    """Which leads of which patches the model may see, `(B, T, 12)`: those that are present and not hidden."""
+    """Which leads of which patches the model may see, `(B, T, 12)`: those that are present and not hidden.
+
+    Raises ValueError where `hidden` does not speak of the seven units of these records.
+    """
+    if hidden_BxTxU.ndim != 3 or hidden_BxTxU.shape[::2] != (len(ecg_BxSxE), len(UNITS)):
+        raise ValueError(
+            f"what is hidden of {len(ecg_BxSxE)} records must be ({len(ecg_BxSxE)}, patches, {len(UNITS)} units), "
+            f"not {hidden_BxTxU.shape}"
+        )
     return ~hidden_BxTxU[:, :, UNIT_OF_LEAD] & present(ecg_BxSxE)[:, None]
 
 
@@ -51,9 +60,17 @@ def targets(ecg_BxSxE: jax.Array, patches: int) -> jax.Array:
 
 
 def errors(model: Model, params: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sum of squared errors over hidden samples of the independent leads, and their number, per record `(B,)`."""
+    """Sum of squared errors over hidden samples of the independent leads, and their number, per record `(B,)`.
+
+    Raises ValueError where the model predicts something other than one value per sample.
+    """
     predicted_BxTxPxI = model.apply(params, ecg_BxSxE, visible(ecg_BxSxE, hidden_BxTxU))
     target_BxTxPxI = targets(ecg_BxSxE, hidden_BxTxU.shape[1])
+    if predicted_BxTxPxI.shape != target_BxTxPxI.shape:
+        raise ValueError(
+            f"masked objectives need a {Readout.VALUE} read-out of {target_BxTxPxI.shape}; "
+            f"the model predicts {predicted_BxTxPxI.shape}"
+        )
     held_BxI = present(ecg_BxSxE)[:, np.array(INDEPENDENT_LEAD_INDICES)]
     scored_BxTx1xI = (hidden_BxTxU[:, :, UNIT_OF_TARGET] & held_BxI[:, None])[:, :, None]
     squares = jnp.sum(jnp.square(predicted_BxTxPxI - target_BxTxPxI) * scored_BxTx1xI, axis=(1, 2, 3))

@@ -6,8 +6,10 @@ import pytest
 from pools import made_up_pool
 
 from ecg_jax import ladder, models
-from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, normalise
+from ecg_jax.config import Objective
+from ecg_jax.data.ecg import normalise
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate import references
 from ecg_jax.mesh import place_batch
 from ecg_jax.objectives import masked
 
@@ -68,26 +70,32 @@ def test_model_errors_are_the_objectives(heldout, mesh):
     assert errors[row, mask] == pytest.approx(float(squares[0] / count[0]), rel=1e-5)
 
 
-def test_the_mean_leaves_the_variance_and_the_linear_map_finds_linear_leads(heldout):
-    mean = held.overall(held.mean_errors(heldout), heldout)
-    assert 0.9 < mean < 1.1
-    linear = held.overall(held.linear_errors(heldout, made_up_pool(40, seed=1)), heldout)
-    assert linear < 0.5 * mean  # two sources behind twelve leads: what one lead shows tells of the others
+def test_a_mask_that_hides_nothing_is_drawn_again():
+    frozen = held.freeze(made_up_pool(40), 2, objective=Objective.WHOLE_TIME, ratio=0.1, masks=4)
+    assert frozen.hidden.any(axis=(2, 3)).all()
 
 
-def test_linear_maps_are_the_least_squares_ones():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(5000, 3)) @ rng.normal(size=(3, 12)) + 0.1 * rng.normal(size=(5000, 12))
-    maps = held._linear_maps(x.T @ x / len(x))
-    pattern = 0b0000110  # V1 and V2 are hidden
-    visible = [lead for lead in range(12) if lead not in (6, 7)]
-    expected = np.linalg.lstsq(x[:, visible], x[:, 6:8], rcond=None)[0]
-    np.testing.assert_allclose(maps[pattern][visible][:, 6:8], expected, rtol=1e-3, atol=1e-4)
-    assert not maps[pattern][[6, 7]].any()
+@pytest.mark.parametrize(
+    ("patches", "ratio", "message"),
+    [
+        (48, 0.6, "records of 1000 samples do not divide into 48 patches"),
+        (50, 0.0, r"ratio = 0.0 lies outside \(0, 1\]"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(patches, ratio, message):
+    with pytest.raises(ValueError, match=message):
+        held.freeze(made_up_pool(2), patches, ratio=ratio)
 
 
-def test_component_residual_falls_to_nothing(heldout):
-    residual = held.component_residual(heldout, made_up_pool(40, seed=1), 20, [1, 8, 160, 999])
-    assert residual[1] > residual[8] > residual[160] == residual[999] == pytest.approx(0, abs=1e-6)
-    target = normalise(heldout.pool.ecg)[:, :, list(INDEPENDENT_LEAD_INDICES)]
-    assert residual[1] < np.square(target).mean()
+def test_a_record_that_is_not_scored_is_named(heldout, mesh):
+    """Not a loss of 0, which would pass for a perfect prediction."""
+    model = models.build(ladder.model_config(10_000))
+    params = model.init(jax.random.key(0))
+    ecg = heldout.pool.ecg.copy()
+    ecg[4] = 7
+    flat = dataclasses.replace(heldout, pool=dataclasses.replace(heldout.pool, ecg=ecg))
+    of_next_patch = held.freeze(made_up_pool(12), 50, objective=Objective.NEXT_PATCH)
+    for frozen, record in ((flat, "made-up/00004"), (of_next_patch, "made-up/00000")):
+        for errors in (lambda h: held.model_errors(model, params, h, batch_records=36), references.mean_errors):
+            with pytest.raises(ValueError, match=f"record {record}, mask 0: no sample is scored"):
+                errors(frozen)

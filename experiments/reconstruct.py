@@ -1,0 +1,158 @@
+"""What a short training makes of a real held-out record, per objective: a figure to be looked at, no result.
+
+COMMAND  python -m experiments.reconstruct --data-dir DIR
+Trains one model per objective on PTB-XL folds 1-8 alone, then draws one record of fold 9: the hidden cells as the two
+masked objectives fill them in, and every patch as the next-patch objective expects it from those before, mean and
+deviation. Fold 10 is not read. Hardware and times: results/objectives/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ecg_jax import ladder, objectives, optim
+from ecg_jax.config import DataConfig, Objective, RunConfig
+from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, RecordPool, normalise
+from ecg_jax.data.mixture import batches
+from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
+from ecg_jax.flops import parameters
+from ecg_jax.mesh import make_mesh, place_batch
+from ecg_jax.models import Params
+from ecg_jax.objectives import masked, next_patch
+from ecg_jax.study import response_of
+from ecg_jax.train import program, train
+from ecg_jax.trunk import mixture_of
+from experiments.data import load_real
+
+SECONDS, OFFSET_SD = 5, 7.0
+#: The protocol's shares of hidden cells; nothing is hidden of the next patch but itself.
+RATIOS = {Objective.MASKED: 0.6, Objective.WHOLE_TIME: 0.3, Objective.NEXT_PATCH: 0.6}
+TITLES = {
+    Objective.MASKED: "lead x time cells hidden",
+    Objective.WHOLE_TIME: "whole patches hidden",
+    Objective.NEXT_PATCH: "next patch, mean and deviation",
+}
+
+
+def config_of(objective: Objective, size: int, records: int, source: str) -> RunConfig:
+    """A run on real records alone, at the ladder's rate."""
+    return RunConfig(
+        study="reconstruct",
+        model=ladder.model_config(size, objective=objective),
+        data=DataConfig(real_fraction=1.0, real_source=source, synthetic_source="none"),
+        optim=ladder.optim_config(),
+        budget_records=records,
+        mask_ratio=RATIOS[objective],
+        objective=objective,
+    )
+
+
+def fitted(config: RunConfig, pool: RecordPool) -> Params:
+    """The parameters at the end of a run over `pool`. Needs a mesh in force."""
+    run = program(config)
+    stream = batches(mixture_of(config, pool), pool, [pool], range(config.budget_steps))
+    return train(run, run.init(config.seed), stream, lambda step: optim.branch_rate(config, step)).params
+
+
+def prediction(config: RunConfig, params: Params, heldout: HeldOut, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the model expects of the independent leads of a held-out record, and its deviation (0 where the read-out
+    gives none), both `(S, 8)`; NaN where nothing was asked. Needs a mesh in force."""
+    x_1xSxE, hidden_1xTxU = place_batch(normalise(heldout.pool.ecg[[row]])), place_batch(heldout.hidden[[row], 0])
+    apply = jax.jit(program(config).model.apply)
+    out_TxPxI = np.asarray(apply(params, x_1xSxE, masked.visible(x_1xSxE, hidden_1xTxU)))[0]
+    shape = (config.model.samples, len(INDEPENDENT_LEADS))
+    if config.objective is Objective.NEXT_PATCH:
+        ahead = np.concatenate([np.full_like(out_TxPxI[:1], np.nan), out_TxPxI[:-1]])
+        deviation = np.hypot(np.exp(ahead[..., 1]), next_patch.DEVIATION_FLOOR)
+        return ahead[..., 0].reshape(shape), deviation.reshape(shape)
+    hidden_TxI = heldout.hidden[row, 0][:, masked.UNIT_OF_TARGET]
+    return np.where(hidden_TxI[:, None], out_TxPxI, np.nan).reshape(shape), np.zeros(shape)
+
+
+def draw(axes: Axes, target_SxI: np.ndarray, mean_SxI: np.ndarray, deviation_SxI: np.ndarray, rate_hz: int) -> None:
+    """The leads of one record below each other; what was asked for is shaded under a masked objective."""
+    samples = SECONDS * rate_hz
+    time_s = np.arange(samples) / rate_hz
+    whole = bool(deviation_SxI.any())  # a forecast is asked for everywhere
+    for row in range(len(INDEPENDENT_LEADS)):
+        truth, mean, deviation = (x[:samples, row] for x in (target_SxI, mean_SxI, deviation_SxI))
+        base = -OFFSET_SD * row
+        if not whole:
+            low, high = base - OFFSET_SD / 2, base + OFFSET_SD / 2
+            axes.fill_between(time_s, low, high, where=np.isfinite(mean), step="post", color="#f1e3d3", lw=0)
+        axes.plot(time_s, base + truth, color="black", lw=0.7, label="recording" if row == 0 else None)
+        axes.plot(time_s, base + mean, color="#D55E00", lw=1.0, label="model" if row == 0 else None)
+        axes.fill_between(time_s, base + mean - deviation, base + mean + deviation, color="#D55E00", alpha=0.3, lw=0)
+    axes.set(xlabel="s", xlim=(0, SECONDS), ylim=(-OFFSET_SD * len(INDEPENDENT_LEADS) + 1.5, 10))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def main() -> None:
+    """Trains, draws, and writes the losses beside their reference lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
+    parser.add_argument("--size", type=int, default=30_000, help="rung of the ladder (default 30000)")
+    parser.add_argument("--records", type=int, default=8_192, help="training records per objective (default 8192)")
+    parser.add_argument("--record", help="the held-out record to draw, as ptbxl/00009 (default: the first)")
+    parser.add_argument("--cache", type=Path, default=Path("out/reconstruct"), help="where prepared records are kept")
+    parser.add_argument("--results", type=Path, default=Path("results/objectives"), help="where the figure goes")
+    options = parser.parse_args()
+    if options.data_dir is None:
+        parser.error("real recordings are needed: give --data-dir or set ECG_DATA_DIR")
+    data = load_real(Path(options.data_dir), options.cache, leave_out_flawed=True)
+    pool = data.heldout.pool
+    if options.record is not None and options.record not in pool.record_id:
+        parser.error(f"{options.record} is no held-out record; they are {pool.record_id[0]} to {pool.record_id[-1]}")
+    row = 0 if options.record is None else int(np.flatnonzero(pool.record_id == options.record)[0])
+
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    lines = []
+    panels = figure.subplots(1, len(Objective), sharey=True)
+    for axes, objective in zip(panels, Objective, strict=True):
+        config = config_of(objective, options.size, options.records, data.identity)
+        heldout = freeze(pool, config.model.patches, objective=objective, ratio=config.mask_ratio, masks=2)
+        with jax.set_mesh(make_mesh(jax.devices()[:1])):
+            began = time.perf_counter()
+            params = fitted(config, data.training)
+            seconds = time.perf_counter() - began
+            errors = model_errors(program(config).model, params, heldout, objective=objective)
+            mean_SxI, deviation_SxI = prediction(config, params, heldout, row)
+        loss, references = overall(errors, heldout), response_of(heldout, data.training, objective).references
+        target_SxI = normalise(pool.ecg[row])[:, INDEPENDENT_LEAD_INDICES]
+        draw(axes, target_SxI, mean_SxI, deviation_SxI, pool.sample_rate_hz)
+        axes.set_title(f"{TITLES[objective]}\nloss {loss:.3f}, linear {references['loss_linear']:.3f}", fontsize=9)
+        lines.append(
+            {
+                "objective": objective.value,
+                "n_params": parameters(config.model).blocks,
+                "records_seen": config.budget_records,
+                "loss": loss,
+                "loss_mean": references["loss_mean"],
+                "loss_linear": references["loss_linear"],
+                "skill": 1 - objectives.share(objective, loss, references["loss_linear"]),
+                "seconds": round(seconds, 1),
+            }
+        )
+        print(lines[-1], flush=True)
+    panels[0].set(yticks=-OFFSET_SD * np.arange(len(INDEPENDENT_LEADS)), yticklabels=INDEPENDENT_LEADS)
+    panels[0].legend(loc="upper right", fontsize=7, ncols=2)
+    figure.suptitle(f"PTB-XL record {pool.record_id[row]} (fold 9, held out)", fontsize=10)
+    options.results.mkdir(parents=True, exist_ok=True)
+    figure.savefig(options.results / "reconstruction.png", dpi=110)
+    figure.savefig(options.results / "reconstruction.pdf", metadata={"CreationDate": None})
+    pd.DataFrame(lines).to_csv(options.results / "losses.csv", index=False, float_format="%.4f", lineterminator="\n")
+
+
+if __name__ == "__main__":
+    main()
