@@ -102,6 +102,7 @@ with jax.set_mesh(make_mesh()):
 """
 
 
+@pytest.mark.long
 def test_muon_trains_alike_on_one_device_and_on_four(mesh):
     command, here = [sys.executable, "-c", ON_FOUR], Path(__file__).parent
     process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
