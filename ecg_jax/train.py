@@ -23,7 +23,11 @@ from ecg_jax import models, objectives, optim
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import normalise
 from ecg_jax.mesh import place_batch
-from ecg_jax.models import Model, Params
+from ecg_jax.models import Execution, Model, Params
+from ecg_jax.models.execution import keep_freed_memory
+
+# Before a first array is made: the threads of the CPU backend take up this setting as they start.
+keep_freed_memory()
 
 
 @functools.partial(
@@ -56,19 +60,27 @@ class Program:
     train_step: Callable[[TrainState, jax.Array, float], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def program(config: RunConfig) -> Program:
-    """The program of a run's shape. Runs that share model, optimiser and objective share it. Needs a mesh in force."""
+def program(config: RunConfig, execution: Execution | None = None) -> Program:
+    """The program of a run's shape, carried out as suits the default backend unless told.
+
+    Runs that share model, optimiser and objective share it. Needs a mesh in force.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     # Rates and warm-up act outside the program: they are taken out of its identity.
     optimiser = dataclasses.replace(config.optim, learning_rate=1.0, warmup_records=0, cooldown_fraction=0.5)
-    return _program(config.model, optimiser, config.objective, config.mask_ratio, mesh)
+    return _program(config.model, execution, optimiser, config.objective, config.mask_ratio, mesh)
 
 
 @functools.lru_cache(maxsize=32)
 def _program(
-    model_config: ModelConfig, optim_config: OptimConfig, objective: Objective, mask_ratio: float, mesh: Any
+    model_config: ModelConfig,
+    execution: Execution | None,
+    optim_config: OptimConfig,
+    objective: Objective,
+    mask_ratio: float,
+    mesh: Any,
 ) -> Program:
-    model = models.build(model_config)
+    model = models.build(model_config, execution)
     optimiser = optim.optimiser(optim_config, model_config)
     task = objectives.of(objective)
 

@@ -86,19 +86,32 @@ class Block(nnx.Module):
 
 def _attend(c: ModelConfig, execution: Execution, *qkv_BxLxHxK: jax.Array) -> jax.Array:
     """softmax(q k' x scale) v per head, `(B, L, H, K)`; softmax in float32."""
-    seen = None
-    if c.attention is Attention.CAUSAL and c.tokens is Tokens.LEAD_TIME:  # leads of one time see each other
-        seen = jnp.asarray(np.less_equal.outer(times(c), times(c)).T[None, None])
-    causal = c.attention is Attention.CAUSAL and seen is None
+    scale, seen_LxL = mup.attention_scale(c), None
+    if c.attention is Attention.CAUSAL:  # leads of one time see each other
+        seen_LxL = np.less_equal.outer(times(c), times(c)).T
+    if not execution.fused_attention:
+        return _softmax_attention(*qkv_BxLxHxK, seen_LxL, scale)
 
     def local(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        kernel = "cudnn" if execution.fused_attention else "xla"
-        scale = mup.attention_scale(c)
-        return jax.nn.dot_product_attention(q, k, v, mask=seen, scale=scale, is_causal=causal, implementation=kernel)
+        causal = c.attention is Attention.CAUSAL and c.tokens is Tokens.TIME
+        seen = None if causal or seen_LxL is None else jnp.asarray(seen_LxL[None, None])
+        return jax.nn.dot_product_attention(q, k, v, mask=seen, scale=scale, is_causal=causal, implementation="cudnn")
 
-    if execution.fused_attention:  # cuDNN's kernel loses its sharding outside a manual region
-        local = jax.shard_map(local, in_specs=(SHARED,) * 3, out_specs=SHARED)
-    return local(*qkv_BxLxHxK)
+    # cuDNN's kernel loses its sharding outside a manual region.
+    return jax.shard_map(local, in_specs=(SHARED,) * 3, out_specs=SHARED)(*qkv_BxLxHxK)
+
+
+def _softmax_attention(
+    q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, seen_LxL: np.ndarray | None, scale: float
+) -> jax.Array:
+    # Heads before tokens, so that every product of one head and record is of contiguous matrices: up to twice as fast
+    # on a CPU as `jax.nn.dot_product_attention`.
+    q_BxHxLxK, k_BxHxLxK, v_BxHxLxK = (jnp.swapaxes(x, 1, 2) for x in (scale * q_BxLxHxK, k_BxLxHxK, v_BxLxHxK))
+    logits_BxHxLxL = jnp.matmul(q_BxHxLxK, jnp.swapaxes(k_BxHxLxK, 2, 3), preferred_element_type=jnp.float32)
+    if seen_LxL is not None:
+        logits_BxHxLxL = jnp.where(seen_LxL, logits_BxHxLxL, -jnp.inf)
+    weights_BxHxLxL = jax.nn.softmax(logits_BxHxLxL).astype(v_BxHxLxK.dtype)
+    return jnp.swapaxes(weights_BxHxLxL @ v_BxHxLxK, 1, 2)
 
 
 def _unrolled(model: Transformer, x_RxM: jax.Array) -> jax.Array:

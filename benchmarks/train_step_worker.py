@@ -1,0 +1,129 @@
+"""Our side of `benchmarks.train_step`: writes the shared arrays, and answers commands in JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.train_step import BATCH_RECORDS, MASK_RATIO
+from ecg_jax import ladder, mup, objectives, train
+from ecg_jax.config import DataConfig, Objective, Precision, RunConfig
+from ecg_jax.data.ecg import LEADS, normalise
+from ecg_jax.mesh import make_mesh, place_batch
+
+
+def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]], dict[str, Any]]:
+    """The answering function of a specification, with its arrays written to `arrays`. Needs a mesh in force."""
+    model = ladder.model_config(specification["size"], precision=Precision(specification["precision"]))
+    run = RunConfig(
+        study="benchmark",
+        model=model,
+        data=DataConfig(1.0, "noise", "none"),
+        optim=ladder.optim_config(),
+        budget_records=1000 * BATCH_RECORDS,
+        batch_records=BATCH_RECORDS,
+        mask_ratio=MASK_RATIO,
+    )
+    rng = np.random.default_rng(0)
+    ecg = rng.normal(0, 200, (BATCH_RECORDS, model.samples, len(LEADS))).astype(np.int16)
+    hidden = rng.random((BATCH_RECORDS, model.patches, 7)) < MASK_RATIO
+    program = train.program(run)
+    state = program.init(0)
+    # A read-out of zeros would leave all but itself without a gradient to compare.
+    noisy = jax.tree.map(lambda p: p + 0.02 * rng.normal(size=p.shape).astype(np.float32), state.params)
+    np.savez(arrays, batch=ecg, hidden=hidden, **_as_torch_names(noisy))
+    batch, rate, executable = place_batch(ecg), specification["learning_rate"], None
+
+    def steps(number: int) -> dict[str, Any]:
+        nonlocal state, executable
+        compiled: dict[str, float] = {}
+        if executable is None:
+            began, cpu = time.perf_counter(), time.process_time()
+            executable = program.train_step.lower(state, batch, jnp.float32(rate)).compile()
+            compiled = {"compile_s": time.perf_counter() - began, "compile_cpu_s": time.process_time() - cpu}
+        began, cpu = time.perf_counter(), time.process_time()
+        before = None
+        for _ in range(number):
+            state, metrics = executable(state, batch, np.float32(rate))
+            if before is not None:  # one step late, as `train.train` does: at most two are in flight
+                float(before["train/loss"])
+            before = metrics
+        loss = float(metrics["train/loss"])
+        took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu, "loss": loss}
+        return took | compiled
+
+    def check() -> dict[str, Any]:
+        task = objectives.of(Objective.MASKED)
+        objective = jax.jit(jax.value_and_grad(lambda p, x, h: objectives.loss(task, program.model, p, x, h)))
+        loss, gradient = objective(noisy, place_batch(normalise(ecg)), place_batch(hidden))
+        squares = sum(float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(gradient))
+        multipliers = {
+            _torch_name(path): (mup.rate_multiplier(model, path), mup.epsilon_multiplier(model, path))
+            for path, _ in jax.tree.leaves_with_path(noisy)
+        }
+        return {"loss": float(loss), "gradient_norm": math.sqrt(squares), "multipliers": multipliers}
+
+    def answer(command: list[str]) -> dict[str, Any]:
+        match command:
+            case ["check"]:
+                return check()
+            case ["steps", number]:
+                return steps(int(number))
+            case ["memory"]:
+                peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+                return {"bytes": peak or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+            case ["products"]:
+                return {"flops_per_s": _products(model.precision)}
+        raise ValueError(f"unknown command: {command}")
+
+    return answer
+
+
+def _as_torch_names(params: Any) -> dict[str, np.ndarray]:
+    """The parameters under the names, and transposed to the layout, that PyTorch's modules have."""
+    arrays = {}
+    for path, leaf in jax.tree.leaves_with_path(params):
+        value = np.asarray(leaf)
+        arrays[_torch_name(path)] = value.T if path[-1].key == "kernel" else value
+    return arrays
+
+
+def _torch_name(path: tuple[Any, ...]) -> str:
+    names = [str(key.key) for key in path]
+    return ".".join([*names[:-1], "weight" if names[-1] in ("kernel", "scale") else names[-1]])
+
+
+def _products(precision: Precision) -> float:
+    """The best rate of one square matrix product, FLOP/s."""
+    gpu = jax.default_backend() == "gpu"
+    size = 8192 if gpu else 512
+    a = jnp.ones((size, size), jnp.bfloat16 if precision is Precision.BFLOAT16 else jnp.float32)
+    product = jax.jit(lambda a: a @ a)
+    seconds = []
+    for _ in range(20 if gpu else 200):
+        began = time.perf_counter()
+        jax.block_until_ready(product(a))
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+def main() -> None:
+    """Answers one command a line until the input ends."""
+    with jax.set_mesh(make_mesh(jax.devices()[:1])):
+        answer = commands(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+        for line in sys.stdin:
+            print(json.dumps(answer(line.split())), flush=True)
+
+
+if __name__ == "__main__":
+    main()
