@@ -21,6 +21,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps neurokit2==0.2.13
 	@touch $@
 
+# XLA frees a step's scratch memory after every step on a CPU; glibc would hand it back to the system each time.
+demo: export MALLOC_ARENA_MAX = 1
+demo: export MALLOC_MMAP_MAX_ = 0
+demo: export MALLOC_TRIM_THRESHOLD_ = -1
 demo: $(VENV)/.installed
 	$(RUN) -m experiments.quickstart --out $(OUT)
 

@@ -18,7 +18,7 @@ from ecg_jax.data.synthetic import generator
 from ecg_jax.data.synthetic.sampling import Grid
 from ecg_jax.data.synthetic.source import GUARD_SAMPLES, RENDER_RATE_HZ, index_keys
 from ecg_jax.data.synthetic.tiers import Recipe, Tier, recipe
-from ecg_jax.mesh import make_mesh, place_batch
+from ecg_jax.mesh import make_mesh, place_members, place_pack
 from ecg_jax.train import program
 
 BATCHES = (1024, 2048, 4096, 8192, 16384)
@@ -107,11 +107,12 @@ def _step_seconds(batch: int, size: int, repeats: int) -> float:
     counts = np.random.default_rng(0).integers(-1000, 1000, (batch, RATE_HZ * SECONDS, 12)).astype(np.int16)
     with jax.set_mesh(make_mesh(jax.devices()[:1])):
         run = program(config)
-        state, records = run.init(0), place_batch(counts)
-        state, metrics = run.train_step(state, records, 1e-4)
+        state, records = run.init(np.zeros(1)), place_pack(counts[None])
+        rate = place_members(np.array([1e-4]))
+        state, metrics = run.train_step(state, None, records, rate, rate)
         jax.block_until_ready(metrics)
         began = time.perf_counter()
         for _ in range(repeats):
-            state, metrics = run.train_step(state, records, 1e-4)
+            state, metrics = run.train_step(state, None, records, rate, rate)
         jax.block_until_ready(metrics)
         return (time.perf_counter() - began) / repeats

@@ -30,7 +30,8 @@ from ecg_jax.objectives.masked import UNIT_OF_LEAD, UNIT_OF_TARGET
 
 BATCH_RECORDS = 64
 MASK_RATIO = 0.6
-#: Both sides keep what they free (see `ecg_jax.models.execution.keep_freed_memory`).
+#: Both sides keep what they free. XLA allocates a step's scratch memory anew for every step on a CPU, and glibc hands
+#: blocks of that size back to the system at once: a quarter of a step at 1M parameters went into page faults.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 #: Loss and gradient norm of both must agree to this; bfloat16 rounds to 0.004, and not in the same places.
 AGREEMENT = {Precision.FLOAT32: 1e-4, Precision.BFLOAT16: 3e-2}

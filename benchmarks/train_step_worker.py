@@ -19,7 +19,7 @@ from benchmarks.train_step import BATCH_RECORDS, MASK_RATIO
 from ecg_jax import ladder, mup, objectives, train
 from ecg_jax.config import DataConfig, Objective, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS, normalise
-from ecg_jax.mesh import make_mesh, place_batch
+from ecg_jax.mesh import make_mesh, place_batch, place_members, place_pack
 
 
 def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]], dict[str, Any]]:
@@ -38,27 +38,29 @@ def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]
     ecg = rng.normal(0, 200, (BATCH_RECORDS, model.samples, len(LEADS))).astype(np.int16)
     hidden = rng.random((BATCH_RECORDS, model.patches, 7)) < MASK_RATIO
     program = train.program(run)
-    state = program.init(0)
+    state = program.init(np.zeros(1))
     # A read-out of zeros would leave all but itself without a gradient to compare.
-    noisy = jax.tree.map(lambda p: p + 0.02 * rng.normal(size=p.shape).astype(np.float32), state.params)
+    start = train.member(state.params, 0)
+    noisy = jax.tree.map(lambda p: p + 0.02 * rng.normal(size=p.shape).astype(np.float32), start)
     np.savez(arrays, batch=ecg, hidden=hidden, **_as_torch_names(noisy))
-    batch, rate, executable = place_batch(ecg), specification["learning_rate"], None
+    batch, executable = place_pack(ecg[None]), None
+    rate, decay = (place_members(np.array([x])) for x in (specification["learning_rate"], run.optim.weight_decay))
 
     def steps(number: int) -> dict[str, Any]:
         nonlocal state, executable
         compiled: dict[str, float] = {}
         if executable is None:
             began, cpu = time.perf_counter(), time.process_time()
-            executable = program.train_step.lower(state, batch, jnp.float32(rate)).compile()
+            executable = program.train_step.lower(state, None, batch, rate, decay).compile()
             compiled = {"compile_s": time.perf_counter() - began, "compile_cpu_s": time.process_time() - cpu}
         began, cpu = time.perf_counter(), time.process_time()
         before = None
         for _ in range(number):
-            state, metrics = executable(state, batch, np.float32(rate))
+            state, metrics = executable(state, None, batch, rate, decay)
             if before is not None:  # one step late, as `train.train` does: at most two are in flight
-                float(before["train/loss"])
+                float(before["train/loss"][0])
             before = metrics
-        loss = float(metrics["train/loss"])
+        loss = float(metrics["train/loss"][0])
         took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu, "loss": loss}
         return took | compiled
 

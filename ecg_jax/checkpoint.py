@@ -1,27 +1,34 @@
 """Checkpoints of a trunk's train state: the one file that knows Orbax.
 
-Only the train state is saved: the position in the data is `state.step`.
+Only the train state is saved: the position in the data is `state.step`. Saves run in the background, each with a
+digest per leaf, which is checked when it is read again; what proves damaged is set aside as `<step>.damaged`.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
-#: How many checkpoints of a trunk stay on disk. The newest is the one to go on from.
-KEPT = 2
+from ecg_jax.digest import digests
+
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints under one folder, saved synchronously. A context manager."""
+    """The checkpoints under one folder. A context manager that waits, at its end, for the save in flight."""
 
     def __init__(self, directory: Path):
+        self._directory = directory.resolve()
+        self._saving: tuple[int, Any] | None = None
         self._checkpointer = ocp.training.Checkpointer(
-            directory.resolve(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(KEPT),
+            self._directory,
+            preservation_policy=ocp.training.preservation_policies.PreserveAll(),  # `keep` decides
             cleanup_tmp_directories=True,  # left by a save that was killed
         )
 
@@ -29,7 +36,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+        try:
+            self.wait()
+        finally:
+            self._checkpointer.close()
 
     @property
     def steps(self) -> list[int]:
@@ -37,21 +47,117 @@ class Checkpoints:
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(self, step: int, state: Any) -> None:
-        """Saves `state` at `step` and waits for it; a step that is already there stays as it is.
+        """Begins to save `state` at `step`, once the save before has ended; a step already there stays as it is.
 
-        Raises RuntimeError when Orbax declines the save.
+        `state` may be given away (donated) as soon as this returns. Raises RuntimeError when this save or the one
+        before was declined, and OSError when it could not be written; earlier checkpoints stay.
         """
+        self.wait()
         if step in self.steps:
             return
+        metadata = {"digests": digests(state)}
         # `force`: Orbax otherwise declines a step below the newest, and tells so only by what it returns.
-        if not self._checkpointer.save(step, state, force=True):
+        begun = self._checkpointer.save_async(step, state, force=True, custom_metadata=metadata)
+        if begun is None:
+            raise RuntimeError(f"the checkpoint of step {step} was declined (steps on disk: {self.steps})")
+        self._saving = (step, begun)
+
+    def wait(self) -> None:
+        """Waits for the save in flight; raises as `save` says."""
+        if self._saving is None:
+            return
+        (step, begun), self._saving = self._saving, None
+        try:
+            saved = begun.result()
+        except Exception as error:  # Orbax and TensorStore raise many kinds; each leaves the step unfinished
+            if _disk_is_full(error):
+                raise OSError(
+                    errno.ENOSPC,
+                    f"no space left for the checkpoint of step {step} (whole on disk: {self.steps}): free some and "
+                    "start again",
+                    str(self._directory),
+                ) from error
+            raise
+        if not saved:
             raise RuntimeError(f"the checkpoint of step {step} was not saved (steps on disk: {self.steps})")
 
-    def restore(self, step: int, abstract_state: Any) -> Any:
-        """The state saved at `step`, placed as `abstract_state` (shapes, types and shardings) says."""
-        return self._checkpointer.load(step, abstract_state)
+    def keep(self, steps: Iterable[int]) -> None:
+        """Deletes all checkpoints but those of `steps`."""
+        self.wait()
+        for step in set(self.steps) - set(steps):
+            self._checkpointer.delete(step)
+
+    def restore(self, abstract_state: Any, *, at_most: int | None = None, exactly: int | None = None) -> Any | None:
+        """The newest state saved at `at_most` or before, or `exactly` there, placed as `abstract_state` says; None if
+        there is none.
+
+        A checkpoint that cannot be read, or whose digests are not those it was saved with, is set aside as
+        `<step>.damaged`, with a warning, and the next older one is tried. Raises ValueError when one holds other
+        shapes than `abstract_state`.
+        """
+        self.wait()
+        steps = [s for s in self.steps if (at_most is None or s <= at_most) and (exactly is None or s == exactly)]
+        for step in reversed(steps):
+            state = self._read(step, abstract_state)
+            if state is not None:
+                return state
+        return None
+
+    def _read(self, step: int, abstract_state: Any) -> Any | None:
+        try:
+            metadata = self._checkpointer.metadata(step)
+            found = metadata.custom_metadata["digests"]
+        except Exception as error:
+            return self._set_aside(step, f"its metadata cannot be read ({error})")
+        _check_shapes(self._directory / str(step), metadata.metadata, abstract_state)
+        try:
+            state = self._checkpointer.load(step, abstract_state)
+        except Exception as error:
+            return self._set_aside(step, f"it cannot be read ({error})")
+        now = digests(state)
+        changed = sorted(name for name in now if now[name] != found.get(name))
+        if changed:
+            return self._set_aside(step, f"{len(changed)} of {len(now)} arrays changed on disk, such as {changed[0]}")
+        return state
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        damaged = self._directory / f"{step}.damaged"
+        count = 1
+        while damaged.exists():
+            count += 1
+            damaged = self._directory / f"{step}.damaged{count}"
+        (self._directory / str(step)).rename(damaged)
+        self._checkpointer.reload()
+        _log.warning("the checkpoint %s was set aside as %s: %s", self._directory / str(step), damaged.name, reason)
 
 
 def abstract(state: Any) -> Any:
     """Shapes, types and shardings of a train state."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def _check_shapes(path: Path, found: Any, expected: Any) -> None:
+    ours, theirs = _shapes(expected), _shapes(found)
+    for name in [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)][:1]:
+        raise ValueError(
+            f"{path} holds {name} of shape {theirs.get(name, 'none')}, the run's state {ours.get(name, 'none')}: "
+            "it is of another model or pack"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree.flatten_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {"/".join(map(_plain, path)): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _plain(key: Any) -> str:
+    """A step of a path, whether of a dataclass, a dict or a list."""
+    return str(next(getattr(key, name) for name in ("name", "key", "idx") if hasattr(key, name)))
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

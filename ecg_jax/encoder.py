@@ -179,7 +179,11 @@ def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardF
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     """The encoder in a folder; see `ecg_jax.load_encoder`."""
-    folder = Path(path)
+    return Encoder(*load_weights(Path(path)))
+
+
+def load_weights(folder: Path) -> tuple[RunConfig, Params]:
+    """The run that an encoder is of, and all its parameters, read-out included. Raises as `load_encoder` does."""
     missing = [name for name in (TENSORS, CONFIG) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
@@ -187,7 +191,7 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
             f"with {TENSORS} and {CONFIG}"
         )
     config = _read_config(folder / CONFIG)
-    return Encoder(config, _read_params(folder / TENSORS, config))
+    return config, _read_params(folder / TENSORS, config)
 
 
 def _read_config(path: Path) -> RunConfig:

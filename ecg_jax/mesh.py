@@ -17,10 +17,13 @@ from jax.sharding import PartitionSpec as P
 AXES = ("member", "data")
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-    """An explicit `(1, devices)` mesh over `devices` (default: all)."""
+def make_mesh(devices: Sequence[jax.Device] | None = None, members: int = 1) -> jax.sharding.Mesh:
+    """An explicit `(members, devices / members)` mesh over `devices` (default: all)."""
     devices = jax.devices() if devices is None else devices
-    return jax.make_mesh((1, len(devices)), AXES, axis_types=(AxisType.Explicit,) * 2, devices=devices)
+    if len(devices) % members:
+        raise ValueError(f"{len(devices)} devices do not divide into {members} rows of a mesh")
+    shape = (members, len(devices) // members)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Explicit,) * 2, devices=devices)
 
 
 def data_devices() -> int:
@@ -48,6 +51,18 @@ def host_slice(batch_records: int) -> slice:
 def place_batch(array: np.ndarray) -> jax.Array:
     """This host's slice of a global batch, as a global array sharded over `data` along its first axis."""
     return jax.make_array_from_process_local_data(NamedSharding(jax.sharding.get_mesh(), P("data")), array)
+
+
+def place_members(array: np.ndarray) -> jax.Array:
+    """What there is one of per member of a pack, `(K, ...)`, sharded over `member`; floats as float32."""
+    array = np.asarray(array, np.float32) if np.issubdtype(np.asarray(array).dtype, np.floating) else np.asarray(array)
+    return jax.device_put(array, NamedSharding(jax.sharding.get_mesh(), P("member")))
+
+
+def place_pack(array: np.ndarray) -> jax.Array:
+    """This host's slice of the global batches of a pack, `(K, B, ...)`, sharded over `member` and `data`."""
+    sharding = NamedSharding(jax.sharding.get_mesh(), P("member", "data"))
+    return jax.make_array_from_process_local_data(sharding, array)
 
 
 def shardable(size: int) -> str | None:

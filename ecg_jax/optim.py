@@ -46,7 +46,6 @@ def optimiser(config: OptimConfig, model: ModelConfig) -> optax.GradientTransfor
     return optax.chain(
         optax.clip_by_global_norm(config.gradient_clip),
         adam if config.optimiser is Optimiser.ADAMW else _muon_for_blocks(adam),
-        optax.add_decayed_weights(config.weight_decay, mask=_is_matrix),
     )
 
 
@@ -79,15 +78,15 @@ def _muon() -> optax.GradientTransformation:
     return optax.GradientTransformation(muon.init, update)
 
 
-def apply_updates(params: Any, updates: Any, learning_rate: jax.Array) -> Any:
-    """params - learning_rate x updates."""
-    return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+def apply_updates(params: Any, updates: Any, learning_rate: jax.Array, weight_decay: jax.Array) -> Any:
+    """params - learning rate x (updates + weight decay x params), the decay for matrices only."""
+
+    def applied(p: jax.Array, u: jax.Array) -> jax.Array:
+        return p - learning_rate * (u + weight_decay * p if p.ndim > 1 else u)
+
+    return jax.tree.map(applied, params, updates)
 
 
 def _scale_leaves(multiplier: Callable[[tuple[Any, ...]], float]) -> optax.GradientTransformation:
     """Multiplies every update by a constant of its path."""
     return optax.stateless(lambda updates, _: jax.tree.map_with_path(lambda path, u: multiplier(path) * u, updates))
-
-
-def _is_matrix(params: Any) -> Any:
-    return jax.tree.map(lambda p: p.ndim > 1, params)

@@ -1,9 +1,9 @@
-"""One owner per folder: of several launches on one store, each trunk is trained by one.
+"""One owner per folder: of several launches on one store, each pack is trained by one.
 
-`owner.json` is created exclusively and touched every few seconds by a thread. A file that has not been touched for a
-while belongs to an owner that was killed: it is taken over by renaming it away, which succeeds for one taker only.
-Ages are differences of time stamps that the file system itself gave, so no clock of a machine matters. An owner checks
-that it still is one before everything it must not write twice.
+`owner.json` is created exclusively and touched every few seconds by a thread. A file whose process has ended on this
+machine, or that has not been touched for a while, belongs to an owner that was killed: it is taken over by renaming it
+away, which succeeds for one taker only. Ages are differences of time stamps that the file system itself gave, so no
+clock of a machine matters. An owner checks that it still is one before everything it must not write twice.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def acquire(
     if path.exists() and not _removed(path, stale_seconds):
         return None
     claim = folder / f".{OWNER}.{token}"
-    claim.write_text(json.dumps({"token": token, "host": platform.node(), "pid": os.getpid()}) + "\n")
+    claim.write_text(json.dumps({"token": token, "pid": os.getpid(), "host": platform.node(), "of": _here()}) + "\n")
     try:
         os.link(claim, path)  # fails where the file exists, and is whole from its first moment
     except FileExistsError:
@@ -105,7 +105,10 @@ def _removed(path: Path, stale_seconds: float) -> bool:
 
 
 def _is_stale(path: Path, stale_seconds: float) -> bool:
-    """Whether a file is that old, by the clock of the file system it lies on."""
+    """Whether its process has ended on this machine, or the file is that old by its file system's clock."""
+    owner = _read(path)
+    if owner and owner["host"] == platform.node() and owner["of"] == _here() and not _is_alive(owner["pid"]):
+        return True
     probe = path.with_name(f".clock.{secrets.token_hex(8)}")
     probe.touch()
     now = probe.stat().st_mtime
@@ -114,6 +117,22 @@ def _is_stale(path: Path, stale_seconds: float) -> bool:
         return now - path.stat().st_mtime > stale_seconds
     except FileNotFoundError:
         return False
+
+
+def _here() -> str:
+    """What process numbers refer to: containers may share a file system and a name."""
+    namespace = Path("/proc/self/ns/pid")
+    return os.readlink(namespace) if namespace.exists() else ""
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _token(path: Path) -> str | None:

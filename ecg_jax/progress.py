@@ -21,7 +21,7 @@ QUIET_SECONDS = 15.0
 
 
 class StudyProgress:
-    """Shows a study's progress; a context manager. Hand `on_step` and `on_run` to `trunk.run_trunk`."""
+    """Shows a study's progress; a context manager. Its `on_step` and `on_run` are hooks of `pack.run_pack`."""
 
     def __init__(self, targets: Sequence[RunConfig], done: Sequence[RunConfig], evaluations_per_run: int = 0):
         self._console = Console(highlight=False)
@@ -32,6 +32,7 @@ class StudyProgress:
         self._done, self._began, self._spoken = self._skipped, time.monotonic(), time.monotonic()
         self._tick: tuple[float, int] = (time.monotonic(), 0)
         self._rate = 0.0
+        self._waiting = ""
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -56,6 +57,12 @@ class StudyProgress:
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
         self._bars.console.print(line, soft_wrap=True)
+
+    def wait(self, line: str) -> None:
+        """Says what is waited for, once."""
+        if line != self._waiting:
+            self._waiting = line
+            self.say(line)
 
     def on_step(self, config: RunConfig, step: int, loss: float) -> None:
         """Hears of a finished step."""

@@ -81,8 +81,6 @@ def row(
         "objective": c.objective.value,
         "architecture": c.model.architecture.value,
         "response": c.response,
-        "pack_size": 1,
-        "placement": "host",
         "seed": c.seed,
         "loss": loss if finite else None,
         "log_loss": math.log(loss) if finite and loss > 0 else None,

@@ -1,7 +1,8 @@
 """Where runs live on disk, and the tables that are made of them.
 
     STORE/<study>/study.json                     the runs that the study asked for, and its settings
-    STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl checkpoints/
+    STORE/<study>/packs/<pack_id>/               pack.json owner.json checkpoints/: trunks that train together
+    STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl
     STORE/<study>/runs/<run_id>/                 config.json metrics.jsonl patients.csv record.json
     STORE/<study>/runs/<run_id>/encoder/         of the runs whose weights the study keeps; see `encoder`
 
@@ -22,7 +23,19 @@ import pandas as pd
 from ecg_jax.config import RunConfig, differences, to_json
 
 #: Columns that tell of the machine and not of the result: equal runs may differ in them.
-MACHINE_COLUMNS = ("seconds", "segments")
+MACHINE_COLUMNS = (
+    "seconds",
+    "segments",
+    "pack_size",
+    "placement",
+    "records_per_second",
+    "flops_per_second",
+    "input_wait",
+    "saving_seconds",
+    "memory_mib",
+)
+#: What the layout above is called in `study.json`.
+FORMAT = 2
 #: Columns to be read as text.
 IDENTITIES = {"run_id": str, "trunk_id": str}
 
@@ -38,6 +51,15 @@ class Store:
     def path(self) -> Path:
         """`root/study`."""
         return self.root / self.study
+
+    @property
+    def packs(self) -> Path:
+        """The folder of all packs."""
+        return self.path / "packs"
+
+    def pack(self, pack_id: str) -> Path:
+        """The folder of a pack."""
+        return self.packs / pack_id
 
     def trunk(self, config: RunConfig) -> Path:
         """The folder of the run's trunk."""
@@ -77,7 +99,12 @@ def check_settings(store: Store, settings: dict[str, Any]) -> None:
     path = store.path / "study.json"
     if not path.exists():
         return
-    ours, theirs = json.loads(json.dumps(settings)), read_json(path)["settings"]
+    tree = read_json(path)
+    if tree.get("format", 1) != FORMAT:
+        older = tree.get("format", 1) < FORMAT
+        remedy = "export it with the version that wrote it and choose another output folder" if older else "upgrade"
+        raise ValueError(f"{path} has format {tree.get('format', 1)}, this ecg-jax reads {FORMAT}: {remedy}")
+    ours, theirs = json.loads(json.dumps(settings)), tree["settings"]
     changed = differences(ours, {key: value for key, value in theirs.items() if key in ours})
     if changed:
         raise ValueError(
@@ -96,7 +123,8 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
     check_folder(root)
     store = Store(root, study)
     check_settings(store, settings)
-    write_json(store.path / "study.json", {"settings": settings, "targets": [to_json(target) for target in targets]})
+    tree = {"format": FORMAT, "settings": settings, "targets": [to_json(target) for target in targets]}
+    write_json(store.path / "study.json", tree)
     return store
 
 
@@ -150,20 +178,22 @@ def write_text(path: Path, text: str) -> None:
 class MetricsLog:
     """A JSONL file of metrics by step.
 
-    What was logged before `saved_step`, the newest checkpoint, stays, and is not logged again when an earlier part of
-    a trunk is run once more; lines after it belong to a segment that was cut off, and go.
+    What it holds already stays, and is not logged again when a part of a run is done once more.
     """
 
-    def __init__(self, path: Path, saved_step: int):
-        lines = [line for line in read_metrics(path) if line["step"] < saved_step]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-        self._path, self._saved_step, self._pending = path, saved_step, []
+    def __init__(self, path: Path):
+        lines = read_metrics(path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))  # without a line that a kill cut short
+        self._path, self._pending = path, []
+        self._held = {_names(line) for line in lines}
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Adds a line; it reaches the disk with the next `flush`, or after 50 lines."""
-        if step < self._saved_step:
+        line = {"step": step} | values
+        if _names(line) in self._held:
             return
-        self._pending.append(json.dumps({"step": step} | values))
+        self._held.add(_names(line))
+        self._pending.append(json.dumps(line))
         if len(self._pending) >= 50:
             self.flush()
 
@@ -178,6 +208,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics file; a last line cut short by a kill is left out."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _names(line: dict[str, Any]) -> tuple[int, str]:
+    """A line's step and the first of its metrics, which tell it from any other."""
+    return line["step"], next(name for name in line if name != "step")
 
 
 def _stack(paths: Iterable[Path]) -> pd.DataFrame:

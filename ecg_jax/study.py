@@ -1,10 +1,14 @@
-"""Doing a study: every run of it that is not done yet, trunk by trunk, with progress."""
+"""Doing a study: every run of it that is not done yet, pack by pack, with progress."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 
@@ -12,11 +16,14 @@ from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references as lines
+from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.mesh import make_mesh
+from ecg_jax.ownership import LostOwnershipError, acquire, describe
+from ecg_jax.pack import Hooks, Keep, StoppedError, run_pack
+from ecg_jax.plan import Pack, measured_size, plan
 from ecg_jax.progress import StudyProgress
+from ecg_jax.response import Response
 from ecg_jax.store import Store
-from ecg_jax.sweep import trunks
-from ecg_jax.trunk import Keep, Response, TrainingData, run_trunk
 
 
 def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
@@ -39,6 +46,10 @@ def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objectiv
     return Response(heldout, references)
 
 
+#: Seconds between looks at packs that other processes train.
+LOOK_SECONDS = 2.0
+
+
 def run_study(
     store: Store,
     targets: Sequence[RunConfig],
@@ -46,28 +57,78 @@ def run_study(
     responses: Mapping[str, Response],
     *,
     keep: Keep = lambda config: False,
+    placement: Placement | None = None,
+    pack_size: int | None = None,
 ) -> None:
     """Does the runs of `targets` that are not done. `responses` maps `RunConfig.response` to what it names, and `keep`
     says which runs leave their encoder.
 
-    Sets the mesh over all devices. Raises RuntimeError on several hosts: a store has one writer.
+    Several processes may do one study: each pack has one owner, and who is done early waits for the others, to take
+    over what one of them leaves behind. `placement` is the device's on accelerators and the host's elsewhere, and
+    `pack_size` is measured, unless they are given. Sets the mesh over all devices. Raises StoppedError after SIGTERM,
+    with everything saved, and RuntimeError on several hosts.
     """
     if jax.process_count() > 1:
         raise RuntimeError(f"{jax.process_count()} processes: a study's store has one writer; start one process")
     # Orbax tells of every save at this level; progress is told by the bars.
     logging.getLogger("absl").setLevel(logging.ERROR)
+    placement = placement or (Placement.HOST if jax.default_backend() == "cpu" else Placement.DEVICE)
     done = [target for target in targets if store.is_done(target)]
     evaluations = max(math.prod(response.heldout.hidden.shape[:2]) for response in responses.values())
-    with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress:
+    with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress, _sigterm() as stopping:
         if done:
             progress.say(f"{len(done)} of {len(targets)} runs are done already: going on with the rest")
-        for group in trunks(targets):
-            run_trunk(
-                store,
-                group,
-                data,
-                responses[group[0].response],
-                keep=keep,
-                on_step=progress.on_step,
-                on_run=progress.on_run,
-            )
+        hooks = Hooks(progress.on_step, progress.on_run, keep, stopping.is_set)
+        size_of: Callable[[RunConfig], int] = measured_size if pack_size is None else lambda config: pack_size
+        packs = _planned(store, targets, size_of)
+        while packs := [pack for pack in packs if not all(map(store.is_done, pack.runs))]:
+            tried = [_try(store, pack, data, responses, placement, hooks, progress) for pack in packs]
+            if not any(tried):
+                others = sorted({describe(store.pack(pack.pack_id)) for pack in packs} - {""})
+                progress.wait(f"waiting for {len(packs)} packs that {' and '.join(others)} train")
+                time.sleep(LOOK_SECONDS)
+            if stopping.is_set():
+                raise StoppedError
+
+
+def _planned(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:
+    while (owner := acquire(store.packs)) is None:
+        time.sleep(0.1)
+    with owner:
+        return plan(store, targets, size_of)
+
+
+def _try(
+    store: Store,
+    pack: Pack,
+    data: TrainingData,
+    responses: Mapping[str, Response],
+    placement: Placement,
+    hooks: Hooks,
+    progress: StudyProgress,
+) -> bool:
+    """Does a pack, unless another process has it."""
+    owner = acquire(store.pack(pack.pack_id))
+    if owner is None:
+        return False
+    with owner:
+        try:
+            run_pack(store, pack, data, responses[pack.shape.response], owner, placement=placement, hooks=hooks)
+        except LostOwnershipError as error:
+            progress.say(str(error))
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, where this thread may hear of signals."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGTERM, before)

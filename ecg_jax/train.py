@@ -1,14 +1,15 @@
-"""The train state, the train step, and the loop over steps.
+"""The train state of a pack, the train step, and the loop over steps.
 
-The learning rate enters `train_step` as an argument, so a trunk and its cool-down branches share one program. Masks
-are drawn inside the step from (seed, step) alone: the same on any number of devices.
+A pack is K runs of one shape that train together in one program: every array of the state has their axis in front,
+sharded over `member`. A solo run is a pack of one. Rates and weight decay enter `train_step` as arguments, so trunks,
+cool-downs and members share one compiled program. Masks are drawn inside the step from (seed, step) alone: the same on
+any number of devices and in any pack.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,12 +23,8 @@ from jax.sharding import PartitionSpec as P
 from ecg_jax import models, objectives, optim
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import normalise
-from ecg_jax.mesh import place_batch
+from ecg_jax.mesh import place_members
 from ecg_jax.models import Execution, Model, Params
-from ecg_jax.models.execution import keep_freed_memory
-
-# Before a first array is made: the threads of the CPU backend take up this setting as they start.
-keep_freed_memory()
 
 
 @functools.partial(
@@ -35,7 +32,7 @@ keep_freed_memory()
 )
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a run carries from step to step."""
+    """Everything that a pack carries from step to step; every array `(K, ...)`."""
 
     step: jax.Array
     seed: jax.Array
@@ -43,99 +40,152 @@ class TrainState:
     opt_state: optax.OptState
 
 
-class DivergedError(RuntimeError):
-    """The training loss is no longer finite. Holds the step and the state after it."""
-
-    def __init__(self, step: int, loss: float, state: TrainState):
-        super().__init__(f"the training loss became {loss} at step {step}")
-        self.step, self.state = step, state
+#: From what is resident and what travels, `(K, B, ...)`, to records `(K, B, samples, 12)` int16; traceable.
+Read = Callable[[Any, jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The compiled parts of a run that its trunk and branches, and all runs of its shape, share."""
+    """The compiled parts that all packs of a shape share.
+
+    `init(seeds)` gives the state of a pack; `train_step(state, resident, batch, rates, decays)` takes one step:
+    `batch` `(K, B, …)` is what `read` was told to expect, `rates` and `decays` are `(K,)`; its metrics are `(K,)`.
+    """
 
     model: Model
-    init: Callable[[int], TrainState]
-    train_step: Callable[[TrainState, jax.Array, float], tuple[TrainState, dict[str, jax.Array]]]
+    init: Callable[[np.ndarray], TrainState]
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
 
 
-def program(config: RunConfig, execution: Execution | None = None) -> Program:
-    """The program of a run's shape, carried out as suits the default backend unless told.
+def program(config: RunConfig, read: Read | None = None, *, execution: Execution | None = None) -> Program:
+    """The program of a run's shape. Runs that share model, optimiser and objective share it. Needs a mesh in force.
 
-    Runs that share model, optimiser and objective share it. Needs a mesh in force.
+    `read(resident, batch)` makes records of what travels; None: the records themselves travel. It is carried out
+    as suits the default backend unless told.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    # Rates and warm-up act outside the program: they are taken out of its identity.
-    optimiser = dataclasses.replace(config.optim, learning_rate=1.0, warmup_records=0, cooldown_fraction=0.5)
-    return _program(config.model, execution, optimiser, config.objective, config.mask_ratio, mesh)
+    # Rates, decay and warm-up act outside the program: they are taken out of its identity.
+    neutral = {"learning_rate": 1.0, "weight_decay": 0.0, "warmup_records": 0, "cooldown_fraction": 0.5}
+    optimiser = dataclasses.replace(config.optim, **neutral)
+    return _program(config.model, optimiser, config.objective, config.mask_ratio, read, execution, mesh)
 
 
 @functools.lru_cache(maxsize=32)
 def _program(
     model_config: ModelConfig,
-    execution: Execution | None,
     optim_config: OptimConfig,
     objective: Objective,
     mask_ratio: float,
+    read: Read | None,
+    execution: Execution | None,
     mesh: Any,
 ) -> Program:
     model = models.build(model_config, execution)
     optimiser = optim.optimiser(optim_config, model_config)
     task = objectives.of(objective)
 
-    @jax.jit
     def init(seed: jax.Array) -> TrainState:
         params = model.init(jax.random.fold_in(jax.random.key(seed), 0))
         return TrainState(jnp.zeros((), jnp.int32), seed, params, optimiser.init(params))
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def train_step(
-        state: TrainState, ecg_BxSxE: jax.Array, learning_rate: jax.Array
+    def step(
+        state: TrainState, ecg_BxSxE: jax.Array, rate: jax.Array, decay: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(state.seed), 1), state.step)
         hidden = task.draw(key, ecg_BxSxE.shape[0], model_config.patches, mask_ratio)
         hidden_BxTxU = jax.reshard(hidden, P("data"))
-        x_BxSxE = normalise(ecg_BxSxE)
         loss_of = functools.partial(objectives.loss, task, model)
-        loss, grads = jax.value_and_grad(loss_of)(state.params, x_BxSxE, hidden_BxTxU)
+        loss, grads = jax.value_and_grad(loss_of)(state.params, normalise(ecg_BxSxE), hidden_BxTxU)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        params = optim.apply_updates(state.params, updates, learning_rate)
+        params = optim.apply_updates(state.params, updates, rate, decay)
         metrics = {"train/loss": loss, "norm/grad": optax.tree.norm(grads)}
         return TrainState(state.step + 1, state.seed, params, opt_state), metrics
 
-    return Program(model, lambda seed: init(jnp.asarray(seed, jnp.uint32)), train_step)
+    @jax.jit
+    def init_pack(seeds_K: jax.Array) -> TrainState:
+        return jax.tree.map(_over_members, jax.vmap(init)(seeds_K))
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def train_step(
+        state: TrainState, resident: Any, batch: jax.Array, rate_K: jax.Array, decay_K: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        ecg_KxBxSxE = batch if read is None else read(resident, batch)
+        return jax.vmap(step)(state, ecg_KxBxSxE, rate_K, decay_K)
+
+    return Program(model, lambda seeds: init_pack(place_members(seeds.astype(np.uint32))), train_step)
+
+
+def _over_members(leaf: jax.Array) -> jax.Array:
+    """Spreads a leaf over `member`, which counters that no key reached are not yet."""
+    return jax.reshard(leaf, P("member", *jax.typeof(leaf).sharding.spec[1:]))
+
+
+def member(tree: Any, index: int) -> Any:
+    """The arrays of one member of a pack."""
+    return _member(tree, index)
+
+
+@jax.jit
+def _member(tree: Any, index: jax.Array) -> Any:
+    def picked(leaf: jax.Array) -> jax.Array:
+        # Which device holds the member is known only when the index is: moving it is left to the compiler.
+        pick = jax.sharding.auto_axes(
+            lambda leaf, index: leaf[index], out_sharding=P(*jax.typeof(leaf).sharding.spec[1:])
+        )
+        return pick(leaf, index)
+
+    return jax.tree.map(picked, tree)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What is heard of a finished step: `losses` and `norms` of gradients `(K,)`, and where its time went."""
+
+    step: int
+    losses: np.ndarray
+    norms: np.ndarray
+    seconds: float
+    waited: float  # of these, for the input
 
 
 def train(
     program: Program,
     state: TrainState,
-    batches: Iterable[np.ndarray],
-    rate: Callable[[int], float],
+    batches: Iterable[jax.Array],
+    rates: Callable[[int], np.ndarray],
+    decays: np.ndarray,
     *,
-    on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    resident: Any = None,
+    on_step: Callable[[Finished], None] = lambda finished: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-    """Takes one step per batch, from `state.step` on, and returns the last state.
+    """Takes one step per batch, from `state.step` on, until there are no more or `stop()` says so.
 
-    `rate(step)` is the learning rate; `on_step(step, metrics)` hears of each finished step, one step late, so that
-    the host never waits for the step it has just begun and at most two are in flight. Raises DivergedError when the
-    loss is not finite.
+    `rates(step)` are the members' learning rates `(K,)`. `on_step` hears of each finished step, one step late, so that
+    the host never waits for the step it has just begun and at most two are in flight.
     """
-    step, pending, began = int(state.step), None, time.perf_counter()
+    step, decays_K, stream = int(jax.device_get(state.step)[0]), place_members(decays), iter(batches)
+    pending: tuple[int, dict[str, jax.Array], float] | None = None
+    began = time.perf_counter()
 
-    def finish(step: int, metrics: dict[str, jax.Array], began: float) -> None:
-        values = {name: float(value) for name, value in metrics.items()}
-        on_step(step, values | {"opt/lr": rate(step), "perf/step_seconds": time.perf_counter() - began})
-        if not math.isfinite(values["train/loss"]):
-            raise DivergedError(step, values["train/loss"], state)
+    def finish(step: int, metrics: dict[str, jax.Array], waited: float) -> None:
+        nonlocal began
+        losses, norms = jax.device_get((metrics["train/loss"], metrics["norm/grad"]))
+        now = time.perf_counter()
+        on_step(Finished(step, losses, norms, now - began, waited))
+        began = now
 
-    for batch in batches:
-        state, metrics = program.train_step(state, place_batch(batch), rate(step))
+    while not stop():
+        asked = time.perf_counter()
+        batch = next(stream, None)
+        waited = time.perf_counter() - asked
+        if batch is None:
+            break
+        state, metrics = program.train_step(state, resident, batch, place_members(rates(step)), decays_K)
         if pending is not None:
-            finish(*pending, began)
-            began = time.perf_counter()
-        pending = (step, metrics)
+            finish(*pending)
+        pending = (step, metrics, waited)
         step += 1
     if pending is not None:
-        finish(*pending, began)
+        finish(*pending)
     return state

@@ -8,14 +8,14 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax import models
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS, RecordPool, Source, normalise
+from ecg_jax.encoder import load_weights
 from ecg_jax.evaluate.heldout import HeldOut
 from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.objectives import masked
 from ecg_jax.store import Store
-from ecg_jax.train import program
 
 SHOWN_LEADS = ("I", "II", "aVF", "V1", "V2", "V5")
 SECONDS = 4
@@ -43,15 +43,12 @@ def recordings(pool: RecordPool, synthetic: Source, count: int = 2) -> tuple[Fig
 
 
 def reconstruction(store: Store, config: RunConfig, heldout: HeldOut, row: int = 0) -> tuple[Figure, pd.DataFrame]:
-    """What the newest checkpoint of a run's trunk makes of the hidden cells of one held-out record."""
+    """What a run whose encoder was kept makes of the hidden cells of one held-out record."""
+    kept, params = load_weights(store.encoder(config))
     with jax.set_mesh(make_mesh(jax.devices()[:1])):
-        run = program(config)
-        state = run.init(config.seed)
-        with Checkpoints(store.trunk(config) / "checkpoints") as checkpoints:
-            state = checkpoints.restore(max(checkpoints.steps), abstract(state))
         x_1xSxE = place_batch(normalise(heldout.pool.ecg[[row]]))
         hidden_1xTxU = place_batch(heldout.hidden[[row], 0])
-        predicted = np.asarray(run.model.apply(state.params, x_1xSxE, masked.visible(x_1xSxE, hidden_1xTxU)))
+        predicted = np.asarray(models.build(kept.model).apply(params, x_1xSxE, masked.visible(x_1xSxE, hidden_1xTxU)))
     target_SxL = np.asarray(x_1xSxE)[0][:, INDEPENDENT_LEAD_INDICES]
     predicted_SxL = predicted[0].reshape(target_SxL.shape)
     patch = config.model.patch_samples

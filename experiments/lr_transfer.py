@@ -33,11 +33,11 @@ from rich.console import Console
 from ecg_jax import ladder
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
+from ecg_jax.feed import TrainingData
 from ecg_jax.flops import train_flops_per_record
 from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store, read_json, write_json, write_text
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace
-from ecg_jax.trunk import TrainingData
 from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
 
 STUDY = "lr_transfer"
@@ -335,7 +335,8 @@ def run(options: argparse.Namespace, console: Console) -> pd.DataFrame:
     plan = cells(PRESETS[options.preset], f"{data.target} {data.identity}", data.heldout.identity)
     plan = [cell for cell in plan if cell.question in options.questions]
     settings = {"training data": data.identity, "response": data.heldout.identity, "target": data.target}
-    training = TrainingData(data.training, SyntheticSource(0, recipe(TIER)))
+    synthetic = SyntheticSource(0, recipe(TIER))
+    training = TrainingData(data.training, {synthetic.identity: synthetic})
     responses = {data.heldout.identity: response_of(data.heldout, data.training)}
     store = Store(options.out / "store", STUDY)
     targets: dict[str, RunConfig] = {}

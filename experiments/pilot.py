@@ -31,11 +31,12 @@ from ecg_jax.data.real.recording import Exclusion
 from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
+from ecg_jax.feed import TrainingData
 from ecg_jax.objectives import masked
+from ecg_jax.response import Response
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_json, write_json
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
-from ecg_jax.trunk import Response, TrainingData
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split
 
 SIZES = (30_000, 100_000, 300_000)
@@ -180,7 +181,8 @@ def main() -> None:
 
     settings = {"responses": sorted(responses), "training data": data.identity, "target": "PTB-XL"}
     store = open_store(options.out / "store", "pilot", runs, settings)
-    run_study(store, runs, TrainingData(training, SyntheticSource(0, recipe(TIER))), responses)
+    synthetic = {fingerprint(recipe(TIER)): SyntheticSource(0, recipe(TIER))}
+    run_study(store, runs, TrainingData(training, synthetic), responses)
 
     tables = {name: pd.read_csv(path, dtype=IDENTITIES) for name, path in export(store, options.out).items()}
     extra = pd.DataFrame(

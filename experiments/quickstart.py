@@ -23,11 +23,12 @@ from rich.console import Console
 from ecg_jax import ladder
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
+from ecg_jax.feed import TrainingData
 from ecg_jax.mesh import check_batch, make_mesh
+from ecg_jax.pack import Keep
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
-from ecg_jax.trunk import Keep, TrainingData
 from experiments import analysis, report
 from experiments.data import HOW_TO_GET_PTBXL, STANDIN_NOTE, StudyData, data_dir_or_none, load_real, load_standin
 
@@ -147,7 +148,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
         f"{len(runs)} runs"
     )
-    training = TrainingData(data.training, synthetic_source())
+    synthetic = synthetic_source()
+    training = TrainingData(data.training, {synthetic.identity: synthetic})
     response = response_of(data.heldout, data.training)
     run_study(store, runs, training, {data.heldout.identity: response}, keep=keeps(runs))
     export(store, options.out)

@@ -23,15 +23,14 @@ from matplotlib.figure import Figure
 from ecg_jax import ladder, objectives, optim
 from ecg_jax.config import DataConfig, Objective, RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, RecordPool, normalise
-from ecg_jax.data.mixture import batches
 from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
+from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.flops import parameters
 from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.models import Params
 from ecg_jax.objectives import masked, next_patch
 from ecg_jax.study import response_of
-from ecg_jax.train import program, train
-from ecg_jax.trunk import mixture_of
+from ecg_jax.train import member, program, train
 from experiments.data import load_real
 
 SECONDS, OFFSET_SD = 5, 7.0
@@ -59,9 +58,11 @@ def config_of(objective: Objective, size: int, records: int, source: str) -> Run
 
 def fitted(config: RunConfig, pool: RecordPool) -> Params:
     """The parameters at the end of a run over `pool`. Needs a mesh in force."""
-    run = program(config)
-    stream = batches(mixture_of(config, pool), pool, [pool], range(config.budget_steps))
-    return train(run, run.init(config.seed), stream, lambda step: optim.branch_rate(config, step)).params
+    run, feed = program(config), feed_of([config], TrainingData(pool, {}), Placement.HOST)
+    state, decay = run.init(np.array([config.seed])), np.array([config.optim.weight_decay])
+    batches = feed.batches(range(config.budget_steps))
+    state = train(run, state, batches, lambda step: np.array([optim.branch_rate(config, step)]), decay)
+    return member(state.params, 0)
 
 
 def prediction(config: RunConfig, params: Params, heldout: HeldOut, row: int) -> tuple[np.ndarray, np.ndarray]:

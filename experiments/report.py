@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecg_jax.config import RunConfig
-from ecg_jax.evaluate.heldout import component_residual
+from ecg_jax.evaluate.references import component_residual
+from ecg_jax.feed import TrainingData
 from ecg_jax.store import Store, write_text
-from ecg_jax.trunk import TrainingData
 from experiments import figures
 from experiments.analysis import MIX, WARNING, Findings
 from experiments.data import StudyData
@@ -81,7 +81,7 @@ def _figures(
         key=lambda r: (r.model.width * r.model.depth, r.data.real_fraction == MIX, r.budget_records, -r.seed),
     )
     name = data.note or "real"
-    sample, sample_table = figures.recordings(data.heldout.pool, training.synthetic)
+    sample, sample_table = figures.recordings(data.heldout.pool, training.source(runs[0]))
     if note:
         sample.suptitle(note, color="#B00020", fontsize=9)
     rebuilt, rebuilt_table = figures.reconstruction(store, largest, data.heldout)
@@ -117,8 +117,8 @@ def _figures(
         "reconstruction": (
             rebuilt,
             rebuilt_table,
-            f"A masked reconstruction by the largest model at r = {largest.data.real_fraction:g}, at its last branch "
-            "point, before cooling down. Shaded cells were hidden.",
+            f"A masked reconstruction by the largest model at r = {largest.data.real_fraction:g} and the largest "
+            "budget. Shaded cells were hidden.",
         ),
     }
     if slopes:

@@ -13,29 +13,31 @@ import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 from pools import made_up_pool
 from test_config import make_config
-from ecg_jax import optim
-from ecg_jax.data.mixture import batch_ids, batches
+from doing import trained
+from ecg_jax.data.mixture import batch_ids
 from ecg_jax.evaluate.heldout import freeze, model_errors
+from ecg_jax.feed import TrainingData, mixture_of
 from ecg_jax.mesh import make_mesh
-from ecg_jax.train import program, train
-from ecg_jax.trunk import mixture_of
+from ecg_jax.train import member
 
-config = make_config(budget_records=2048)
-real, losses = made_up_pool(20, 2), []
-mixture = mixture_of(config, real)
-with jax.set_mesh(make_mesh()):
-    p = program(config)
-    state = train(p, p.init(0), batches(mixture, made_up_pool(1000, 1), [real], range(50)),
-        lambda step: optim.trunk_rate(config, step), on_step=lambda step, m: losses.append(m["train/loss"]))
-    errors = model_errors(p.model, state.params, freeze(made_up_pool(5, 7), 50, masks=3), batch_records=3)
+base = {"budget_records": 2048, "data.synthetic_records": 1000}
+configs = [make_config(**base, seed=seed) for seed in range(int(sys.argv[3]))]
+data = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1000, 1)})
+mixture = mixture_of(configs[0], data.real)
+with jax.set_mesh(make_mesh(members=int(sys.argv[2]))):
+    p, state, losses = trained(configs, data, range(50))
+    heldout = freeze(made_up_pool(5, 7), 50, masks=3)
+    errors = model_errors(p.model, member(state.params, 0), heldout, batch_records=3)
+losses = losses[:, 0].tolist()
 ids = [[field.tolist() for field in batch_ids(mixture, step)] for step in range(50)]
 spread = len(jax.tree.leaves(state.params)[0].sharding.device_set)
 print(json.dumps({"losses": losses, "ids": ids, "devices": spread, "errors": errors.tolist()}))
 """
 
 
-def start(devices: int) -> subprocess.Popen:
-    command = [sys.executable, "-c", SCRIPT, str(devices)]
+def start(devices: int, rows: int = 1, members: int = 1) -> subprocess.Popen:
+    """The script on so many devices, in so many rows of the mesh, with a pack of so many members."""
+    command = [sys.executable, "-c", SCRIPT, *map(str, (devices, rows, members))]
     here = Path(__file__).parent
     return subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -50,9 +52,10 @@ def result_of(process: subprocess.Popen) -> dict:
 
 
 def test_one_device_and_eight_agree():
-    one, eight = (result_of(process) for process in [start(1), start(8)])
+    one, eight, packed = (result_of(process) for process in [start(1), start(8), start(4, rows=2, members=2)])
     assert (one["devices"], eight["devices"]) == (1, 8)
     assert one["ids"] == eight["ids"]
     assert len(one["losses"]) == 50
     np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
+    np.testing.assert_allclose(packed["losses"], one["losses"], rtol=1e-5)
     np.testing.assert_allclose(eight["errors"], one["errors"], rtol=1e-4)

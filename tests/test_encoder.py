@@ -8,26 +8,26 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from doing import do, trained
 from pools import made_up_pool
 from test_config import make_config
 
 import ecg_jax
 from ecg_jax import encoder as encoders
-from ecg_jax import models, optim, sweep
+from ecg_jax import models, sweep
 from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import Attention, Objective, Readout, Tokens
 from ecg_jax.data.ecg import LEADS, normalise
-from ecg_jax.data.mixture import batches
 from ecg_jax.data.standin import SOURCE as STANDIN
 from ecg_jax.encoder import Encoder, export_encoder
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.feed import TrainingData
 from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.store import open_store
 from ecg_jax.study import response_of
-from ecg_jax.train import program, train
-from ecg_jax.trunk import TrainingData, mixture_of, run_trunk
+from ecg_jax.train import member
 
-DATA = TrainingData(real=made_up_pool(20, 2, name="ptbxl"), synthetic=made_up_pool(2000, 1))
+DATA = TrainingData(real=made_up_pool(20, 2, name="ptbxl"), synthetic={"b": made_up_pool(2000, 1)})
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5, name="ptbxl"), 50, masks=2), DATA.real)
 CONFIG = make_config(study="s", response=RESPONSE.heldout.identity, budget_records=512)
 ECG = made_up_pool(6, 3).ecg
@@ -39,7 +39,7 @@ def kept(tmp_path_factory):
     targets = sweep.grid(CONFIG, {"budget_records": [256, 512]})
     store = open_store(tmp_path_factory.mktemp("kept"), "s", targets, {})
     with jax.set_mesh(make_mesh(jax.devices()[:1])):
-        run_trunk(store, targets, DATA, RESPONSE, keep=lambda config: config.budget_records == 512)
+        do(store, targets, DATA, RESPONSE, keep=lambda config: config.budget_records == 512)
     return store
 
 
@@ -79,30 +79,29 @@ def test_the_kept_encoder_is_the_run_that_was_recorded(kept, encoder, mesh):
 def test_only_what_is_asked_for_is_kept_and_nothing_done_is_done_again(kept, mesh):
     smaller = sweep.replace(CONFIG, {"budget_records": 256})
     assert kept.is_done(smaller) and not kept.encoder(smaller).exists()
-    run_trunk(kept, [smaller], DATA, RESPONSE, keep=lambda config: True)
+    do(kept, [smaller], DATA, RESPONSE, keep=lambda config: True)
     assert not kept.encoder(smaller).exists()
 
 
 def test_a_run_that_diverged_leaves_no_encoder(tmp_path, mesh):
     config = sweep.replace(CONFIG, {"optim.learning_rate": 1e30, "optim.warmup_records": 0})
     store = open_store(tmp_path, "s", [config], {})
-    run_trunk(store, [config], DATA, RESPONSE, keep=lambda config: True)
+    do(store, [config], DATA, RESPONSE, keep=lambda config: True)
     assert store.record(config)["diverged"] and not store.encoder(config).exists()
 
 
 def test_features_are_those_of_the_trained_state_to_the_last_bit(kept, tmp_path, mesh):
-    p = program(CONFIG)
-    stream = batches(mixture_of(CONFIG, DATA.real), DATA.synthetic, [DATA.real], range(3))
-    state = train(p, p.init(0), stream, lambda step: optim.trunk_rate(CONFIG, step))
-    export_encoder(tmp_path / "e", CONFIG, state.params, facts_of(kept))
+    p, state, _ = trained([CONFIG], DATA, range(3))
+    params = member(state.params, 0)
+    export_encoder(tmp_path / "e", CONFIG, params, facts_of(kept))
     loaded = ecg_jax.load_encoder(str(tmp_path / "e"))
-    for ours, theirs in zip(jax.tree.leaves(loaded._params), jax.tree.leaves(state.params), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(loaded._params), jax.tree.leaves(params), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    same = Encoder(CONFIG, state.params)
+    same = Encoder(CONFIG, params)
     np.testing.assert_array_equal(loaded(ECG), same(ECG))
     np.testing.assert_array_equal(loaded.tokens(ECG), same.tokens(ECG))
     everything = place_batch(np.ones((6, 50, 12), bool))
-    expected = jax.jit(p.model.pooled)(state.params, place_batch(normalise(ECG)), everything)
+    expected = jax.jit(p.model.pooled)(params, place_batch(normalise(ECG)), everything)
     np.testing.assert_allclose(loaded(ECG), expected, atol=1e-5)
 
 

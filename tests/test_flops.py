@@ -89,7 +89,7 @@ def test_memory_agrees_with_the_compiler(size, mesh):
     def step(params, state, ecg, hidden):
         grads = jax.grad(lambda p: objectives.loss(task, model, p, ecg, hidden))(params)
         updates, state = optimiser.update(grads, state, params)
-        return optim.apply_updates(params, updates, 1e-3), state
+        return optim.apply_updates(params, updates, 1e-3, 0.0), state
 
     state = jax.eval_shape(optimiser.init, params)
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, ecg, hidden)

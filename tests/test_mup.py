@@ -86,7 +86,7 @@ def coordinates(c):
     before, state = look(params), adam.init(params)
     for _ in range(STEPS):
         updates, state = update(gradients(params), state, params)
-        params = optim.apply_updates(params, updates, RATE)
+        params = optim.apply_updates(params, updates, RATE, 0.0)
     after = look(params)
     found = {name: np.sqrt(np.mean(np.square(after[name]))) for name in after}
     return found | {f"change of {n}": np.sqrt(np.mean(np.square(after[n] - before[n]))) for n in after}

@@ -15,6 +15,7 @@ from test_config import make_config
 
 from ecg_jax import models, mup, optim
 from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, Parametrisation
+from ecg_jax.mesh import place_pack
 from ecg_jax.train import program, train
 
 WIDE = ModelConfig(96, 1, 6, patches=4)
@@ -54,9 +55,10 @@ def test_decay_is_the_same_at_every_width(parametrisation, mesh):
         c = ModelConfig(width, 1, 3, patches=4, parametrisation=parametrisation)
         zeros = zeros_like_weights(c)
         ones = jax.tree.map(lambda leaf: leaf + 1.0, zeros)
-        updates = first_update(OptimConfig(1.0, weight_decay=0.3), c, ones, zeros)
-        for name, _, update in names_and_paths(updates):
-            np.testing.assert_allclose(update, 0.0 if name.endswith("scale") else 0.3, rtol=1e-6, err_msg=name)
+        updates = first_update(OptimConfig(1.0), c, ones, zeros)
+        decayed = optim.apply_updates(ones, updates, 0.5, 0.3)
+        for name, _, weight in names_and_paths(decayed):
+            np.testing.assert_allclose(weight, 1.0 if name.endswith("scale") else 0.85, rtol=1e-6, err_msg=name)
 
 
 def test_muons_steps_have_the_stated_spectral_norm(mesh):
@@ -86,8 +88,10 @@ def gradients_at(tree, path):
 def muon_run():
     """Losses of a few steps with Muon under the mesh in force, and the largest share of a momentum on one device."""
     config = make_config(**{"optim.optimiser": Optimiser.MUON, "batch_records": 8, "budget_records": 512})
-    ecg, losses, p = made_up_pool(8, 2).ecg, [], program(config)
-    state = train(p, p.init(0), [ecg] * 12, lambda _: 0.02, on_step=lambda _, m: losses.append(m["train/loss"]))
+    ecg, losses, p = place_pack(made_up_pool(8, 2).ecg[None]), [], program(config)
+    rate, decay = np.array([0.02]), np.array([config.optim.weight_decay])
+    state = train(p, p.init(np.zeros(1)), [ecg] * 12, lambda _: rate, decay, on_step=lambda f: losses.append(f.losses))
+    losses = [float(loss[0]) for loss in losses]
     leaves = [leaf for path, leaf in jax.tree.leaves_with_path(state.opt_state) if "qkv" in jax.tree_util.keystr(path)]
     return losses, max(leaf.addressable_shards[0].data.size / leaf.size for leaf in leaves)
 

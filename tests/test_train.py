@@ -3,19 +3,16 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from doing import trained
 from pools import made_up_pool
 from test_config import make_config
 
 from ecg_jax import optim
-from ecg_jax.data.mixture import batches
-from ecg_jax.train import DivergedError, program, train
-from ecg_jax.trunk import curve_steps, mixture_of
+from ecg_jax.feed import TrainingData
+from ecg_jax.pack import curve_steps
+from ecg_jax.train import member, program
 
-SYNTHETIC, REAL = made_up_pool(1200, 1), made_up_pool(20, 2)
-
-
-def stream(config, steps):
-    return batches(mixture_of(config, REAL), SYNTHETIC, [REAL], steps)
+DATA = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1200, 1)})
 
 
 def test_rates_rise_hold_and_fall_to_almost_nothing():
@@ -30,53 +27,76 @@ def test_rates_rise_hold_and_fall_to_almost_nothing():
 
 
 def test_the_loss_falls_and_the_step_counts(mesh):
-    config = make_config(**{"optim.learning_rate": 5e-3})
-    p, losses = program(config), []
-    state = train(
-        p,
-        p.init(0),
-        stream(config, range(30)),
-        lambda step: optim.trunk_rate(config, step),
-        on_step=lambda step, metrics: losses.append((step, metrics["train/loss"])),
-    )
-    assert [step for step, _ in losses] == list(range(30)) and int(state.step) == 30
-    assert np.mean([loss for _, loss in losses[-5:]]) < 0.8 * losses[0][1]
+    _, state, losses = trained([make_config(**{"optim.learning_rate": 5e-3})], DATA, range(30))
+    assert losses.shape == (30, 1) and int(state.step[0]) == 30
+    assert losses[-5:].mean() < 0.8 * losses[0, 0]
 
 
 def test_a_branch_equals_the_run_that_had_its_budget_from_the_start(mesh):
     config = make_config(budget_records=512)
-    p = program(config)
-    trunk = train(p, p.init(0), stream(config, range(config.branch_step)), lambda s: optim.trunk_rate(config, s))
+    _, trunk, _ = trained([config], DATA, range(config.branch_step))
     rest = range(config.branch_step, config.budget_steps)
-    branch = train(p, trunk, stream(config, rest), lambda s: optim.branch_rate(config, s))
-    direct = train(p, p.init(0), stream(config, range(config.budget_steps)), lambda s: optim.branch_rate(config, s))
+    _, branch, _ = trained([config], DATA, rest, state=trunk, rate=optim.branch_rate)
+    _, direct, _ = trained([config], DATA, range(config.budget_steps), rate=optim.branch_rate)
     jax.tree.map(np.testing.assert_array_equal, branch.params, direct.params)
 
 
 def test_runs_of_one_shape_share_one_program(mesh):
     config = make_config()
-    other = make_config(**{"seed": 5, "data.real_fraction": 1.0, "optim.learning_rate": 1e-4, "budget_records": 2048})
+    other = make_config(
+        **{
+            "seed": 5,
+            "data.real_fraction": 1.0,
+            "optim.learning_rate": 1e-4,
+            "optim.weight_decay": 0.5,
+            "budget_records": 2048,
+        }
+    )
     assert program(config) is program(other)
     assert program(config) is not program(make_config(mask_ratio=0.5))
-    assert program(config) is not program(make_config(**{"optim.weight_decay": 0.5}))
+
+
+def finite(**changes):
+    """A run on the made-up synthetic pool, which ends."""
+    return make_config(**{"data.synthetic_records": 1200} | changes)
 
 
 def test_seeds_change_weights_and_masks(mesh):
-    config = make_config()
-    p = program(config)
-    losses = []
-    for seed in (0, 1):
-        heard = train(p, p.init(seed), stream(config, range(1)), lambda s: 0.0, on_step=lambda s, m: losses.append(m))
-        assert int(heard.step) == 1
-    assert losses[0]["train/loss"] != losses[1]["train/loss"]
+    _, _, losses = trained([finite(), finite(seed=1)], DATA, range(1))
+    assert losses[0, 0] != losses[0, 1]
 
 
-def test_divergence_names_its_step(mesh):
-    config = make_config()
-    p = program(config)
-    rate = {3: float("nan")}
-    with pytest.raises(DivergedError, match="became nan at step 4"):
-        train(p, p.init(0), stream(config, range(10)), lambda step: rate.get(step, 1e-3))
+MEMBERS = [
+    finite(**{"optim.learning_rate": 5e-3}),
+    finite(**{"optim.learning_rate": 2e-3, "seed": 1, "data.real_fraction": 1.0, "optim.weight_decay": 0.5}),
+    finite(**{"optim.learning_rate": 5e-3, "seed": 2, "data.real_fraction": 0.0}),
+    finite(**{"optim.learning_rate": 5e-3, "data.real_patients": 5, "data.pool_shuffle": 3}),
+]
+
+
+def test_a_pack_is_its_members(mesh):
+    """The same losses over 50 steps as each run by itself."""
+    _, state, packed = trained(MEMBERS, DATA, range(50))
+    assert len({tuple(column) for column in packed.T}) == len(MEMBERS)
+    assert all("member" in str(leaf.sharding.spec) for leaf in jax.tree.leaves(state))
+    for k in (1, 3):
+        _, alone, solo = trained([MEMBERS[k]], DATA, range(50))
+        np.testing.assert_allclose(packed[:, k], solo[:, 0], rtol=1e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=0.02, atol=2e-3),
+            member(state.params, k),
+            member(alone.params, 0),
+        )
+
+
+def test_a_member_that_diverges_leaves_the_others_alone(mesh):
+    def rate(config, step):
+        return float("nan") if config.seed == 1 and step == 3 else optim.trunk_rate(config, step)
+
+    _, _, undisturbed = trained(MEMBERS, DATA, range(8))
+    _, _, losses = trained(MEMBERS, DATA, range(8), rate=rate)
+    assert np.isnan(losses[4:, 1]).all() and np.isfinite(losses[:4]).all()
+    np.testing.assert_array_equal(losses[:, [0, 2, 3]], undisturbed[:, [0, 2, 3]])
 
 
 def test_the_curve_grid_depends_on_no_budget():
@@ -84,13 +104,8 @@ def test_the_curve_grid_depends_on_no_budget():
 
 
 def test_decay_acts_on_matrices_only(mesh):
-    config = make_config(**{"optim.weight_decay": 0.5})
-    p = program(config)
-    params = p.init(0).params
-    chain = optim.optimiser(config.optim, config.model)
-    zeros = jax.tree.map(np.zeros_like, params)
-    updates = jax.jit(lambda p: chain.update(zeros, chain.init(p), p)[0])(params)
-    assert not np.any(updates["norm"]["scale"])
-    np.testing.assert_allclose(
-        updates["embed"]["project"]["kernel"], 0.5 * params["embed"]["project"]["kernel"], rtol=1e-6
-    )
+    params = jax.tree.map(lambda leaf: leaf[0], program(make_config()).init(np.zeros(1)).params)
+    decayed = optim.apply_updates(params, jax.tree.map(np.zeros_like, params), 0.1, 0.5)
+    np.testing.assert_array_equal(decayed["norm"]["scale"], params["norm"]["scale"])
+    kernel = params["embed"]["project"]["kernel"]
+    np.testing.assert_allclose(decayed["embed"]["project"]["kernel"], 0.95 * kernel, rtol=1e-6)

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-import grain
 import numpy as np
 
 from ecg_jax.data.ecg import Source
@@ -96,15 +95,6 @@ def read_batch(ids: BatchIds, synthetic: Source, real: Sequence[Source], part: s
     for code, rows in found.items():
         batch[rows] = read[code]
     return batch
-
-
-def batches(
-    mixture: Mixture, synthetic: Source, real: Sequence[Source], steps: range, part: slice = slice(None)
-) -> Iterator[np.ndarray]:
-    """The batches of `steps`, read ahead by threads: int16 `(records, samples, 12)`, this host's `part` of each."""
-    dataset = grain.MapDataset.range(steps.start, steps.stop).map(functools.partial(batch_ids, mixture))
-    dataset = dataset.map(lambda ids: read_batch(ids, synthetic, real, part))
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
 def _split(k: np.ndarray, ratio: Fraction) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
-from ecg_jax.data.mixture import SEED_STRIDE, SYNTHETIC, Mixture, batch_ids, batches, read_batch, record_ids
+from ecg_jax.data.mixture import SEED_STRIDE, SYNTHETIC, Mixture, batch_ids, read_batch, record_ids
+from ecg_jax.data.stream import read_ahead
 
 
 def mixture(ratio, **changes) -> Mixture:
@@ -63,9 +64,12 @@ def test_grain_carries_the_same_records_and_hosts_read_their_parts():
     synthetic, real = made_up_pool(400, 1), made_up_pool(10, 2)
     m = mixture(0.5, seed=0)
     expected = [read_batch(batch_ids(m, step), synthetic, [real]) for step in range(3, 9)]
-    for whole, carried in zip(expected, batches(m, synthetic, [real], range(3, 9)), strict=True):
-        np.testing.assert_array_equal(whole, carried)
-    parts = [list(batches(m, synthetic, [real], range(3, 9), slice(4 * h, 4 * h + 4))) for h in range(2)]
+
+    def carried(part=slice(None)):
+        return list(read_ahead(lambda step: read_batch(batch_ids(m, step), synthetic, [real], part), range(3, 9)))
+
+    np.testing.assert_array_equal(expected, carried())
+    parts = [carried(slice(4 * h, 4 * h + 4)) for h in range(2)]
     for whole, *halves in zip(expected, *parts, strict=True):
         np.testing.assert_array_equal(whole, np.concatenate(halves))
 

@@ -14,7 +14,7 @@ from pools import made_up_pool
 
 import ecg_jax
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
-from ecg_jax.trunk import mixture_of
+from ecg_jax.feed import mixture_of
 from experiments import data, quickstart
 
 

@@ -12,7 +12,8 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import ptbxl
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
-from ecg_jax.train import program, train
+from ecg_jax.mesh import place_pack
+from ecg_jax.train import member, program, train
 
 BATCH = 16
 #: Of three steps on the same 16 made-up records: training loss and gradient norm.
@@ -47,13 +48,15 @@ def trained(objective: Objective, ecg: np.ndarray, steps: int):
     """The state after so many steps through the records, round and round, at a rate that rises over eight steps, and
     the metrics heard."""
     run, heard = program(config_of(objective)), []
-    rate = config_of(objective).optim.learning_rate
+    optim = config_of(objective).optim
+    around = (np.take(ecg, range(step * BATCH, (step + 1) * BATCH), axis=0, mode="wrap") for step in range(steps))
     state = train(
         run,
-        run.init(0),
-        (np.take(ecg, range(step * BATCH, (step + 1) * BATCH), axis=0, mode="wrap") for step in range(steps)),
-        lambda step: rate * min(1, (step + 1) / 8),
-        on_step=lambda step, metrics: heard.append((metrics["train/loss"], metrics["norm/grad"])),
+        run.init(np.zeros(1)),
+        (place_pack(batch[None]) for batch in around),
+        lambda step: np.array([optim.learning_rate * min(1, (step + 1) / 8)]),
+        np.array([optim.weight_decay]),
+        on_step=lambda finished: heard.append((finished.losses[0], finished.norms[0])),
     )
     return state, heard
 
@@ -86,7 +89,7 @@ def test_real_recordings_teach_of_others(objective, margin, recordings, mesh):
     assert np.mean(losses[-5:]) < losses[0] - margin
     heldout = held.freeze(validation, 50, objective=objective, masks=1)
     model, mean = program(config_of(objective)).model, references.mean_errors(heldout, objective)
-    errors = held.model_errors(model, state.params, heldout, objective=objective, batch_records=BATCH)
+    errors = held.model_errors(model, member(state.params, 0), heldout, objective=objective, batch_records=BATCH)
     assert held.overall(errors, heldout) < held.overall(mean, heldout) - margin
 
 

@@ -1,0 +1,14 @@
+"""Reading ahead by threads: the only module of training that needs Grain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import grain
+import numpy as np
+
+
+def read_ahead(read: Callable[[int], np.ndarray], steps: range) -> Iterator[np.ndarray]:
+    """`read(step)` for all `steps`, in order, a few of them ahead of the one that is asked for."""
+    dataset = grain.MapDataset.range(steps.start, steps.stop).map(lambda step: read(int(step)))
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

@@ -1,0 +1,121 @@
+"""What a pack is fed: for every step, the batches of its members, by either placement.
+
+Host placement reads records ahead by threads and sends them; device placement sends three words per record, and the
+training step finds or renders the records itself. Same ids exactly, same values to the rounding of one count.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from ecg_jax.config import RunConfig
+from ecg_jax.data.ecg import RecordPool, Source
+from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
+from ecg_jax.mesh import host_slice, place_pack
+from ecg_jax.train import Read
+
+
+class Placement(enum.StrEnum):
+    """Where batches are put together."""
+
+    HOST = "host"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The sources that runs draw from: all real training records, and the synthetic sources by their identity, which
+    is what `DataConfig.synthetic_source` names."""
+
+    real: RecordPool
+    synthetic: Mapping[str, Source]
+
+    def pool(self, config: RunConfig) -> RecordPool:
+        """The real records of a run: all, or its first patients."""
+        if config.data.real_patients is None:
+            return self.real
+        return self.real.first_patients(config.data.real_patients, config.data.pool_shuffle)
+
+    def source(self, config: RunConfig) -> Source:
+        """The synthetic source of a run. Raises ValueError when it is not there."""
+        if config.data.synthetic_source not in self.synthetic:
+            raise ValueError(
+                f"run {config.run_id} draws from {config.data.synthetic_source!r}; there are {sorted(self.synthetic)}"
+            )
+        return self.synthetic[config.data.synthetic_source]
+
+
+def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
+    """The mixture of a run over its pool."""
+    return Mixture(
+        seed=config.seed,
+        batch_records=config.batch_records,
+        ratio=config.data.ratio,
+        real_records=(len(pool),),
+        synthetic_records=config.data.synthetic_records,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """`read` and `resident` are for `train.program` and `train.train`; `batches(steps)` yields what travels."""
+
+    members: Sequence[tuple[Mixture, RecordPool, Source]]
+    read: Read | None = None
+    resident: Any = None
+    rows: Sequence[np.ndarray] = ()
+
+    def batches(self, steps: range) -> Iterator[jax.Array]:
+        """The batches of a pack at `steps`, `(K, B, ...)`."""
+        part = host_slice(self.members[0][0].batch_records)
+        return self._words(steps, part) if self.read is not None else self._records(steps, part)
+
+    def _records(self, steps: range, part: slice) -> Iterator[jax.Array]:
+        from ecg_jax.data.stream import read_ahead  # Grain, which device placement does without
+
+        def read(step: int) -> np.ndarray:
+            return np.stack([read_batch(batch_ids(m, step), source, [pool], part) for m, pool, source in self.members])
+
+        return (place_pack(batch) for batch in read_ahead(read, steps))
+
+    def _words(self, steps: range, part: slice) -> Iterator[jax.Array]:
+        from ecg_jax.data.device import words_of
+
+        for step in steps:
+            words = [
+                words_of(batch_ids(m, step), rows) for (m, _, _), rows in zip(self.members, self.rows, strict=True)
+            ]
+            yield place_pack(np.stack(words)[:, part])
+
+
+def feed_of(configs: Sequence[RunConfig], data: TrainingData, placement: Placement) -> Feed:
+    """The feed of a pack with one run per member. Needs a mesh in force.
+
+    Raises ValueError when members of a pack in device placement draw from several synthetic sources, or from one that
+    is not rendered.
+    """
+    pools = [data.pool(config) for config in configs]
+    # A run that uses no synthetic records names a source all the same; it need not be there.
+    sources = [data.source(c) if c.data.ratio < 1 else pool for c, pool in zip(configs, pools, strict=True)]
+    mixtures = [mixture_of(config, pool) for config, pool in zip(configs, pools, strict=True)]
+    members = list(zip(mixtures, pools, sources, strict=True))
+    if placement is Placement.HOST:
+        return Feed(members)
+    from ecg_jax.data.device import resident, rows_in
+    from ecg_jax.data.synthetic.source import SyntheticSource
+
+    rendered = {id(s): s for c, s in zip(configs, sources, strict=True) if c.data.ratio < 1}
+    if len(rendered) > 1 or not all(isinstance(source, SyntheticSource) for source in rendered.values()):
+        raise ValueError(
+            f"a pack in device placement renders from one synthetic source, not {len(rendered)}, and from no stored "
+            "pool: give it host placement"
+        )
+    held = data.real if any(config.data.ratio > 0 for config in configs) else None
+    there = resident(held, next(iter(rendered.values()), None))
+    return Feed(members, there.read, there.pool, [rows_in(data.real, pool) for pool in pools])

@@ -1,0 +1,331 @@
+"""Doing a pack: its trunks at a stable rate, then, from saved branch points, the cool-downs of its runs.
+
+Each run is evaluated on the frozen records and gets its record, last. Killed at any moment and started again, a pack
+goes on from its last checkpoint and ends with the same numbers. A member whose loss is no longer finite stops alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecg_jax import optim
+from ecg_jax.card import CardFacts
+from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax.config import RunConfig, to_json
+from ecg_jax.encoder import export_encoder
+from ecg_jax.evaluate import heldout as held
+from ecg_jax.feed import Placement, TrainingData, feed_of
+from ecg_jax.mesh import check_batch
+from ecg_jax.ownership import Ownership
+from ecg_jax.plan import Pack
+from ecg_jax.record import row
+from ecg_jax.response import Response, check_information, check_response
+from ecg_jax.store import MetricsLog, Store, read_metrics, write_json, write_text
+from ecg_jax.train import Finished, Program, TrainState, member, program, train
+from ecg_jax.watch import Clock, append_segment, memory_mib, write_curve
+
+#: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
+SAVE_STEPS, SAVE_SECONDS = 500, 60.0
+#: A pack that will be done in less keeps its branch points in memory and writes rows only.
+SHORT_SECONDS = 30.0
+
+#: Hears of every finished step of a run: config, step, training loss.
+OnStep = Callable[[RunConfig, int, float], None]
+#: Hears of every finished run: config and record.
+OnRun = Callable[[RunConfig, dict[str, Any]], None]
+#: Whether the weights of a run are kept, as an encoder.
+Keep = Callable[[RunConfig], bool]
+
+
+class StoppedError(Exception):
+    """The pack was asked to stop, and has saved what it has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What a study wants to hear and decide: see `OnStep`, `OnRun`, `Keep`; `stop()` ends a pack after its step."""
+
+    on_step: OnStep = lambda config, step, loss: None
+    on_run: OnRun = lambda config, record: None
+    keep: Keep = lambda config: False
+    stop: Callable[[], bool] = lambda: False
+
+
+def curve_steps(last: int) -> list[int]:
+    """Steps at which a trunk is evaluated: a half-octave grid that no budget changes, up to `last`."""
+    return sorted({round(2 ** (j / 2)) for j in range(6, 80) if round(2 ** (j / 2)) <= last})
+
+
+def run_pack(
+    store: Store,
+    pack: Pack,
+    data: TrainingData,
+    response: Response,
+    owner: Ownership,
+    *,
+    placement: Placement = Placement.HOST,
+    hooks: Hooks = Hooks(),
+) -> None:
+    """Does every run of a pack that is not done yet. Needs a mesh in force and the ownership of the pack's folder.
+
+    A run whose loss becomes non-finite, and those of its trunk that would branch later, are recorded as diverged. Runs
+    that `hooks.keep` asks for, and that did not diverge, leave their encoder. Raises StoppedError when `hooks.stop`
+    asked to.
+    """
+    if all(store.is_done(run) for run in pack.runs):
+        return
+    check_batch(pack.shape.batch_records)
+    for runs in pack.members:
+        check_information(runs[-1], data)
+        check_response(runs[-1], response)
+        write_json(store.trunk(runs[-1]) / "config.json", to_json(runs[-1]))
+    with Checkpoints(store.pack(pack.pack_id) / "checkpoints") as checkpoints:
+        _PackRun(store, pack, data, response, owner, checkpoints, placement, hooks).run()
+
+
+class _PackRun:
+    """The state of one call of `run_pack`."""
+
+    def __init__(
+        self,
+        store: Store,
+        pack: Pack,
+        data: TrainingData,
+        response: Response,
+        owner: Ownership,
+        checkpoints: Checkpoints,
+        placement: Placement,
+        hooks: Hooks,
+    ):
+        self.store, self.pack, self.response, self.owner = store, pack, response, owner
+        self.checkpoints, self.placement, self.hooks = checkpoints, placement, hooks
+        self.leads = [runs[-1] for runs in pack.members]
+        self.pools = [data.pool(config) for config in self.leads]
+        self.feed = feed_of(self.leads, data, placement)
+        self.program: Program = program(self.leads[0], self.feed.read)
+        self.decays = np.array([config.optim.weight_decay for config in self.leads])
+        self.ends: dict[int, str] = {}  # members that diverged in their trunk, with the message
+        self.branches: dict[int, TrainState] = {}  # branch points held in memory, by step
+        self.clock = Clock()
+        for config in self.leads:
+            append_segment(store.trunk(config))
+
+    def run(self) -> None:
+        """Trains the trunks to the branch points that are wanting, then cools down run after run."""
+        while left := self._left():
+            steps = {config.branch_step for _, config in left}
+            if wanting := sorted(steps - {*self.branches, *self.checkpoints.steps}):
+                self._train_trunks(wanting)
+            for budget in sorted({config.budget_records for _, config in left}):
+                group = [(k, config) for k, config in left if config.budget_records == budget]
+                state = self._branch_point(group[0][1].branch_step)
+                if state is None:
+                    break  # it proved damaged: the trunk goes there once more
+                self._cool_down(group, state)
+                self._forget()
+
+    def _left(self) -> list[tuple[int, RunConfig]]:
+        """The runs that have no record, with their members. Those of a trunk that diverged before them get theirs."""
+        for k, runs in enumerate(self.pack.members):
+            for config in runs:
+                if k in self.ends and not self.store.is_done(config) and config.branch_step > self._end_step(k):
+                    self._finish(k, config, None, self.ends[k])
+        return [(k, c) for k, runs in enumerate(self.pack.members) for c in runs if not self.store.is_done(c)]
+
+    def _end_step(self, k: int) -> int:
+        return int(self.ends[k].rsplit(" ", 1)[1])
+
+    # ---- the trunks ---------------------------------------------------------------------------------------------
+
+    def _train_trunks(self, wanting: list[int]) -> None:
+        """Trains from the newest usable state to the last of the branch points `wanting`, saving each."""
+        state, step = self._start(wanting[0])
+        self._find_ends(step)
+        # What stands at a checkpointed step is logged before the save, so a later start finds it there.
+        logs = [MetricsLog(self.store.trunk(config) / "metrics.jsonl") for config in self.leads]
+        curve = {s for s in curve_steps(wanting[-1]) if s > step}
+        stream = self.feed.batches(range(step, wanting[-1]))
+        stops = sorted({*curve, *range(step + SAVE_STEPS, wanting[-1], SAVE_STEPS), *(s for s in wanting if s >= step)})
+        saved = time.monotonic()
+        for stop in stops:
+            state = self._train(state, itertools.islice(stream, stop - step), logs, optim.trunk_rate, self.leads)
+            step = int(jax.device_get(state.step)[0])
+            if step < stop:
+                self._save(step, state, logs)
+                raise StoppedError
+            if stop in curve:
+                for k, log in enumerate(logs):
+                    if k not in self.ends:
+                        log.add(step - 1, {"eval/heldout/loss": self._loss(k, state, masks=1)})
+            if stop in wanting and self._is_short():
+                self.branches[stop] = jax.tree.map(jnp.copy, state)
+            elif stop in wanting or time.monotonic() - saved > SAVE_SECONDS:
+                self._save(step, state, logs)
+                saved = time.monotonic()
+            if len(self.ends) == len(self.leads):
+                break
+        for log in logs:
+            log.flush()
+
+    def _start(self, first: int) -> tuple[TrainState, int]:
+        """The newest state from which all branch points from `first` on can be reached, and its step."""
+        state = self.program.init(np.array([config.seed for config in self.leads]))
+        held_steps = [step for step in self.branches if step <= first]
+        if held_steps:
+            return jax.tree.map(jnp.copy, self.branches[max(held_steps)]), max(held_steps)
+        found = self.checkpoints.restore(abstract(state), at_most=first)
+        return (state, 0) if found is None else (found, int(jax.device_get(found.step)[0]))
+
+    def _find_ends(self, before: int) -> None:
+        """Members whose trunk diverged before a step that is on disk already diverged there."""
+        for k, config in enumerate(self.leads):
+            for line in read_metrics(self.store.trunk(config) / "metrics.jsonl"):
+                if not math.isfinite(line.get("train/loss", 0.0)) and line["step"] < before and k not in self.ends:
+                    self.ends[k] = _diverged(line["train/loss"], line["step"])
+
+    def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
+        for log in logs:
+            log.flush()
+        self.owner.check()
+        for held_step, branch in self.branches.items():
+            self.checkpoints.save(held_step, branch)
+        with self.clock.saving():
+            self.checkpoints.save(step, state)
+
+    def _is_short(self) -> bool:
+        """Whether all that is left, at the rate of the steps so far, is done sooner than a checkpoint pays."""
+        runs = self.pack.members[0]
+        steps = runs[-1].branch_step + sum(config.budget_steps - config.branch_step for config in runs)
+        return self.clock.step_seconds * steps < SHORT_SECONDS and not self.checkpoints.steps
+
+    # ---- the cool-downs -----------------------------------------------------------------------------------------
+
+    def _branch_point(self, step: int) -> TrainState | None:
+        """The state at a branch point; None when what was saved is no longer whole."""
+        if step in self.branches:
+            return jax.tree.map(jnp.copy, self.branches[step])  # the train step consumes its argument
+        return self.checkpoints.restore(abstract(self.program.init(np.zeros(len(self.leads)))), exactly=step)
+
+    def _cool_down(self, group: list[tuple[int, RunConfig]], state: TrainState) -> None:
+        """Takes the runs of one budget from their branch point to its end."""
+        self._find_ends(group[0][1].branch_step)
+        budget, branch = group[0][1].budget_steps, group[0][1].branch_step
+        configs = [dataclasses.replace(config, budget_records=group[0][1].budget_records) for config in self.leads]
+        logs: list[MetricsLog | None] = [None] * len(self.leads)
+        for k, config in group:
+            logs[k] = MetricsLog(self.store.run(config) / "metrics.jsonl")
+        ends: dict[int, str] = {}
+        stream = self.feed.batches(range(branch, budget))
+        state = self._train(state, stream, logs, optim.branch_rate, configs, ends)
+        if int(jax.device_get(state.step)[0]) < budget:
+            raise StoppedError  # it begins again at its branch point
+        for log in logs:
+            if log is not None:
+                log.flush()
+        for k, config in group:
+            message = self.ends.get(k) if k in self.ends and self._end_step(k) < branch else ends.get(k)
+            self._finish(k, config, None if message else member(state.params, k), message or "")
+
+    def _forget(self) -> None:
+        """Drops the branch points that no run needs any more; the newest checkpoint stays to go on from."""
+        needed = {config.branch_step for _, config in self._left()}
+        self.branches = {step: state for step, state in self.branches.items() if step in needed}
+        self.checkpoints.keep({*needed, *self.checkpoints.steps[-1:]})
+
+    # ---- both ---------------------------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        state: TrainState,
+        stream: Any,
+        logs: Sequence[MetricsLog | None],
+        rate: Callable[[RunConfig, int], float],
+        configs: Sequence[RunConfig],
+        ends: dict[int, str] | None = None,
+    ) -> TrainState:
+        ends = self.ends if ends is None else ends
+
+        def heard(finished: Finished) -> None:
+            self.clock.heard(finished)
+            for k, (log, config) in enumerate(zip(logs, configs, strict=True)):
+                if log is None or k in ends:
+                    continue
+                loss = float(finished.losses[k])
+                log.add(
+                    finished.step,
+                    {
+                        "train/loss": loss,
+                        "norm/grad": float(finished.norms[k]),
+                        "opt/lr": rate(config, finished.step),
+                        "perf/step_seconds": finished.seconds,
+                        "perf/input_seconds": finished.waited,
+                    },
+                )
+                if not math.isfinite(loss):
+                    ends[k] = _diverged(loss, finished.step)
+                self.hooks.on_step(config, finished.step, loss)
+
+        def rates(step: int) -> np.ndarray:
+            return np.array([rate(config, step) for config in configs])
+
+        return train(
+            self.program,
+            state,
+            stream,
+            rates,
+            self.decays,
+            resident=self.feed.resident,
+            on_step=heard,
+            stop=self.hooks.stop,
+        )
+
+    def _loss(self, k: int, state: TrainState, masks: int | None = None) -> float:
+        heldout, params = self.response.heldout, member(state.params, k)
+        objective = self.leads[k].objective
+        errors = held.model_errors(self.program.model, params, heldout, objective=objective, masks=masks)
+        return held.overall(errors, heldout)
+
+    def _finish(self, k: int, config: RunConfig, params: Any | None, diverged: str) -> None:
+        """Evaluates a run, unless it diverged, and writes its record, last."""
+        folder, heldout = self.store.run(config), self.response.heldout
+        shape = heldout.hidden.shape[:2]
+        if params is None:
+            errors = np.full(shape, np.nan)
+        else:
+            errors = held.model_errors(self.program.model, params, heldout, objective=config.objective)
+        patients = held.per_patient(errors, heldout)
+        patients.insert(0, "run_id", config.run_id)
+        self.owner.check()
+        write_json(folder / "config.json", to_json(config))
+        write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
+        write_curve(self.store.trunk(config), config)
+        segments = read_metrics(self.store.trunk(config) / "segments.jsonl")
+        write_json(folder / "segments.json", segments)
+        record = row(
+            config,
+            self.pools[k],
+            loss=held.overall(errors, heldout),
+            references=self.response.references,
+            diverged=diverged,
+        )
+        members = len(self.leads)
+        record |= {"pack_size": members, "placement": self.placement.value, "segments": len(segments)}
+        record |= self.clock.lap(config, members) | {"memory_mib": memory_mib()}
+        if self.hooks.keep(config) and not record["diverged"]:
+            facts = CardFacts(record, self.pools[k], heldout.pool)
+            export_encoder(self.store.encoder(config), config, params, facts)
+        write_json(folder / "record.json", record)
+        self.hooks.on_run(config, record)
+
+
+def _diverged(loss: float, step: int) -> str:
+    return f"the training loss became {loss} at step {step}"

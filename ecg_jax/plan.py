@@ -1,0 +1,118 @@
+"""Which trunks train together: packs of one shape, recorded in the store before they start.
+
+A pack that is recorded is rebuilt by every later start, whatever the machine would choose: a run goes on bit for bit
+in the pack it began in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from ecg_jax.config import RunConfig, fingerprint, to_json
+from ecg_jax.flops import training_bytes
+from ecg_jax.mesh import place_members, place_pack
+from ecg_jax.store import Store, read_json, write_json
+from ecg_jax.sweep import trunks
+from ecg_jax.train import program
+
+#: Of an accelerator's memory, what a pack may take; and how much faster a pack of twice the size must be per run.
+MEMORY_SHARE, WORTH = 0.6, 1.1
+MOST_MEMBERS = 64
+TIMED_STEPS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """Trunks that train together: for every member, the runs that branch from it, by budget."""
+
+    members: tuple[tuple[RunConfig, ...], ...]
+
+    @property
+    def pack_id(self) -> str:
+        """The fingerprint of the members, in their order."""
+        return fingerprint([runs[0].trunk_id for runs in self.members])
+
+    @property
+    def shape(self) -> RunConfig:
+        """A run that stands for what all members share."""
+        return self.members[0][-1]
+
+    @property
+    def runs(self) -> list[RunConfig]:
+        """All runs of all members."""
+        return [run for runs in self.members for run in runs]
+
+
+def shape_of(runs: Sequence[RunConfig]) -> str:
+    """What trunks must share to be packed: model, optimiser, objective, batch, schedule and branch points."""
+    c = runs[0]
+    neutral = dataclasses.replace(c.optim, learning_rate=1.0, weight_decay=0.0)
+    shared = [to_json(c.model), to_json(neutral), c.objective, c.mask_ratio, c.batch_records, c.response]
+    rate = c.data.sample_rate_hz
+    return fingerprint([*shared, rate, sorted(run.budget_records for run in runs)])
+
+
+def plan(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:
+    """The packs of a study's targets, in their order: those on record, and new ones of `size_of(run)` members.
+
+    New ones are recorded before this returns. Call it under the ownership of `store.packs`.
+    """
+    groups = {runs[0].trunk_id: tuple(sorted(runs, key=lambda c: c.budget_records)) for runs in trunks(targets)}
+    packs, packed = [], set()
+    for path in sorted(store.packs.glob("*/pack.json")):
+        members = [RunConfig.from_json(tree) for tree in read_json(path)["members"]]
+        packs.append(Pack(tuple(groups.get(member.trunk_id, (member,)) for member in members)))
+        packed |= {member.trunk_id for member in members}
+    shapes: dict[str, list[tuple[RunConfig, ...]]] = {}
+    for trunk_id, runs in groups.items():
+        if trunk_id not in packed:
+            shapes.setdefault(shape_of(runs), []).append(runs)
+    for alike in shapes.values():
+        size = min(size_of(alike[0][-1]), len(alike)) if len(alike) > 1 else 1
+        for start in range(0, len(alike), size):
+            pack = Pack(tuple(alike[start : start + size]))
+            members = [to_json(runs[-1]) for runs in pack.members]
+            write_json(store.pack(pack.pack_id) / "pack.json", {"size": len(members), "members": members})
+            packs.append(pack)
+    order = {trunk_id: number for number, trunk_id in enumerate(groups)}
+    wanted = [pack for pack in packs if any(run.trunk_id in order for run in pack.runs)]
+    return sorted(wanted, key=lambda pack: min(order.get(run.trunk_id, len(order)) for run in pack.runs))
+
+
+def measured_size(config: RunConfig) -> int:
+    """How many runs of a shape train together fastest on the default device. Needs a mesh in force.
+
+    Doubles the pack while that makes each run at least 10 % cheaper and its memory lasts. One on a CPU, whose cores a
+    single run fills.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
+    stats = jax.local_devices()[0].memory_stats() or {}
+    room = MEMORY_SHARE * stats.get("bytes_limit", 0)
+    size, cost = 1, _seconds_per_member(config, 1)
+    while 2 * size <= MOST_MEMBERS and 2 * size * training_bytes(config.model, config.batch_records) < room:
+        twice = _seconds_per_member(config, 2 * size)
+        if cost / twice < WORTH:
+            break
+        size, cost = 2 * size, twice
+    return size
+
+
+def _seconds_per_member(config: RunConfig, members: int) -> float:
+    made = program(config)
+    state = made.init(np.arange(members))
+    shape = (members, config.batch_records, config.model.samples, 12)
+    batch = place_pack(np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16))
+    rates, decays = place_members(np.full(members, 1e-4)), place_members(np.zeros(members))
+    state, metrics = made.train_step(state, None, batch, rates, decays)
+    jax.block_until_ready(metrics)
+    began = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        state, metrics = made.train_step(state, None, batch, rates, decays)
+    jax.block_until_ready(metrics)
+    return (time.perf_counter() - began) / TIMED_STEPS / members

@@ -1,0 +1,110 @@
+"""Watching a pack: where its time goes, the machine it runs on, and the curve of its trunks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pandas as pd
+
+from ecg_jax.config import RunConfig
+from ecg_jax.flops import train_flops_per_record
+from ecg_jax.store import read_metrics, write_text
+from ecg_jax.train import Finished
+
+#: Steps that are left out of the mean: they compile.
+WARM_UP_STEPS = 2
+
+
+class Clock:
+    """Adds up the steps of a pack since the last record."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._steps, self._seconds, self._waited, self._saving = 0, 0.0, 0.0, 0.0
+        self._all: list[float] = []
+
+    def heard(self, finished: Finished) -> None:
+        """Hears of a finished step."""
+        self._all.append(finished.seconds)
+        self._steps += 1
+        self._seconds += finished.seconds
+        self._waited += finished.waited
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Times a save, as far as training waits for it."""
+        began = time.perf_counter()
+        yield
+        self._saving += time.perf_counter() - began
+
+    @property
+    def step_seconds(self) -> float:
+        """Median seconds of a step so far."""
+        seen = sorted(self._all[WARM_UP_STEPS:]) or self._all
+        return seen[len(seen) // 2] if seen else 0.0
+
+    def lap(self, config: RunConfig, members: int) -> dict[str, float]:
+        """The columns of a run's record that tell of time, since the last lap.
+
+        Seconds are the run's share of its pack's; rates are of the whole pack, while it trained.
+        """
+        now = time.perf_counter()
+        records = self._steps * config.batch_records * members
+        trained = max(self._seconds, 1e-9)
+        columns = {
+            "seconds": round((now - self._began) / members, 3),
+            "records_per_second": round(records / trained, 1),
+            "flops_per_second": records / trained * train_flops_per_record(config.model),
+            "input_wait": round(self._waited / trained, 4),
+            "saving_seconds": round(self._saving, 3),
+        }
+        self._began, self._steps, self._seconds, self._waited, self._saving = now, 0, 0.0, 0.0, 0.0
+        return columns
+
+
+def memory_mib() -> float:
+    """The most memory used so far: of the first device where it counts it, of this process otherwise."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return round(stats["peak_bytes_in_use"] / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
+
+
+def append_segment(folder: Path) -> None:
+    """Notes the hardware and versions under which this part of a trunk ran: no part of its identity."""
+    device = jax.devices()[0]
+    segment = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "hosts": jax.process_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+    path = folder / "segments.jsonl"
+    write_text(path, "".join(json.dumps(line) + "\n" for line in [*read_metrics(path), segment]))
+
+
+def write_curve(folder: Path, config: RunConfig) -> None:
+    """The trunk's learning curve, at the stable rate, under the first frozen mask of every record."""
+    lines = read_metrics(folder / "metrics.jsonl")
+    points = {line["step"] + 1: line["eval/heldout/loss"] for line in lines if "eval/heldout/loss" in line}
+    frame = pd.DataFrame(
+        {
+            "trunk_id": config.trunk_id,
+            "records_seen": [step * config.batch_records for step in points],
+            "loss": list(points.values()),
+        }
+    )
+    frame = frame.sort_values("records_seen")
+    write_text(folder / "curve.csv", frame.to_csv(index=False, lineterminator="\n"))
