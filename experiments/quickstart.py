@@ -13,6 +13,7 @@ Killed and started again, it goes on where it stopped and ends with the same num
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
 from ecg_jax.mesh import check_batch, make_mesh
-from ecg_jax.pack import Keep
+from ecg_jax.pack import Keep, StoppedError
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
@@ -213,6 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         run(options, Console(highlight=False))
+    except StoppedError:
+        print("stopped: all is saved, and the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

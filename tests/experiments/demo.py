@@ -17,8 +17,14 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "ECG_DATA_DIR"}
 
 
-def start(out: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "experiments.quickstart", "--out", str(out), *(arguments or ARGUMENTS)]
+#: So short runs would keep their branch points in memory.
+SAVING = "from ecg_jax import pack; pack.SHORT_SECONDS = 0; from experiments import quickstart; quickstart.main()"
+
+
+def start(out: Path, *arguments: str, saving: bool = False) -> subprocess.Popen:
+    """The quickstart, begun; with `saving`, every pack writes checkpoints."""
+    program = ["-c", SAVING] if saving else ["-m", "experiments.quickstart"]
+    command = [sys.executable, *program, "--out", str(out), *(arguments or ARGUMENTS)]
     return subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

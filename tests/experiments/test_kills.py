@@ -18,7 +18,7 @@ def test_many_kills_at_random_moments(tmp_path):
     seed = int(rng.integers(2**32))
     rng, kills, during_a_save = np.random.default_rng(seed), 0, 0
     while kills < KILLS:
-        process = demo.start(out, *ARGUMENTS)
+        process = demo.start(out, *ARGUMENTS, saving=True)
         if kills % 2:  # every other one: in the midst of a save
             met = _kill_during_a_save(process, out)
             process.stdout.close()
@@ -39,9 +39,9 @@ def test_many_kills_at_random_moments(tmp_path):
 
 def _kill_during_a_save(process, out) -> bool:
     """Kills as soon as a temporary checkpoint folder that was not there before is seen; says whether one was."""
-    known = set(out.glob("store/*/trunks/*/checkpoints/*tmp*"))
+    known = set(out.glob("store/*/packs/*/checkpoints/*tmp*"))
     while process.poll() is None:
-        if set(out.glob("store/*/trunks/*/checkpoints/*tmp*")) - known:
+        if set(out.glob("store/*/packs/*/checkpoints/*tmp*")) - known:
             process.kill()
             process.wait()
             return True

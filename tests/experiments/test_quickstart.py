@@ -90,6 +90,19 @@ def test_killed_and_started_again_it_ends_with_the_same_tables(finished, tmp_pat
     assert demo.results(out) == demo.results(finished[0])
 
 
+def test_asked_to_stop_it_saves_and_says_so(finished, tmp_path):
+    out = tmp_path / "stopped"
+    process = demo.start(out)
+    for line in process.stdout:
+        if line.startswith("2/12"):
+            process.terminate()
+            break
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 143 and "stopped: all is saved" in printed, printed[-2000:]
+    demo.finish(out)
+    assert demo.results(out) == demo.results(finished[0])
+
+
 def test_done_already_it_trains_nothing_again(finished):
     out, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "store").rglob("record.json")}
