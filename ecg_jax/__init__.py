@@ -7,6 +7,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from ecg_jax.encoder import Encoder
+    from ecg_jax.store import Run
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
@@ -19,3 +20,12 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
     from ecg_jax.encoder import load_encoder as load
 
     return load(path)
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """The finished run in the folder `path`, `STORE/<study>/runs/<run_id>`, as tables; see `store.Run`."""
+    from pathlib import Path
+
+    from ecg_jax.store import load_run as load
+
+    return load(Path(path))

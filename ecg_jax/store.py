@@ -86,6 +86,36 @@ class Store:
         return [RunConfig.from_json(tree) for tree in read_json(self.path / "study.json")["targets"]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run as tables: its config, its record, the loss of every patient under every mask, what was logged of
+    its cool-down, and its trunk's curve and log (None where the store does not hold the trunk)."""
+
+    config: RunConfig
+    record: dict[str, Any]
+    patients: pd.DataFrame
+    metrics: pd.DataFrame
+    trunk_metrics: pd.DataFrame | None
+    curve: pd.DataFrame | None
+
+
+def load_run(folder: Path) -> Run:
+    """The run in `STORE/<study>/runs/<run_id>`. Raises FileNotFoundError when no finished run is there."""
+    if not (folder / "record.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no finished run: it has no record.json")
+    config = RunConfig.from_json(read_json(folder / "config.json"))
+    trunk = Store(folder.parents[2], folder.parents[1].name).trunk(config)
+    curve, log = trunk / "curve.csv", trunk / "metrics.jsonl"
+    return Run(
+        config=config,
+        record=read_json(folder / "record.json"),
+        patients=pd.read_csv(folder / "patients.csv", dtype=IDENTITIES),
+        metrics=pd.DataFrame(read_metrics(folder / "metrics.jsonl")),
+        trunk_metrics=pd.DataFrame(read_metrics(log)) if log.exists() else None,
+        curve=pd.read_csv(curve, dtype=IDENTITIES) if curve.exists() else None,
+    )
+
+
 def check_folder(path: Path) -> None:
     """Raises OSError when `path` cannot be made or written to; makes nothing."""
     standing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())

@@ -2,6 +2,8 @@
 
     python -m ecg_jax.sweep status STORE      what is done and what is left, per study
     python -m ecg_jax.sweep export STORE      runs.csv, patients.csv and curve.csv of every study
+    python -m ecg_jax.sweep show STORE RUN    a run's config and record; RUN may be the beginning of its id
+    python -m ecg_jax.sweep merge FROM INTO   the finished runs of one store into another
 
 An axis is a list of values for a field, `"data.real_fraction": [0, 0.5, 1]`; `grid` takes their product, `zip_axes`
 walks them together, and sweeps are chained with `+`.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +22,8 @@ from typing import Any
 
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import parameters
-from ecg_jax.store import Store, export
+from ecg_jax.merge import merge
+from ecg_jax.store import Store, export, read_json
 
 
 def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
@@ -71,6 +75,16 @@ def status(store: Store) -> str:
     return "\n".join(lines)
 
 
+def show(root: Path, run: str) -> str:
+    """Config and record of the run whose id begins with `run`, as JSON. Raises ValueError unless one does."""
+    found = [path for store in studies(root) for path in sorted(store.path.glob("runs/*")) if path.name.startswith(run)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found[:5]) or "none"
+        raise ValueError(f"{len(found)} runs of {root} begin with {run!r} ({names}): give more, or other, digits")
+    parts = {name: read_json(path) for name in ("config", "record") if (path := found[0] / f"{name}.json").exists()}
+    return json.dumps(parts, indent=1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ecg_jax.sweep", description=__doc__.partition("\n")[0])
@@ -82,11 +96,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export", parents=[shared], help="write runs.csv, patients.csv and curve.csv of every study"
     )
     export_parser.add_argument("--out", type=Path, help="where to (default: the study's own folder)")
+    show_parser = commands.add_parser("show", parents=[shared], help="a run's config and record")
+    show_parser.add_argument("run", metavar="RUN", help="the id of a run, or how it begins")
+    merge_parser = commands.add_parser("merge", help="copy the finished runs of one store into another")
+    merge_parser.add_argument("store", type=Path, metavar="FROM", help="the store to copy from, which stays as it is")
+    merge_parser.add_argument("into", type=Path, metavar="INTO", help="the store to copy into")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "show":
+            print(show(options.store, options.run))
+            return 0
         for store in studies(options.store):
             if options.command == "status":
                 print(status(store))
+            elif options.command == "merge":
+                merged = merge(store, Store(options.into, store.study))
+                print(
+                    f"{store.study}: {merged.copied} runs copied; {merged.held_by_both} in both, their losses at most "
+                    f"{merged.largest_difference:.2%} apart"
+                )
             else:
                 folder = options.out / store.study if options.out else store.path
                 for path in export(store, folder).values():

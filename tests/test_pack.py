@@ -10,6 +10,7 @@ from doing import do
 from pools import made_up_pool
 from test_config import make_config
 
+import ecg_jax
 from ecg_jax import pack, study, sweep
 from ecg_jax import store as stores
 from ecg_jax.config import to_json
@@ -242,6 +243,42 @@ def test_status_and_export_on_the_command_line(undisturbed, capsys, tmp_path):
     assert (tmp_path / "s" / "runs.csv").exists()
     assert sweep.main(["status", str(tmp_path / "nowhere")]) == 2
     assert "holds no study" in capsys.readouterr().err
+
+
+def test_a_run_is_shown_and_loaded(undisturbed, capsys):
+    store, frames = undisturbed
+    run_id = TARGETS[0].run_id
+    assert sweep.main(["show", str(store.root), run_id[:8]]) == 0
+    assert json.loads(capsys.readouterr().out)["config"] == to_json(TARGETS[0])
+    assert sweep.main(["show", str(store.root), ""]) == 2 and "2 runs of" in capsys.readouterr().err
+    run = ecg_jax.load_run(store.run(TARGETS[0]))
+    assert run.config == TARGETS[0] and run.record["loss"] == store.record(TARGETS[0])["loss"]
+    assert list(run.metrics.step) == list(range(TARGETS[0].branch_step, TARGETS[0].budget_steps))
+    assert len(run.curve) == len(frames["curve"]) and len(run.patients) == 18
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        ecg_jax.load_run(store.path)
+
+
+def test_stores_merge_and_doubles_are_compared(undisturbed, tmp_path, mesh, capsys):
+    store, expected = undisturbed
+    half = open_store(tmp_path / "half", "s", TARGETS[:1], {})
+    do(half, TARGETS[:1], DATA, RESPONSE)
+    assert sweep.main(["merge", str(store.root), str(half.root)]) == 0
+    assert "1 runs copied; 1 in both, their losses at most 0.00% apart" in capsys.readouterr().out
+    frames = tables(half, tmp_path)
+    pd.testing.assert_frame_equal(frames["runs"], expected["runs"])
+    record = half.record(TARGETS[0])
+    stores.write_json(half.run(TARGETS[0]) / "record.json", record | {"loss": 1.2 * record["loss"]})
+    assert sweep.main(["merge", str(store.root), str(half.root)]) == 2
+    assert f"run {TARGETS[0].run_id} has losses" in capsys.readouterr().err
+
+
+def test_a_store_of_an_older_layout_is_refused(tmp_path):
+    store = open_store(tmp_path, "s", TARGETS, {})
+    tree = stores.read_json(store.path / "study.json")
+    stores.write_json(store.path / "study.json", {key: tree[key] for key in ("settings", "targets")})
+    with pytest.raises(ValueError, match="has format 1, this ecg-jax reads 2: export it with the version that wrote"):
+        open_store(tmp_path, "s", TARGETS, {})
 
 
 def test_a_store_made_with_other_settings_is_refused(tmp_path):
