@@ -110,7 +110,11 @@ def _program(
         state: TrainState, resident: Any, batch: jax.Array, rate_K: jax.Array, decay_K: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         ecg_KxBxSxE = batch if read is None else read(resident, batch)
-        return jax.vmap(step)(state, ecg_KxBxSxE, rate_K, decay_K)
+        if ecg_KxBxSxE.shape[0] > 1:
+            return jax.vmap(step)(state, ecg_KxBxSxE, rate_K, decay_K)
+        # Alone, without an axis of one: on a CPU batched products are slower, and take more memory.
+        one = jax.tree.map(lambda leaf: leaf[0], (state, ecg_KxBxSxE, rate_K, decay_K))
+        return jax.tree.map(lambda leaf: _over_members(leaf[None]), step(*one))
 
     return Program(model, lambda seeds: init_pack(place_members(seeds.astype(np.uint32))), train_step)
 
