@@ -8,7 +8,6 @@ placement, to the rounding of one count.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -94,11 +93,3 @@ def rows_in(pool: RecordPool, part: RecordPool) -> np.ndarray:
     if missing:
         raise ValueError(f"{len(missing)} of {len(part)} records, such as {missing[0]}, are not in {pool.source}")
     return np.array([row_of[record] for record in part.record_id])
-
-
-def together(pools: Sequence[RecordPool]) -> RecordPool:
-    """The largest of nested pools. Raises ValueError when they are not nested."""
-    largest = max(pools, key=len)
-    for pool in pools:
-        rows_in(largest, pool)
-    return largest
