@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from ecg_jax.config import RunConfig, differences
-from ecg_jax.store import FORMAT, Store, read_json, write_json
+from ecg_jax.store import Store, read_study, write_json
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.
 AGREEMENT = 0.05
@@ -34,10 +34,7 @@ def merge(source: Store, target: Store) -> Merged:
     Raises ValueError, before anything is copied, when the studies were made with other settings, or when a run that
     both hold has losses that differ by more than 5 %, naming it.
     """
-    theirs, ours = (read_json(store.path / "study.json") for store in (source, target))
-    for store, tree in ((source, theirs), (target, ours)):
-        if tree.get("format", 1) != FORMAT:
-            raise ValueError(f"{store.path} has format {tree.get('format', 1)}, this ecg-jax merges {FORMAT}")
+    theirs, ours = (read_study(store.path / "study.json") for store in (source, target))
     changed = differences(ours["settings"], theirs["settings"])
     if changed:
         raise ValueError(f"{source.path} and {target.path} were made with other settings: {'; '.join(changed)}")

@@ -30,7 +30,7 @@ from ecg_jax.plan import Pack
 from ecg_jax.record import row
 from ecg_jax.response import Response, check_information, check_response
 from ecg_jax.store import MetricsLog, Store, read_metrics, write_json, write_text
-from ecg_jax.train import Finished, Program, TrainState, member, program, train
+from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train
 from ecg_jax.watch import Clock, append_segment, memory_mib, write_curve
 
 #: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
@@ -44,6 +44,19 @@ OnStep = Callable[[RunConfig, int, float], None]
 OnRun = Callable[[RunConfig, dict[str, Any]], None]
 #: Whether the weights of a run are kept, as an encoder.
 Keep = Callable[[RunConfig], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """Where a member's training loss was no longer finite."""
+
+    step: int
+    loss: float
+
+    @property
+    def message(self) -> str:
+        """What the record says of it."""
+        return f"the training loss became {self.loss} at step {self.step}"
 
 
 class StoppedError(Exception):
@@ -113,7 +126,7 @@ class _PackRun:
         self.feed = feed_of(self.leads, data, placement)
         self.program: Program = program(self.leads[0], self.feed.read)
         self.decays = np.array([config.optim.weight_decay for config in self.leads])
-        self.ends: dict[int, str] = {}  # members that diverged in their trunk, with the message
+        self.ends: dict[int, End] = {}  # members that diverged in their trunk
         self.branches: dict[int, TrainState] = {}  # branch points held in memory, by step
         self.clock = Clock()
         for config in self.leads:
@@ -137,12 +150,9 @@ class _PackRun:
         """The runs that have no record, with their members. Those of a trunk that diverged before them get theirs."""
         for k, runs in enumerate(self.pack.members):
             for config in runs:
-                if k in self.ends and not self.store.is_done(config) and config.branch_step > self._end_step(k):
-                    self._finish(k, config, None, self.ends[k])
+                if k in self.ends and not self.store.is_done(config) and config.branch_step > self.ends[k].step:
+                    self._finish(k, config, None, self.ends[k].message)
         return [(k, c) for k, runs in enumerate(self.pack.members) for c in runs if not self.store.is_done(c)]
-
-    def _end_step(self, k: int) -> int:
-        return int(self.ends[k].rsplit(" ", 1)[1])
 
     # ---- the trunks ---------------------------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ class _PackRun:
         saved = time.monotonic()
         for stop in stops:
             state = self._train(state, itertools.islice(stream, stop - step), logs, optim.trunk_rate, self.leads)
-            step = int(jax.device_get(state.step)[0])
+            step = step_of(state)
             if step < stop:
                 self._save(step, state, logs)
                 raise StoppedError
@@ -183,14 +193,14 @@ class _PackRun:
         if held_steps:
             return jax.tree.map(jnp.copy, self.branches[max(held_steps)]), max(held_steps)
         found = self.checkpoints.restore(abstract(state), at_most=first)
-        return (state, 0) if found is None else (found, int(jax.device_get(found.step)[0]))
+        return (state, 0) if found is None else (found, step_of(found))
 
     def _find_ends(self, before: int) -> None:
         """Members whose trunk diverged before a step that is on disk already diverged there."""
         for k, config in enumerate(self.leads):
             for line in read_metrics(self.store.trunk(config) / "metrics.jsonl"):
                 if not math.isfinite(line.get("train/loss", 0.0)) and line["step"] < before and k not in self.ends:
-                    self.ends[k] = _diverged(line["train/loss"], line["step"])
+                    self.ends[k] = End(line["step"], line["train/loss"])
 
     def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
         for log in logs:
@@ -223,17 +233,17 @@ class _PackRun:
         logs: list[MetricsLog | None] = [None] * len(self.leads)
         for k, config in group:
             logs[k] = MetricsLog(self.store.run(config) / "metrics.jsonl")
-        ends: dict[int, str] = {}
+        ends: dict[int, End] = {}
         stream = self.feed.batches(range(branch, budget))
         state = self._train(state, stream, logs, optim.branch_rate, configs, ends)
-        if int(jax.device_get(state.step)[0]) < budget:
+        if step_of(state) < budget:
             raise StoppedError  # it begins again at its branch point
         for log in logs:
             if log is not None:
                 log.flush()
         for k, config in group:
-            message = self.ends.get(k) if k in self.ends and self._end_step(k) < branch else ends.get(k)
-            self._finish(k, config, None if message else member(state.params, k), message or "")
+            end = self.ends[k] if k in self.ends and self.ends[k].step < branch else ends.get(k)
+            self._finish(k, config, None if end else member(state.params, k), end.message if end else "")
 
     def _forget(self) -> None:
         """Drops the branch points that no run needs any more; the newest checkpoint stays to go on from."""
@@ -250,7 +260,7 @@ class _PackRun:
         logs: Sequence[MetricsLog | None],
         rate: Callable[[RunConfig, int], float],
         configs: Sequence[RunConfig],
-        ends: dict[int, str] | None = None,
+        ends: dict[int, End] | None = None,
     ) -> TrainState:
         ends = self.ends if ends is None else ends
 
@@ -271,7 +281,7 @@ class _PackRun:
                     },
                 )
                 if not math.isfinite(loss):
-                    ends[k] = _diverged(loss, finished.step)
+                    ends[k] = End(finished.step, loss)
                 self.hooks.on_step(config, finished.step, loss)
 
         def rates(step: int) -> np.ndarray:
@@ -325,7 +335,3 @@ class _PackRun:
             export_encoder(self.store.encoder(config), config, params, facts)
         write_json(folder / "record.json", record)
         self.hooks.on_run(config, record)
-
-
-def _diverged(loss: float, step: int) -> str:
-    return f"the training loss became {loss} at step {step}"

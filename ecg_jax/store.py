@@ -129,12 +129,7 @@ def check_settings(store: Store, settings: dict[str, Any]) -> None:
     path = store.path / "study.json"
     if not path.exists():
         return
-    tree = read_json(path)
-    if tree.get("format", 1) != FORMAT:
-        older = tree.get("format", 1) < FORMAT
-        remedy = "export it with the version that wrote it and choose another output folder" if older else "upgrade"
-        raise ValueError(f"{path} has format {tree.get('format', 1)}, this ecg-jax reads {FORMAT}: {remedy}")
-    ours, theirs = json.loads(json.dumps(settings)), tree["settings"]
+    ours, theirs = json.loads(json.dumps(settings)), read_study(path)["settings"]
     changed = differences(ours, {key: value for key, value in theirs.items() if key in ours})
     if changed:
         raise ValueError(
@@ -179,6 +174,17 @@ def export(store: Store, directory: Path) -> dict[str, Path]:
     for name, table in tables.items():
         write_text(directory / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     return {name: directory / f"{name}.csv" for name in tables}
+
+
+def read_study(path: Path) -> dict[str, Any]:
+    """Reads a `study.json`. Raises ValueError when it is of another layout, with the remedy."""
+    tree = read_json(path)
+    found = tree.get("format", 1)
+    if found != FORMAT:
+        older = "export it with the version that wrote it and choose another output folder"
+        remedy = older if found < FORMAT else "upgrade"
+        raise ValueError(f"{path} has format {found}, this ecg-jax reads {FORMAT}: {remedy}")
+    return tree
 
 
 def read_json(path: Path) -> Any:

@@ -40,6 +40,11 @@ class TrainState:
     opt_state: optax.OptState
 
 
+def step_of(state: TrainState) -> int:
+    """The step that a pack has reached, which its members share. Waits for the state."""
+    return int(jax.device_get(state.step)[0])
+
+
 #: From what is resident and what travels, `(K, B, ...)`, to records `(K, B, samples, 12)` int16; traceable.
 Read = Callable[[Any, jax.Array], jax.Array]
 
@@ -168,7 +173,7 @@ def train(
     `rates(step)` are the members' learning rates `(K,)`. `on_step` hears of each finished step, one step late, so that
     the host never waits for the step it has just begun and at most two are in flight.
     """
-    step, decays_K, stream = int(jax.device_get(state.step)[0]), place_members(decays), iter(batches)
+    step, decays_K, stream = step_of(state), place_members(decays), iter(batches)
     pending: tuple[int, dict[str, jax.Array], float] | None = None
     began = time.perf_counter()
 
