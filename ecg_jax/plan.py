@@ -47,6 +47,13 @@ class Pack:
         """All runs of all members."""
         return [run for runs in self.members for run in runs]
 
+    @property
+    def steps(self) -> int:
+        """Train steps of the pack: of its trunks, and of a cool-down per budget."""
+        return max(run.branch_step for run in self.runs) + sum(
+            steps - branch for steps, branch in {(run.budget_steps, run.branch_step) for run in self.runs}
+        )
+
 
 def shape_of(runs: Sequence[RunConfig]) -> str:
     """What trunks must share to be packed: model, optimiser, objective, batch, schedule and branch points."""

@@ -30,12 +30,13 @@ MACHINE_COLUMNS = (
     "placement",
     "records_per_second",
     "flops_per_second",
+    "utilisation",
     "input_wait",
     "saving_seconds",
     "memory_mib",
 )
 #: What the layout above is called in `study.json`.
-FORMAT = 2
+FORMAT = 3
 #: Columns to be read as text.
 IDENTITIES = {"run_id": str, "trunk_id": str}
 

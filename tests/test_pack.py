@@ -277,7 +277,7 @@ def test_a_store_of_an_older_layout_is_refused(tmp_path):
     store = open_store(tmp_path, "s", TARGETS, {})
     tree = stores.read_json(store.path / "study.json")
     stores.write_json(store.path / "study.json", {key: tree[key] for key in ("settings", "targets")})
-    with pytest.raises(ValueError, match="has format 1, this ecg-jax reads 2: export it with the version that wrote"):
+    with pytest.raises(ValueError, match="has format 1, this ecg-jax reads 3: export it with the version that wrote"):
         open_store(tmp_path, "s", TARGETS, {})
 
 
