@@ -81,7 +81,7 @@ class Hooks:
     keep: Keep = lambda config: False
     stop: Callable[[], bool] = _never
     slot_left: Callable[[], float] = lambda: math.inf
-    profiler: Profiler = Profiler(None)
+    profiler: Profiler = dataclasses.field(default_factory=lambda: Profiler(None))
 
 
 def curve_steps(last: int) -> list[int]:
@@ -225,7 +225,7 @@ class _PackRun:
             self.checkpoints.save(step, state)
 
     def _is_short(self) -> bool:
-        """Whether the pack, at the rate of the steps so far, is done sooner than a checkpoint pays, or than its slot."""
+        """Whether the pack, at the rate of its steps so far, ends before a checkpoint pays, or within its slot."""
         seconds = self.clock.step_seconds * self.pack.steps
         fits_slot = seconds < self.hooks.slot_left() < math.inf
         return (seconds < SHORT_SECONDS or fits_slot) and not self.checkpoints.steps

@@ -104,7 +104,8 @@ def test_a_record_that_is_not_scored_is_named(heldout, mesh):
 def test_a_pack_is_scored_as_its_members_are(heldout, mesh):
     model = models.build(ladder.model_config(10_000))
     members = [model.init(jax.random.key(seed)) for seed in (0, 1)]
-    members = jax.tree.map(lambda leaf: leaf + 0.02, members)  # the read-out begins at zero: all would predict the same
+    rng = np.random.default_rng(0)  # the read-out begins at zero: all would predict the same
+    members = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), members)
     pack = jax.tree.map(lambda *leaves: place_members(np.stack(leaves)), *members)
     together = held.pack_errors(model, pack, heldout, masks=2, batch_records=5)
     alone = [held.model_errors(model, params, heldout, masks=2, batch_records=5) for params in members]
