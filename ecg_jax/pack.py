@@ -112,7 +112,7 @@ def run_pack(
         check_information(runs[-1], data)
         check_response(runs[-1], response)
         write_json(store.trunk(runs[-1]) / "config.json", to_json(runs[-1]))
-    with Checkpoints(store.pack(pack.pack_id) / "checkpoints") as checkpoints:
+    with Checkpoints(store.checkpoints(pack.pack_id)) as checkpoints:
         _PackRun(store, pack, data, response, owner, checkpoints, placement, hooks).run()
 
 
@@ -162,7 +162,8 @@ class _PackRun:
         for k, runs in enumerate(self.pack.members):
             for config in runs:
                 if k in self.ends and not self.store.is_done(config) and config.branch_step > self.ends[k].step:
-                    self._finish(k, config, None, self.ends[k].message)
+                    times = self.clock.lap(config, len(self.leads), 1)
+                    self._finish(k, config, None, self.ends[k].message, times)
         return [(k, c) for k, runs in enumerate(self.pack.members) for c in runs if not self.store.is_done(c)]
 
     # ---- the trunks ---------------------------------------------------------------------------------------------
@@ -218,11 +219,15 @@ class _PackRun:
     def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
         for log in logs:
             log.flush()
-        self.owner.check()
-        for held_step, branch in self.branches.items():
-            self.checkpoints.save(held_step, branch)
+        self._save_branches()
         with self.clock.saving():
             self.checkpoints.save(step, state)
+
+    def _save_branches(self) -> None:
+        """Saves the branch points that were held in memory only, before the pack is left."""
+        self.owner.check()
+        for step, branch in self.branches.items():
+            self.checkpoints.save(step, branch)
 
     def _is_short(self) -> bool:
         """Whether the pack, at the rate of its steps so far, ends before a checkpoint pays, or within its slot."""
@@ -250,17 +255,19 @@ class _PackRun:
         stream = self.feed.batches(range(branch, budget))
         state = self._train(state, stream, logs, optim.branch_rate, configs, ends)
         if step_of(state) < budget:
-            raise StoppedError  # it begins again at its branch point
+            self._save_branches()  # it begins again at its own
+            raise StoppedError
         for log in logs:
             if log is not None:
                 log.flush()
         errors_KxRxM = self._errors(state.params)
+        times = self.clock.lap(group[0][1], len(self.leads), len(group))
         for k, config in group:
             end = self.ends[k] if k in self.ends and self.ends[k].step < branch else ends.get(k)
             if end:
-                self._finish(k, config, None, end.message)
+                self._finish(k, config, None, end.message, times)
             else:
-                self._finish(k, config, errors_KxRxM[k], "", functools.partial(member, state.params, k))
+                self._finish(k, config, errors_KxRxM[k], "", times, functools.partial(member, state.params, k))
 
     def _forget(self) -> None:
         """Drops the branch points that no run needs any more; the newest checkpoint stays to go on from."""
@@ -329,6 +336,7 @@ class _PackRun:
         config: RunConfig,
         errors_RxM: np.ndarray | None,
         diverged: str,
+        times: dict[str, float | None],
         params: Callable[[], Any] = dict,
     ) -> None:
         """Writes the record of a run, last. `errors_RxM` is None, and `diverged` says why, where it diverged."""
@@ -349,9 +357,7 @@ class _PackRun:
             references=self.response.references,
             diverged=diverged,
         )
-        members = len(self.leads)
-        record |= {"pack_size": members, "placement": self.placement.value, "segments": len(segments)}
-        record |= self.clock.lap(config, members)
+        record |= {"pack_size": len(self.leads), "placement": self.placement.value, "segments": len(segments)} | times
         if self.hooks.keep(config) and not record["diverged"]:
             facts = CardFacts(record, self.pools[k], heldout.pool)
             export_encoder(self.store.encoder(config), config, params(), facts)

@@ -48,7 +48,7 @@ def expected_seconds(store: Store, pack: Pack) -> float | None:
     if not done:
         return None
     nearest = max(row["n_params"] for row in done)
-    rates = [row["flops_per_second"] for row in done if row["n_params"] == nearest and row["flops_per_second"] > 0]
+    rates = [row["flops_per_second"] for row in done if row["n_params"] == nearest and row["flops_per_second"]]
     return COMPILING_SECONDS + ALLOWANCE * _flops(pack, pack.shape) / min(rates) if rates else None
 
 

@@ -24,7 +24,7 @@ from ecg_jax.flops import train_flops_per_record
 from ecg_jax.store import read_metrics, write_text
 from ecg_jax.train import Finished
 
-#: Steps that are left out of the mean: they compile.
+#: Steps of a pack that are left out of its rates: they compile.
 WARM_UP_STEPS = 2
 
 
@@ -37,8 +37,10 @@ class Clock:
         self._all: list[float] = []
 
     def heard(self, finished: Finished) -> None:
-        """Hears of a finished step."""
+        """Hears of a finished step. The first ones, which compile, count in the pack's seconds and not in its rates."""
         self._all.append(finished.seconds)
+        if len(self._all) <= WARM_UP_STEPS:
+            return
         self._steps += 1
         self._seconds += finished.seconds
         self._waited += finished.waited
@@ -56,22 +58,21 @@ class Clock:
         seen = sorted(self._all[WARM_UP_STEPS:]) or self._all
         return seen[len(seen) // 2] if seen else 0.0
 
-    def lap(self, config: RunConfig, members: int) -> dict[str, float]:
-        """The columns of a run's record that tell of time, since the last lap.
+    def lap(self, config: RunConfig, members: int, runs: int) -> dict[str, float | None]:
+        """The columns of the records of so many runs that tell of time, since the last lap.
 
-        Seconds are the run's share of its pack's; rates are of the whole pack, while it trained.
+        Seconds are a run's share of its pack's; rates are of the whole pack while it trained, None where it did not.
         """
         now = time.perf_counter()
-        records = self._steps * config.batch_records * members
-        trained = max(self._seconds, 1e-9)
-        rate = records / trained * train_flops_per_record(config.model)
+        rate = self._steps * config.batch_records * members / self._seconds if self._steps else None
+        flops = rate * train_flops_per_record(config.model) if rate else None
         columns = {
-            "seconds": round((now - self._began) / members, 3),
-            "records_per_second": round(records / trained, 1),
-            "flops_per_second": rate,
-            "utilisation": round(rate / peak_flops(config.model.precision) / jax.device_count(), 4),
-            "input_wait": round(self._waited / trained, 4),
-            "saving_seconds": round(self._saving, 3),
+            "seconds": round((now - self._began) / runs, 3),
+            "records_per_second": round(rate, 1) if rate else None,
+            "flops_per_second": flops,
+            "utilisation": round(flops / peak_flops(config.model.precision) / jax.device_count(), 4) if flops else None,
+            "input_wait": round(self._waited / self._seconds, 4) if self._steps else None,
+            "saving_seconds": round(self._saving / runs, 3),
             "memory_mib": memory_mib(),
         }
         self._began, self._steps, self._seconds, self._waited, self._saving = now, 0, 0.0, 0.0, 0.0
