@@ -206,7 +206,7 @@ def load(options: argparse.Namespace, console: Console) -> StudyData:
     with console.status(f"reading PTB-XL from {folder}"):
         data = load_real(folder, options.out / "data", leave_out_flawed=True)
     for item in data.excluded:
-        console.print(f"left out {item.record_id}: {item.reason}")
+        console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
     return data
 
 
@@ -226,6 +226,7 @@ def dry_run(preset: Preset, console: Console) -> None:
 def run(options: argparse.Namespace, console: Console) -> Store:
     """Does the runs of the wanted blocks that are not done, and writes the tables of all that are."""
     preset = PRESETS[options.preset]
+    # What can be refused is refused before any data is read.
     check_folder(options.out)
     Slot(options.minutes)
     data = load(options, console)
@@ -245,7 +246,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     wanted = [run for block in planned[: options.blocks] for run in block]
     console.print(
         f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
-        f"{len(planned)} blocks, {len(targets)} runs, of which {len(wanted)} are to be done now"
+        f"{len(planned)} blocks, {len(targets)} runs, of which {len(wanted)} are wanted now",
+        soft_wrap=True,
     )
     training = TrainingData(data.training, {identities[kind][0]: source for kind, source in kinds.items()})
     run_study(
