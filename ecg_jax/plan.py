@@ -23,7 +23,7 @@ from ecg_jax.train import program
 #: Of an accelerator's memory, what a pack may take; and how much faster a pack of twice the size must be per run.
 MEMORY_SHARE, WORTH = 0.6, 1.1
 MOST_MEMBERS = 64
-TIMED_STEPS = 10
+TIMED_STEPS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +101,17 @@ def measured_size(config: RunConfig) -> int:
         return 1
     stats = jax.local_devices()[0].memory_stats() or {}
     room = MEMORY_SHARE * stats.get("bytes_limit", 0)
-    size, cost = 1, _seconds_per_member(config, 1)
+    size, cost = 1, seconds_per_member(config, 1)
     while 2 * size <= MOST_MEMBERS and 2 * size * training_bytes(config.model, config.batch_records) < room:
-        twice = _seconds_per_member(config, 2 * size)
+        twice = seconds_per_member(config, 2 * size)
         if cost / twice < WORTH:
             break
         size, cost = 2 * size, twice
     return size
 
 
-def _seconds_per_member(config: RunConfig, members: int) -> float:
+def seconds_per_member(config: RunConfig, members: int) -> float:
+    """Measured seconds of a train step, per run, of a pack of so many. Needs a mesh in force."""
     made = program(config)
     state = made.init(np.arange(members))
     shape = (members, config.batch_records, config.model.samples, 12)

@@ -25,7 +25,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ecg_jax.forecast import forecast, table
 from rich.console import Console
 
 from ecg_jax import backend, ladder
@@ -41,6 +40,7 @@ from ecg_jax.store import Store, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace
 from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.dry_run import add_dry_run, print_forecast
 from experiments.neurokit import GENERATOR, neurokit_pool
 from experiments.packed import load_packed, pack_data
 
@@ -48,8 +48,6 @@ STUDY = "mixed_vs_pure"
 TIER = Tier.ACQUISITION
 SYNTHETIC_SEED = 0
 BATCH_RECORDS = 64
-#: 226 held-out records under 8 masks: the frozen response.
-EVALUATIONS_PER_RUN = 226 * 8
 
 
 class Synthetic(enum.StrEnum):
@@ -219,8 +217,7 @@ def dry_run(preset: Preset, console: Console) -> None:
         "the size that is held out until it is predicted: not run": predicted(preset),
     }
     for title, runs in parts.items():
-        console.print(f"\n{title}")
-        console.print(table(forecast(runs, EVALUATIONS_PER_RUN)))
+        print_forecast(console, runs, title)
 
 
 def run(options: argparse.Namespace, console: Console) -> Store:
@@ -280,7 +277,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="sizes, budgets and arms (%(default)s)")
     p.add_argument("--out", type=Path, default=Path("out/mixed_vs_pure"), help="where everything goes (%(default)s)")
     p.add_argument("--blocks", type=int, metavar="N", help="do the first N blocks only (default: all)")
-    p.add_argument("--dry-run", action="store_true", help="say what it would take, in runs, FLOPs, time and memory")
+    add_dry_run(p)
     data = p.add_argument_group("data")
     data.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
     data.add_argument("--packed", type=Path, metavar="DIR", help="read the data that --pack wrote instead")

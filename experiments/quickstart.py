@@ -17,11 +17,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
 
-from ecg_jax import ladder
+from ecg_jax import backend, ladder
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
@@ -32,6 +33,7 @@ from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from experiments import analysis, report
 from experiments.data import HOW_TO_GET_PTBXL, STANDIN_NOTE, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.dry_run import add_dry_run, print_forecast
 
 STUDY = "quickstart"
 SIZES = (30_000, 60_000, 100_000, 300_000)
@@ -119,17 +121,22 @@ def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -
     return data
 
 
-def run(options: argparse.Namespace, console: Console) -> Store:
-    """Loads the data, does the runs that are not done, and writes tables, fits, figures and report."""
-    with jax.set_mesh(make_mesh()):
-        check_batch(options.batch)
-    axes = {
+def axes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What `targets` varies, as the command line says."""
+    return {
         "sizes": options.sizes,
         "fractions": options.fractions,
         "budgets": options.budgets,
         "seeds": range(options.seeds),
         "batch_records": options.batch,
     }
+
+
+def run(options: argparse.Namespace, console: Console) -> Store:
+    """Loads the data, does the runs that are not done, and writes tables, fits, figures and report."""
+    with jax.set_mesh(make_mesh()):
+        check_batch(options.batch)
+    axes = axes_of(options)
     data_dir = data_dir_or_none(options.data_dir)
     settings = {
         **axes,
@@ -194,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seeds", type=int, default=len(SEEDS), metavar="K", help="seeds per trunk (%(default)s)")
     p.add_argument("--batch", type=int, default=BATCH_RECORDS, metavar="B", help="records per step (%(default)s)")
+    add_dry_run(p)
     p.add_argument(
         "--leave-out-flawed",
         action="store_true",
@@ -211,9 +219,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
-    options = parser().parse_args(arguments)
+    options, console = parser().parse_args(arguments), Console(highlight=False)
+    backend.configure()
     try:
-        run(options, Console(highlight=False))
+        if options.dry_run:
+            print_forecast(console, targets(**axes_of(options)))
+        else:
+            run(options, console)
     except StoppedError:
         print("stopped: all is saved, and the same command goes on", file=sys.stderr)
         return 128 + signal.SIGTERM

@@ -13,6 +13,7 @@ from ecg_jax.flops import parameters
 from ecg_jax.store import IDENTITIES
 from experiments import mixed_vs_pure as study
 from experiments import packed
+from experiments.dry_run import EVALUATIONS_PER_RUN
 from experiments.mixed_vs_pure import NOTHING_READ, PRESETS, Synthetic, blocks, predicted
 
 #: What the protocol allows each preset.
@@ -28,7 +29,7 @@ SMALL = dataclasses.replace(
 def test_a_preset_stays_within_the_protocols_budget(name):
     runs = [run for block in blocks(PRESETS[name]) for run in block] + predicted(PRESETS[name])
     assert len({run.run_id for run in runs}) == len(runs)
-    assert 0.5 < forecast.flops(runs, study.EVALUATIONS_PER_RUN) / FLOPS[name] < 1
+    assert 0.5 < forecast.flops(runs, EVALUATIONS_PER_RUN) / FLOPS[name] < 1
 
 
 @pytest.mark.parametrize("name", PRESETS)
