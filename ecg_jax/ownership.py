@@ -82,6 +82,15 @@ def acquire(
     return Ownership(folder, token, refresh_seconds)
 
 
+def has_living_owner(folder: Path) -> bool:
+    """Whether a process has the folder that neither ended on this machine nor has been silent for long; only looks."""
+    path = folder / OWNER
+    owner = _read(path)
+    if owner is None or _has_ended(owner):
+        return False
+    return abs(time.time() - path.stat().st_mtime) < STALE_SECONDS  # its clock may differ: a look may be mistaken
+
+
 def describe(folder: Path) -> str:
     """The owner of a folder in words, "" if it has none."""
     owner = _read(folder / OWNER)
@@ -119,7 +128,7 @@ def _link(source: Path, path: Path) -> None:
 def _is_stale(path: Path, stale_seconds: float) -> bool:
     """Whether its process has ended on this machine, or the file is that old by its file system's clock."""
     owner = _read(path)
-    if owner and owner["host"] == platform.node() and owner["of"] == _here() and not _is_alive(owner["pid"]):
+    if owner and _has_ended(owner):
         return True
     probe = path.with_name(f".clock.{secrets.token_hex(8)}")
     probe.touch()
@@ -129,6 +138,10 @@ def _is_stale(path: Path, stale_seconds: float) -> bool:
         return abs(now - path.stat().st_mtime) > stale_seconds  # in the future: the clock was set back
     except FileNotFoundError:
         return False
+
+
+def _has_ended(owner: dict[str, Any]) -> bool:
+    return owner["host"] == platform.node() and owner["of"] == _here() and not _is_alive(owner["pid"])
 
 
 def _here() -> str:
