@@ -50,6 +50,8 @@ BATCH_RECORDS = 64
 SIZES = (30_000, 100_000, 1_000_000)
 CHECKPOINT_SIZE = 10_000_000
 POOL = 400
+#: Of real records in the packs; the loop alone is timed on real records only, which cost next to nothing to read.
+FRACTION = 0.5
 COLUMNS = ("records_per_second", "utilisation", "input_wait", "memory_mib")
 
 
@@ -61,10 +63,12 @@ class Bench:
     response: Response
     base: RunConfig
 
-    def configs(self, size: int, members: int, steps: int, seed: int = 0) -> list[RunConfig]:
+    def configs(
+        self, size: int, members: int, steps: int, seed: int = 0, *, fraction: float = FRACTION
+    ) -> list[RunConfig]:
         """Runs of one shape that differ in their seeds and have as many steps."""
         base = dataclasses.replace(self.base, model=ladder.model_config(size), budget_records=BATCH_RECORDS * steps)
-        return grid(base, {"seed": range(seed, seed + members)})
+        return grid(base, {"data.real_fraction": [fraction], "seed": range(seed, seed + members)})
 
 
 def bench() -> Bench:
@@ -74,7 +78,7 @@ def bench() -> Bench:
     base = RunConfig(
         study="engine",
         model=ladder.model_config(SIZES[0]),
-        data=DataConfig(0.5, standin.identity, source.identity),
+        data=DataConfig(FRACTION, standin.identity, source.identity),
         optim=ladder.optim_config(),
         budget_records=BATCH_RECORDS * 8,
         batch_records=BATCH_RECORDS,
@@ -119,14 +123,15 @@ def packing(b: Bench, size: int, sizes: list[int], rounds: int, seconds: float, 
 def loop_overhead(b: Bench, size: int, steps: int, rounds: int, placement: Placement) -> dict[str, Any]:
     """The seconds of a step in a study over those of the bare compiled step on a batch that is there."""
     ratios, bare, ours = [], [], []
-    (config,) = b.configs(size, 1, steps)
+    (config,) = b.configs(size, 1, steps, fraction=1.0)
     feed = feed_of([config], b.data, placement)
     made = program(config, feed.read)
     batch = next(feed.batches(range(1)))
     rates = place_members(np.array([optim.trunk_rate(config, 100)]))
     decays = place_members(np.array([config.optim.weight_decay]))
     for turn in range(rounds):
-        ours.append(BATCH_RECORDS / run_once(b, b.configs(size, 1, steps, turn), placement)["records_per_second"])
+        record = run_once(b, b.configs(size, 1, steps, turn, fraction=1.0), placement)
+        ours.append(BATCH_RECORDS / record["records_per_second"])
         state, before, began = made.init(np.zeros(1)), None, 0.0
         for step in range(steps):
             if step == 2:
@@ -190,8 +195,10 @@ def checkpoint_overhead(b: Bench, size: int, rounds: int) -> dict[str, Any]:
 
 
 def whole_batches(b: Bench, hosts: int, steps: int) -> dict[str, Any]:
-    """Reading as nanodo does, every host the whole batch, over reading this host's part of it; seconds per step."""
+    """Reading this host's part of a batch of 64 records per host, over reading the whole of it, as every host of nanodo
+    does; seconds per step."""
     (config,) = b.configs(SIZES[0], 1, steps)
+    config = dataclasses.replace(config, batch_records=hosts * BATCH_RECORDS, budget_records=4 * hosts * BATCH_RECORDS)
     mixture, pool, source = mixture_of(config, b.data.real), b.data.real, b.data.source(config)
 
     def seconds(part: slice, start: int) -> float:
@@ -201,7 +208,7 @@ def whole_batches(b: Bench, hosts: int, steps: int) -> dict[str, Any]:
         return (time.perf_counter() - began) / steps
 
     seconds(slice(None), 0)  # compiles the renderer
-    ours = seconds(slice(0, BATCH_RECORDS // hosts), 10_000)
+    ours = seconds(slice(0, BATCH_RECORDS), 10_000)
     theirs = seconds(slice(None), 20_000)
     return {
         "what": f"input per host of {hosts}: its part over the whole batch (nanodo)",
@@ -239,7 +246,10 @@ def start_up() -> list[dict[str, Any]]:
             printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
             line = next(line for line in printed.splitlines() if line.startswith("first "))
             rows.append({"what": f"start-up to the first step, {name} cache", "ours_s": float(line.split()[1])})
-    return [row | {"limit_s": 30.0, "ratio": row["ours_s"] / 30.0, "target": 1.0} for row in rows]
+    return [
+        row | {"limit_s": 30.0, "ratio": row["ours_s"] / 30, "least_ratio": row["ours_s"] / 30, "target": 1.0}
+        for row in rows
+    ]
 
 
 def run(out: Path, *, quick: bool) -> None:
