@@ -93,3 +93,26 @@ def test_a_checkpoint_of_four_devices_is_restored_onto_one(tmp_path):
         [sys.executable, "-c", RESTORED, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+STUDY = """
+import sys
+from pathlib import Path
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from test_pack import DATA, PACKED, RESPONSE
+from ecg_jax.store import export, open_store
+from ecg_jax.study import run_study
+
+store = open_store(Path(sys.argv[1]), "s", PACKED, {})
+assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2) == 0
+rows = [store.record(run) for run in PACKED]
+assert all(row["loss"] < 1 and 0 < row["utilisation"] < 1.5 for row in rows), rows
+"""
+
+
+def test_a_study_uses_all_devices(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", STUDY, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
