@@ -16,6 +16,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from ecg_jax.digest import digests
+from ecg_jax.processes import agreed, is_first
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that are whole on disk, ascending."""
-        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+        """The steps that are whole on disk, ascending: as the first process sees them."""
+        return agreed(sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints))
 
     def save(self, step: int, state: Any) -> None:
         """Begins to save `state` at `step`, once the save before has ended; a step already there stays as it is.
@@ -105,11 +106,14 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract_state: Any) -> Any | None:
+        metadata, failed = None, ""
         try:
             metadata = self._checkpointer.metadata(step)
             found = metadata.custom_metadata["digests"]
         except Exception as error:
-            return self._set_aside(step, f"its metadata cannot be read ({error})")
+            failed = f"its metadata cannot be read ({error})"
+        if failed := agreed(failed):
+            return self._set_aside(step, failed)
         _check_shapes(self._directory / str(step), metadata.metadata, abstract_state)
         try:
             state = self._checkpointer.load(step, abstract_state)
@@ -127,7 +131,9 @@ class Checkpoints:
         while damaged.exists():
             count += 1
             damaged = self._directory / f"{step}.damaged{count}"
-        (self._directory / str(step)).rename(damaged)
+        if is_first():
+            (self._directory / str(step)).rename(damaged)
+        agreed(None)  # all wait for it
         self._checkpointer.reload()
         _log.warning("the checkpoint %s was set aside as %s: %s", self._directory / str(step), damaged.name, reason)
 

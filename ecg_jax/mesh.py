@@ -56,7 +56,16 @@ def place_batch(array: np.ndarray) -> jax.Array:
 def place_members(array: np.ndarray) -> jax.Array:
     """What there is one of per member of a pack, `(K, ...)`, sharded over `member`; floats as float32."""
     array = np.asarray(array, np.float32) if np.issubdtype(np.asarray(array).dtype, np.floating) else np.asarray(array)
-    return jax.device_put(array, NamedSharding(jax.sharding.get_mesh(), P("member")))
+    return place(array, P("member"))
+
+
+def place(array: np.ndarray, spec: P) -> jax.Array:
+    """What every host has whole, spread over the mesh."""
+    sharding = NamedSharding(jax.sharding.get_mesh(), spec)
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    # `device_put` would have the hosts compare their arrays each time.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def place_pack(array: np.ndarray) -> jax.Array:

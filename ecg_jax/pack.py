@@ -12,6 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,18 +27,21 @@ from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.mesh import check_batch
-from ecg_jax.ownership import Ownership
+from ecg_jax.ownership import LostOwnershipError, Ownership
 from ecg_jax.plan import Pack
+from ecg_jax.processes import agreed, is_first
 from ecg_jax.record import row
 from ecg_jax.response import Response, check_information, check_response
 from ecg_jax.store import MetricsLog, Store, read_metrics, write_json, write_text
-from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train
+from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train, whole
 from ecg_jax.watch import Clock, Profiler, append_segment, write_curve
 
 #: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
 SAVE_STEPS, SAVE_SECONDS = 500, 60.0
 #: A pack that will be done in less keeps its branch points in memory and writes rows only.
 SHORT_SECONDS = 30.0
+#: Of several processes, how often they ask each other whether to stop.
+STEPS_BETWEEN_QUESTIONS = 16
 
 #: Hears of every finished step of a run: config, step, training loss.
 OnStep = Callable[[RunConfig, int, float], None]
@@ -94,24 +98,26 @@ def run_pack(
     pack: Pack,
     data: TrainingData,
     response: Response,
-    owner: Ownership,
+    owner: Ownership | None,
     *,
     placement: Placement = Placement.HOST,
     hooks: Hooks = Hooks(),
 ) -> None:
-    """Does every run of a pack that is not done yet. Needs a mesh in force and the ownership of the pack's folder.
+    """Does every run of a pack that is not done yet. Needs a mesh in force and, in the first process, which alone
+    writes and decides, the ownership of the pack's folder.
 
     A run whose loss becomes non-finite, and those of its trunk that would branch later, are recorded as diverged. Runs
     that `hooks.keep` asks for, and that did not diverge, leave their encoder. Raises StoppedError when `hooks.stop`
     asked to.
     """
-    if all(store.is_done(run) for run in pack.runs):
+    if agreed(all(store.is_done(run) for run in pack.runs)):
         return
     check_batch(pack.shape.batch_records)
     for runs in pack.members:
         check_information(runs[-1], data)
         check_response(runs[-1], response)
-        write_json(store.trunk(runs[-1]) / "config.json", to_json(runs[-1]))
+        if is_first():
+            write_json(store.trunk(runs[-1]) / "config.json", to_json(runs[-1]))
     with Checkpoints(store.checkpoints(pack.pack_id)) as checkpoints:
         _PackRun(store, pack, data, response, owner, checkpoints, placement, hooks).run()
 
@@ -125,7 +131,7 @@ class _PackRun:
         pack: Pack,
         data: TrainingData,
         response: Response,
-        owner: Ownership,
+        owner: Ownership | None,
         checkpoints: Checkpoints,
         placement: Placement,
         hooks: Hooks,
@@ -140,14 +146,16 @@ class _PackRun:
         self.ends: dict[int, End] = {}  # members that diverged in their trunk
         self.branches: dict[int, TrainState] = {}  # branch points held in memory, by step
         self.clock = Clock()
-        for config in self.leads:
-            append_segment(store.trunk(config))
+        self.steps_heard = 0
+        if is_first():
+            for config in self.leads:
+                append_segment(store.trunk(config))
 
     def run(self) -> None:
         """Trains the trunks to the branch points that are wanting, then cools down run after run."""
         while left := self._left():
             steps = {config.branch_step for _, config in left}
-            if wanting := sorted(steps - {*self.branches, *self.checkpoints.steps}):
+            if wanting := agreed(sorted(steps - {*self.branches, *self.checkpoints.steps})):
                 self._train_trunks(wanting)
             for budget in sorted({config.budget_records for _, config in left}):
                 group = [(k, config) for k, config in left if config.budget_records == budget]
@@ -161,10 +169,13 @@ class _PackRun:
         """The runs that have no record, with their members. Those of a trunk that diverged before them get theirs."""
         for k, runs in enumerate(self.pack.members):
             for config in runs:
-                if k in self.ends and not self.store.is_done(config) and config.branch_step > self.ends[k].step:
+                ended = k in self.ends and config.branch_step > self.ends[k].step
+                if ended and not agreed(self.store.is_done(config)):
                     times = self.clock.lap(config, len(self.leads), 1)
                     self._finish(k, config, None, self.ends[k].message, times)
-        return [(k, c) for k, runs in enumerate(self.pack.members) for c in runs if not self.store.is_done(c)]
+        runs = [(k, config) for k, runs in enumerate(self.pack.members) for config in runs]
+        left = agreed([number for number, (_, config) in enumerate(runs) if not self.store.is_done(config)])
+        return [runs[number] for number in left]
 
     # ---- the trunks ---------------------------------------------------------------------------------------------
 
@@ -173,7 +184,7 @@ class _PackRun:
         state, step = self._start(wanting[0])
         self._find_ends(step)
         # What stands at a checkpointed step is logged before the save, so a later start finds it there.
-        logs = [MetricsLog(self.store.trunk(config) / "metrics.jsonl") for config in self.leads]
+        logs = [self._log(self.store.trunk(config)) for config in self.leads]
         curve = {s for s in curve_steps(wanting[-1]) if s > step}
         stream = self.feed.batches(range(step, wanting[-1]))
         stops = sorted({*curve, *range(step + SAVE_STEPS, wanting[-1], SAVE_STEPS), *(s for s in wanting if s >= step)})
@@ -190,9 +201,10 @@ class _PackRun:
                     if k not in self.ends:
                         loss = held.overall(errors_KxRxM[k], self.response.heldout)
                         log.add(step - 1, {"eval/heldout/loss": loss})
-            if stop in wanting and self._is_short():
+            is_short, is_due = agreed([self._is_short(), time.monotonic() - saved > SAVE_SECONDS])
+            if stop in wanting and is_short:
                 self.branches[stop] = jax.tree.map(jnp.copy, state)
-            elif stop in wanting or time.monotonic() - saved > SAVE_SECONDS:
+            elif stop in wanting or is_due:
                 self._save(step, state, logs)
                 saved = time.monotonic()
             if len(self.ends) == len(self.leads):
@@ -211,10 +223,14 @@ class _PackRun:
 
     def _find_ends(self, before: int) -> None:
         """Members whose trunk diverged before a step that is on disk already diverged there."""
-        for k, config in enumerate(self.leads):
-            for line in read_metrics(self.store.trunk(config) / "metrics.jsonl"):
-                if not math.isfinite(line.get("train/loss", 0.0)) and line["step"] < before and k not in self.ends:
-                    self.ends[k] = End(line["step"], line["train/loss"])
+        found = [
+            [k, line["step"], str(line["train/loss"])]
+            for k, config in enumerate(self.leads)
+            for line in read_metrics(self.store.trunk(config) / "metrics.jsonl")
+            if not math.isfinite(line.get("train/loss", 0.0)) and line["step"] < before
+        ]
+        for k, step, loss in agreed(found):
+            self.ends.setdefault(k, End(step, float(loss)))
 
     def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
         for log in logs:
@@ -225,7 +241,7 @@ class _PackRun:
 
     def _save_branches(self) -> None:
         """Saves the branch points that were held in memory only, before the pack is left."""
-        self.owner.check()
+        self._check_owner()
         for step, branch in self.branches.items():
             self.checkpoints.save(step, branch)
 
@@ -250,7 +266,7 @@ class _PackRun:
         configs = [dataclasses.replace(config, budget_records=group[0][1].budget_records) for config in self.leads]
         logs: list[MetricsLog | None] = [None] * len(self.leads)
         for k, config in group:
-            logs[k] = MetricsLog(self.store.run(config) / "metrics.jsonl")
+            logs[k] = self._log(self.store.run(config))
         ends: dict[int, End] = {}
         stream = self.feed.batches(range(branch, budget))
         state = self._train(state, stream, logs, optim.branch_rate, configs, ends)
@@ -319,8 +335,29 @@ class _PackRun:
             self.decays,
             resident=self.feed.resident,
             on_step=heard,
-            stop=self.hooks.stop,
+            stop=self._stop,
         )
+
+    def _stop(self) -> bool:
+        """Whether to stop, at the same step on all processes; several ask now and then, since it takes them time."""
+        self.steps_heard += 1
+        if jax.process_count() == 1:
+            return self.hooks.stop()
+        return self.steps_heard % STEPS_BETWEEN_QUESTIONS == 0 and agreed(self.hooks.stop())
+
+    def _log(self, folder: Path) -> MetricsLog:
+        return MetricsLog(folder / "metrics.jsonl", writes=is_first())
+
+    def _check_owner(self) -> None:
+        """Raises LostOwnershipError, on all processes, when the first one has lost the pack."""
+        lost = ""
+        try:
+            if self.owner is not None:
+                self.owner.check()
+        except LostOwnershipError as error:
+            lost = str(error)
+        if lost := agreed(lost):
+            raise LostOwnershipError(lost)
 
     def _errors(self, params_K: Any, masks: int | None = None) -> np.ndarray:
         """The errors of all members on the frozen records, `(K, R, masks)`."""
@@ -342,9 +379,12 @@ class _PackRun:
         """Writes the record of a run, last. `errors_RxM` is None, and `diverged` says why, where it diverged."""
         folder, heldout = self.store.run(config), self.response.heldout
         errors = np.full(heldout.hidden.shape[:2], np.nan) if errors_RxM is None else errors_RxM
+        kept = whole(params()) if self.hooks.keep(config) and errors_RxM is not None else None
+        self._check_owner()
+        if not is_first():
+            return
         patients = held.per_patient(errors, heldout)
         patients.insert(0, "run_id", config.run_id)
-        self.owner.check()
         write_json(folder / "config.json", to_json(config))
         write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
         write_curve(self.store.trunk(config), config)
@@ -358,8 +398,8 @@ class _PackRun:
             diverged=diverged,
         )
         record |= {"pack_size": len(self.leads), "placement": self.placement.value, "segments": len(segments)} | times
-        if self.hooks.keep(config) and not record["diverged"]:
+        if kept is not None and not record["diverged"]:
             facts = CardFacts(record, self.pools[k], heldout.pool)
-            export_encoder(self.store.encoder(config), config, params(), facts)
+            export_encoder(self.store.encoder(config), config, kept, facts)
         write_json(folder / "record.json", record)
         self.hooks.on_run(config, record)

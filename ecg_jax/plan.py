@@ -16,6 +16,7 @@ import numpy as np
 from ecg_jax.config import RunConfig, fingerprint, to_json
 from ecg_jax.flops import training_bytes
 from ecg_jax.mesh import place_members, place_pack
+from ecg_jax.processes import agreed, is_first
 from ecg_jax.store import Store, read_json, write_json
 from ecg_jax.sweep import trunks
 from ecg_jax.train import program
@@ -67,12 +68,12 @@ def shape_of(runs: Sequence[RunConfig]) -> str:
 def plan(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:
     """The packs of a study's targets, in their order: those on record, and new ones of `size_of(run)` members.
 
-    New ones are recorded before this returns. Call it under the ownership of `store.packs`.
+    New ones are recorded before this returns. The first process calls it under the ownership of `store.packs`.
     """
     groups = {runs[0].trunk_id: tuple(sorted(runs, key=lambda c: c.budget_records)) for runs in trunks(targets)}
     packs, packed = [], set()
-    for path in sorted(store.packs.glob("*/pack.json")):
-        members = [RunConfig.from_json(tree) for tree in read_json(path)["members"]]
+    for tree in agreed([read_json(path) for path in sorted(store.packs.glob("*/pack.json"))]):
+        members = [RunConfig.from_json(member) for member in tree["members"]]
         packs.append(Pack(tuple(groups.get(member.trunk_id, (member,)) for member in members)))
         packed |= {member.trunk_id for member in members}
     shapes: dict[str, list[tuple[RunConfig, ...]]] = {}
@@ -84,7 +85,8 @@ def plan(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfi
         for start in range(0, len(alike), size):
             pack = Pack(tuple(alike[start : start + size]))
             members = [to_json(runs[-1]) for runs in pack.members]
-            write_json(store.pack(pack.pack_id) / "pack.json", {"size": len(members), "members": members})
+            if is_first():
+                write_json(store.pack(pack.pack_id) / "pack.json", {"size": len(members), "members": members})
             packs.append(pack)
     order = {trunk_id: number for number, trunk_id in enumerate(groups)}
     wanted = [pack for pack in packs if any(run.trunk_id in order for run in pack.runs)]
@@ -100,10 +102,10 @@ def measured_size(config: RunConfig) -> int:
     if jax.default_backend() == "cpu":
         return 1
     stats = jax.local_devices()[0].memory_stats() or {}
-    room = MEMORY_SHARE * stats.get("bytes_limit", 0)
-    size, cost = 1, seconds_per_member(config, 1)
+    room = agreed(MEMORY_SHARE * stats.get("bytes_limit", 0))
+    size, cost = 1, agreed(seconds_per_member(config, 1))
     while 2 * size <= MOST_MEMBERS and 2 * size * training_bytes(config.model, config.batch_records) < room:
-        twice = seconds_per_member(config, 2 * size)
+        twice = agreed(seconds_per_member(config, 2 * size))
         if cost / twice < WORTH:
             break
         size, cost = 2 * size, twice

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
 from ecg_jax.forecast import flops
+from ecg_jax.processes import is_first
 
 #: Seconds between plain lines when the output is not a terminal.
 QUIET_SECONDS = 15.0
@@ -24,7 +25,7 @@ class StudyProgress:
     """Shows a study's progress; a context manager. Its `on_step` and `on_run` are hooks of `pack.run_pack`."""
 
     def __init__(self, targets: Sequence[RunConfig], done: Sequence[RunConfig], evaluations_per_run: int = 0):
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, quiet=not is_first())
         self._evaluations = evaluations_per_run
         self._total = flops(targets, evaluations_per_run)
         self._runs, self._finished = len(targets), len(done)

@@ -234,19 +234,21 @@ def write_text(path: Path, text: str) -> None:
 class MetricsLog:
     """A JSONL file of metrics by step.
 
-    What it holds already stays, and is not logged again when a part of a run is done once more.
+    What it holds already stays, and is not logged again when a part of a run is done once more. With `writes` False,
+    for a process that follows another, it changes nothing.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, writes: bool = True):
         lines = read_metrics(path)
-        write_text(path, "".join(json.dumps(line) + "\n" for line in lines))  # without a line that a kill cut short
-        self._path, self._pending = path, []
+        if writes:
+            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))  # without a line that a kill cut short
+        self._path, self._pending, self._writes = path, [], writes
         self._held = {_names(line) for line in lines}
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Adds a line; it reaches the disk with the next `flush`, or after 50 lines."""
         line = {"step": step} | values
-        if _names(line) in self._held:
+        if not self._writes or _names(line) in self._held:
             return
         self._held.add(_names(line))
         self._pending.append(json.dumps(line))
@@ -255,6 +257,8 @@ class MetricsLog:
 
     def flush(self) -> None:
         """Writes all lines to disk."""
+        if not self._pending:
+            return
         with self._path.open("a") as file:
             file.writelines(line + "\n" for line in self._pending)
         self._pending = []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from ecg_jax.config import Objective, RunConfig
+from ecg_jax.config import Objective, RunConfig, fingerprint
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references as lines
@@ -22,6 +22,7 @@ from ecg_jax.mesh import make_mesh
 from ecg_jax.ownership import LostOwnershipError, acquire, describe
 from ecg_jax.pack import Hooks, Keep, StoppedError, run_pack
 from ecg_jax.plan import Pack, measured_size, plan
+from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.progress import StudyProgress
 from ecg_jax.response import Response
 from ecg_jax.slot import Slot
@@ -73,15 +74,18 @@ def run_study(
     `pack_size` is measured, unless they are given. With `minutes`, only packs that will be done in them are begun, in
     their order, and these write rows and no checkpoints; what is left then waits for the next start. `profile` is a
     folder for a trace of the first steps. Sets the mesh over all devices. Raises StoppedError after SIGTERM, with
-    everything saved, and RuntimeError on several hosts.
+    everything saved.
+
+    In a job of several processes all call it, with the same store in a folder that all of them see; the first one
+    decides and writes. Raises ProcessesError, before the first step, when they do not have the same code or runs.
     """
     slot = Slot(minutes)
-    if jax.process_count() > 1:
-        raise RuntimeError(f"{jax.process_count()} processes: a study's store has one writer; start one process")
+    check_same("code", code_fingerprint())
+    check_same("runs and data", fingerprint([[target.run_id for target in targets], sorted(responses)]))
     # Orbax tells of every save at this level; progress is told by the bars.
     logging.getLogger("absl").setLevel(logging.ERROR)
     placement = placement or (Placement.HOST if jax.default_backend() == "cpu" else Placement.DEVICE)
-    done = [target for target in targets if store.is_done(target)]
+    done = _done(store, targets)
     evaluations = max(math.prod(response.heldout.hidden.shape[:2]) for response in responses.values())
     with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress, _sigterm() as stopping:
         if done:
@@ -96,35 +100,46 @@ def run_study(
         )
         size_of: Callable[[RunConfig], int] = measured_size if pack_size is None else lambda config: pack_size
         packs = _planned(store, targets, size_of)
-        while packs := [pack for pack in packs if not all(map(store.is_done, pack.runs))]:
-            fitting = [pack for pack in packs if slot.fits(store, pack)]
+        while packs := _unfinished(store, packs):
+            fitting = [pack for pack in packs if agreed(slot.fits(store, pack))]
             if not fitting:
                 break
             try:
                 tried = [
-                    slot.fits(store, pack) and _try(store, pack, data, responses, placement, hooks, progress)
+                    agreed(slot.fits(store, pack)) and _try(store, pack, data, responses, placement, hooks, progress)
                     for pack in fitting
                 ]
             except StoppedError:
-                if stopping.is_set():
+                if agreed(stopping.is_set()):
                     raise
                 break
             if not any(tried):
                 others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
                 progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
                 time.sleep(LOOK_SECONDS)
-            if stopping.is_set():
+            if agreed(stopping.is_set()):
                 raise StoppedError
-        left = sum(not store.is_done(target) for target in targets)
+        left = len(targets) - len(_done(store, targets))
         if left:
             progress.say(f"{left} of {len(targets)} runs are left for another {minutes:g} minutes: the same command")
         return left
 
 
+def _done(store: Store, targets: Sequence[RunConfig]) -> list[RunConfig]:
+    """The runs that have their record, as the first process sees it."""
+    return [targets[k] for k in agreed([k for k, run in enumerate(targets) if store.is_done(run)])]
+
+
+def _unfinished(store: Store, packs: Sequence[Pack]) -> list[Pack]:
+    """The packs of which runs have no record, as the first process sees it."""
+    return [packs[k] for k in agreed([k for k, p in enumerate(packs) if not all(map(store.is_done, p.runs))])]
+
+
 def _planned(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:
-    while (owner := acquire(store.packs)) is None:
+    owner = None
+    while is_first() and (owner := acquire(store.packs)) is None:
         time.sleep(0.1)
-    with owner:
+    with owner or contextlib.nullcontext():
         return plan(store, targets, size_of)
 
 
@@ -138,10 +153,10 @@ def _try(
     progress: StudyProgress,
 ) -> bool:
     """Does a pack, unless another process has it."""
-    owner = acquire(store.pack(pack.pack_id))
-    if owner is None:
+    owner = acquire(store.pack(pack.pack_id)) if is_first() else None
+    if not agreed(owner is not None):
         return False
-    with owner:
+    with owner or contextlib.nullcontext():
         try:
             run_pack(store, pack, data, responses[pack.shape.response], owner, placement=placement, hooks=hooks)
         except LostOwnershipError as error:

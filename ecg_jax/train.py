@@ -55,11 +55,16 @@ class Program:
 
     `init(seeds)` gives the state of a pack; `train_step(state, resident, batch, rates, decays)` takes one step:
     `batch` `(K, B, …)` is what `read` was told to expect, `rates` and `decays` are `(K,)`; its metrics are `(K,)`.
+    `init_pack` is `init` on seeds that are placed, or abstract.
     """
 
     model: Model
-    init: Callable[[np.ndarray], TrainState]
+    init_pack: Callable[[jax.Array], TrainState]
     train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+
+    def init(self, seeds: np.ndarray) -> TrainState:
+        """The state of a pack with these seeds, `(K,)`."""
+        return self.init_pack(place_members(seeds.astype(np.uint32)))
 
 
 def program(config: RunConfig, read: Read | None = None, *, execution: Execution | None = None) -> Program:
@@ -121,7 +126,7 @@ def _program(
         one = jax.tree.map(lambda leaf: leaf[0], (state, ecg_KxBxSxE, rate_K, decay_K))
         return jax.tree.map(lambda leaf: _over_members(leaf[None]), step(*one))
 
-    return Program(model, lambda seeds: init_pack(place_members(seeds.astype(np.uint32))), train_step)
+    return Program(model, init_pack, train_step)
 
 
 def _over_members(leaf: jax.Array) -> jax.Array:
@@ -144,6 +149,12 @@ def _member(tree: Any, index: jax.Array) -> Any:
         return pick(leaf, index)
 
     return jax.tree.map(picked, tree)
+
+
+@jax.jit
+def whole(tree: Any) -> Any:
+    """The arrays of a tree, whole on every device: so that every process can read them."""
+    return jax.tree.map(lambda leaf: jax.reshard(leaf, P()), tree)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ from ecg_jax.data.synthetic.source import PUBLISHED
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.pack import StoppedError
+from ecg_jax.processes import ProcessesError, agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
@@ -226,7 +227,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     # What can be refused is refused before any data is read.
     check_folder(options.out)
     Slot(options.minutes)
-    data = load(options, console)
+    with in_turn():  # the first prepares what the others find
+        data = load(options, console)
     kinds = sources(preset, data, options.out / "data", console)
     identities = {kind: _identity(source) for kind, source in kinds.items()}
     inputs = Inputs(f"{data.target} {data.identity}", len(data.training), data.heldout.identity, identities)
@@ -239,7 +241,10 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         "training data": data.identity,
         "response": data.heldout.identity,
     }
-    store = open_store(options.out / "store", STUDY, targets, settings, checkpoint_root=options.checkpoints)
+    store = Store(options.out / "store", STUDY, options.checkpoints)
+    if is_first():
+        open_store(store.root, STUDY, targets, settings)
+    agreed(None)  # all wait for it
     wanted = [run for block in planned[: options.blocks] for run in block]
     console.print(
         f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
@@ -257,7 +262,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         minutes=options.minutes,
         profile=options.profile,
     )
-    export(store, options.out)
+    if is_first():
+        export(store, options.out)
     return store
 
 
@@ -297,9 +303,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
-    options, console = parser().parse_args(arguments), Console(highlight=False)
+    options = parser().parse_args(arguments)
     backend.configure(deterministic=options.deterministic)
     try:
+        console = join()
         if options.dry_run:
             dry_run(PRESETS[options.preset], console)
         elif options.pack is not None:
@@ -309,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError:
         print("stopped: all is saved, and the same command goes on", file=sys.stderr)
         return 128 + signal.SIGTERM
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ProcessesError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

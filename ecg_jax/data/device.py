@@ -22,6 +22,7 @@ from ecg_jax.data.preprocess import COUNTS_PER_UNIT
 from ecg_jax.data.synthetic import generator
 from ecg_jax.data.synthetic.sampling import Grid
 from ecg_jax.data.synthetic.source import GUARD_SAMPLES, RENDER_RATE_HZ, SyntheticSource, index_keys
+from ecg_jax.mesh import place
 
 _SPREAD = P("member", "data")
 #: What an index of 64 bits is cut into on its way: is it to be rendered, the high word, the low word.
@@ -120,7 +121,7 @@ def resident(pools: Sequence[RecordPool]) -> jax.Array | None:
     if not pools:
         return None
     together = pools[0].ecg if len(pools) == 1 else np.concatenate([pool.ecg for pool in pools])
-    return jax.device_put(together, jax.NamedSharding(jax.sharding.get_mesh(), P()))
+    return place(together, P())
 
 
 def rows_in(pool: RecordPool, part: RecordPool) -> np.ndarray:

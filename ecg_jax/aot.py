@@ -1,0 +1,263 @@
+"""Compile before you pay: the real training step, ahead of time, for TPUs that are not here.
+
+    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m ecg_jax.aot --topology v5e:4x4 --sizes 1000000 100000000
+
+Compiles every size for every topology on this CPU, with `libtpu` (the `tpu` extra), and prints what a chip has to hold,
+what a step costs, and how long it takes at best: a roofline, since nothing is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from rich.console import Console
+from rich.table import Table
+
+from ecg_jax import ladder
+from ecg_jax.config import DataConfig, Precision, RunConfig
+from ecg_jax.data.ecg import LEADS
+from ecg_jax.flops import parameters, train_flops_per_record
+from ecg_jax.mesh import make_mesh
+from ecg_jax.models import Execution
+from ecg_jax.models.execution import Remat
+from ecg_jax.train import program
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A TPU chip, as its vendor publishes it (cloud.google.com/tpu/docs): dense bfloat16 FLOP/s, bytes of memory, bytes
+    per second to it, and bytes per second to all its neighbours together."""
+
+    flops: float
+    memory: float
+    bandwidth: float
+    links: float
+
+
+CHIPS = {
+    "v5e": Chip(197e12, 16 * 2**30, 819e9, 200e9),
+    "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
+    "v6e": Chip(918e12, 32 * 2**30, 1640e9, 448e9),
+}
+#: Of a chip's memory, what the runtime leaves to a program.
+USABLE = 0.92
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What a training step takes on each chip of a topology. Bytes are per chip and step."""
+
+    topology: str
+    chips: int
+    parameters: int
+    batch_records: int
+    argument_bytes: int
+    temporary_bytes: int
+    flops: float  # of the whole step, analytic
+    xla_flops: float  # per chip, XLA's own count: the body of a scan once
+    memory_traffic: float  # per chip, XLA's own count: the body of a scan once
+    compile_seconds: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether a chip can hold it."""
+        return self.argument_bytes + self.temporary_bytes <= USABLE * self.chip.memory
+
+    @property
+    def chip(self) -> Chip:
+        """The chip of the topology."""
+        return CHIPS[self.topology.partition(":")[0]]
+
+    @property
+    def gathered_bytes(self) -> float:
+        """What fully-sharded data parallelism must at least move to each chip per step: the weights forward and again
+        backward, and the gradients, in float32, less the chip's own share (ZeRO-3, Rajbhandari et al. 2020)."""
+        return 3 * 4 * self.parameters * (1 - 1 / self.chips)
+
+    @property
+    def step_seconds(self) -> float:
+        """The least time of a step: whichever of arithmetic, memory and links takes longest, at full speed."""
+        held = (self.argument_bytes + self.temporary_bytes) / self.chip.bandwidth
+        return max(self.flops / self.chips / self.chip.flops, held, self.gathered_bytes / self.chip.links)
+
+
+def devices_of(topology: str) -> list[Any]:
+    """The devices of a topology such as "v5e:4x4". Raises ValueError for one that does not exist, RuntimeError where
+    `libtpu` is missing."""
+    kind = topology.partition(":")[0]
+    if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
+        raise ValueError(
+            f"{topology!r} is no topology: give one as v5e:4x4, v5p:2x4x4 or v6e:4x4; kinds: {', '.join(CHIPS)}"
+        )
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+    except Exception as error:  # the runtime raises one kind for all that is wrong
+        if "libtpu" in str(error).lower() and "not" in str(error).lower():
+            raise RuntimeError(f"libtpu is not installed: pip install 'ecg-jax[tpu]' ({error})") from error
+        raise ValueError(f"the topology {topology} cannot be made: {error}") from error
+    return list(found.devices)
+
+
+def compile_step(config: RunConfig, topology: str, *, scan: bool = True) -> Compiled:
+    """Compiles the training step of a run for a topology, fed by its hosts. Raises as `devices_of` does, and ValueError
+    where the batch does not divide by the chips."""
+    devices = devices_of(topology)
+    if config.batch_records % len(devices):
+        raise ValueError(
+            f"batch_records = {config.batch_records} does not divide by the {len(devices)} chips of {topology}"
+        )
+    execution = Execution(scan=scan, remat=Remat.ALL_BUT_PRODUCTS if scan else Remat.NOTHING)
+    began = time.perf_counter()
+    mesh = make_mesh(devices)
+    with jax.set_mesh(mesh):
+        made = program(config, execution=execution)
+
+        def shape(dimensions: tuple[int, ...], dtype: Any, spec: P) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(dimensions, dtype, sharding=NamedSharding(mesh, spec))
+
+        seeds = shape((1,), jnp.uint32, P("member"))
+        state = jax.eval_shape(made.init_pack, seeds)
+        state = jax.tree.map(lambda leaf: shape(leaf.shape, leaf.dtype, leaf.sharding.spec), state)
+        batch = (1, config.batch_records, config.model.samples, len(LEADS))
+        scalar = shape((1,), jnp.float32, P("member"))
+        lowered = made.train_step.lower(state, None, shape(batch, jnp.int16, P("member", "data")), scalar, scalar)
+        compiled = lowered.compile()
+    memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
+    return Compiled(
+        topology=topology,
+        chips=len(devices),
+        parameters=parameters(config.model).total,
+        batch_records=config.batch_records,
+        argument_bytes=memory.argument_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+        flops=config.batch_records * train_flops_per_record(config.model),
+        xla_flops=costs.get("flops", float("nan")),
+        memory_traffic=costs.get("bytes accessed", float("nan")),
+        compile_seconds=time.perf_counter() - began,
+    )
+
+
+def table(rows: Sequence[Compiled], records: float, price: float) -> Table:
+    """What was compiled, with the chip-hours and cost of `records` at `price` per chip-hour, at the roofline."""
+    heads = (
+        "topology",
+        "chips",
+        "parameters",
+        "batch",
+        "MiB args",
+        "MiB temp",
+        "fits",
+        "FLOP/step",
+        "ms/step",
+        "records/s",
+    )
+    shown = Table(*heads, "chip-h", "cost", "compile s")
+    for row in rows:
+        hours = records / row.batch_records * row.step_seconds * row.chips / 3600
+        shown.add_row(
+            row.topology,
+            str(row.chips),
+            f"{row.parameters:,}",
+            str(row.batch_records),
+            f"{row.argument_bytes / 2**20:.1f}",
+            f"{row.temporary_bytes / 2**20:.1f}",
+            "yes" if row.fits else "NO",
+            f"{row.flops:.2e}",
+            f"{1e3 * row.step_seconds:.3g}",
+            f"{row.batch_records / row.step_seconds:,.0f}",
+            f"{hours:.3g}",
+            f"{hours * price:.3g}",
+            f"{row.compile_seconds:.0f}",
+        )
+    for column in shown.columns:
+        column.justify, column.no_wrap = "right", True
+    return shown
+
+
+def run_config(size: int, batch_records: int, precision: Precision) -> RunConfig:
+    """A run of a size, whatever its data."""
+    return RunConfig(
+        study="aot",
+        model=ladder.model_config(size, precision=precision),
+        data=DataConfig(0.5, "any", "any"),
+        optim=ladder.optim_config(),
+        budget_records=8 * batch_records,
+        batch_records=batch_records,
+    )
+
+
+def compile_all(configs: Sequence[RunConfig], topology_names: Sequence[str], console: Console) -> list[Compiled]:
+    """Compiles every run for every topology, saying how far it is."""
+    rows = []
+    for topology in topology_names:
+        for config in configs:
+            with console.status(f"compiling {parameters(config.model).total:,} parameters for {topology}"):
+                rows.append(compile_step(config, topology))
+    return rows
+
+
+def check_environment() -> None:
+    """Raises RuntimeError unless this process keeps to the CPU: libtpu would look for a TPU, and wait."""
+    wanted = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+    lacking = [f"{name}={value}" for name, value in wanted.items() if os.environ.get(name) != value]
+    if lacking:
+        raise RuntimeError(f"set {' '.join(lacking)} before this command: it compiles on the CPU and looks for no TPU")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry; exit status 1 when a size does not fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ecg_jax.aot",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""columns:
+  MiB args, temp  what each chip holds: weights, optimiser and batch; and what a step needs besides
+  fits            whether both are within 92 % of the chip's memory
+  ms/step         at best: the longest of FLOPs at peak, one pass over what is held, and the least that FSDP must move
+  chip-h, cost    of --records at that speed, and --price per chip-hour""",
+    )
+    parser.add_argument("--topology", nargs="+", default=["v5e:4x4"], metavar="KIND:SHAPE", help="(default v5e:4x4)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000], metavar="N", help="parameters in blocks")
+    parser.add_argument("--batch", type=int, default=1024, metavar="B", help="records per step (default %(default)s)")
+    parser.add_argument("--precision", type=Precision, choices=list(Precision), default=Precision.BFLOAT16)
+    parser.add_argument(
+        "--records", type=float, default=1e8, help="records of a study, for its cost (default %(default)g)"
+    )
+    parser.add_argument(
+        "--price", type=float, default=1.2, help="of a chip-hour, in any currency (default %(default)g)"
+    )
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    try:
+        check_environment()
+        configs = [run_config(size, options.batch, options.precision) for size in options.sizes]
+        rows = compile_all(configs, options.topology, console)
+    except (RuntimeError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    console.print(table(rows, options.records, options.price))
+    for row in rows:
+        if not row.fits:
+            need = (row.argument_bytes + row.temporary_bytes) / 2**30
+            print(
+                f"error: {row.parameters:,} parameters do not fit {row.topology}: {need:.1f} GiB per chip of "
+                f"{row.chip.memory / 2**30:.0f}; take more chips, or a smaller batch",
+                file=sys.stderr,
+            )
+    return 0 if all(row.fits for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

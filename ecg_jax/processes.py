@@ -1,0 +1,225 @@
+"""Several processes as one: how they find each other, and how they agree.
+
+    ECG_COORDINATOR=host:port ECG_PROCESSES=4 ECG_PROCESS=0    explicit; in an indexed Kubernetes Job, ECG_PROCESS is
+                                                               JOB_COMPLETION_INDEX
+    srun --ntasks=4 python -m experiments.…                    SLURM, a task each
+    ECG_CLUSTER=tpu                                            a Cloud TPU pod, a worker per host
+
+Nothing is tried out: the environment says what it is, and what it says is checked. One process, the first, writes to
+the store; all others follow its decisions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import hashlib
+import json
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from rich.console import Console
+from rich.table import Table
+
+#: Seconds after which silent processes are given up by the runtime (its default of 100 s took 89 s to notice a kill),
+#: and in which all must have come.
+HEARTBEAT_SECONDS, ARRIVAL_SECONDS = 30, 50
+
+
+class Cluster(enum.StrEnum):
+    """How processes find each other."""
+
+    SINGLE = "single"
+    EXPLICIT = "explicit"
+    SLURM = "slurm"
+    TPU = "tpu"
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """What the environment says of this process; None: the runtime finds it out."""
+
+    cluster: Cluster
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+class ProcessesError(RuntimeError):
+    """The processes are not what was asked for, or do not agree."""
+
+
+def launch_of(environment: Mapping[str, str]) -> Launch:
+    """Reads the variables of the module's docstring, and SLURM's own. Raises ValueError naming what is wrong."""
+    cluster = environment.get("ECG_CLUSTER", "")
+    if cluster and cluster not in list(Cluster):
+        raise ValueError(f"ECG_CLUSTER is {cluster!r}: it is one of {', '.join(Cluster)}")
+    if environment.get("ECG_COORDINATOR") and cluster in ("", Cluster.EXPLICIT):
+        return _explicit(environment)
+    if cluster == Cluster.EXPLICIT:
+        raise ValueError("ECG_CLUSTER is 'explicit', but ECG_COORDINATOR is not set: host:port of the first process")
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
+    if cluster == Cluster.SLURM or (not cluster and tasks > 1):
+        if "SLURM_PROCID" not in environment:
+            raise ValueError("ECG_CLUSTER is 'slurm', but SLURM_PROCID is not set: start the tasks with srun")
+        return Launch(Cluster.SLURM, processes=tasks, process=int(environment["SLURM_PROCID"]))
+    return Launch(Cluster(cluster or Cluster.SINGLE))
+
+
+def _explicit(environment: Mapping[str, str]) -> Launch:
+    index = environment.get("ECG_PROCESS", environment.get("JOB_COMPLETION_INDEX"))
+    numbers = {"ECG_PROCESSES": environment.get("ECG_PROCESSES"), "ECG_PROCESS": index}
+    for name, value in numbers.items():
+        if value is None or not value.isdigit():
+            raise ValueError(f"ECG_COORDINATOR is set, and {name} is {value!r}: it must be a whole number")
+    processes, process = (int(value) for value in numbers.values())
+    if process >= processes:
+        raise ValueError(f"ECG_PROCESS = {process} of ECG_PROCESSES = {processes}: they are numbered from 0")
+    host, _, port = environment["ECG_COORDINATOR"].rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"ECG_COORDINATOR is {environment['ECG_COORDINATOR']!r}: it must be host:port")
+    return Launch(Cluster.EXPLICIT, environment["ECG_COORDINATOR"], processes, process)
+
+
+def start(launch: Launch) -> None:
+    """Joins the other processes; to be called before the first array is made.
+
+    Raises ProcessesError, within a minute, when the coordinator cannot be reached or not all processes come.
+    """
+    times = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS, "initialization_timeout": ARRIVAL_SECONDS}
+    match launch.cluster:
+        case Cluster.SINGLE:
+            return
+        case Cluster.EXPLICIT:
+            if launch.process:
+                _reach(launch.coordinator)
+            arguments = {
+                "coordinator_address": launch.coordinator,
+                "num_processes": launch.processes,
+                "process_id": launch.process,
+                "cluster_detection_method": "deactivate",
+            }
+        case Cluster.SLURM:
+            arguments = {"cluster_detection_method": "slurm", "local_device_ids": _gpus_of_task(os.environ)}
+        case Cluster.TPU:
+            # Kubernetes names the workers in the environment, Compute Engine in the machine's metadata.
+            in_kubernetes = "TPU_WORKER_HOSTNAMES" in os.environ
+            arguments = {"cluster_detection_method": "gketpu" if in_kubernetes else "gcetpu"}
+    try:
+        jax.distributed.initialize(**arguments, **times)
+    except RuntimeError as error:
+        where = launch.coordinator or f"the coordinator that {launch.cluster} names"
+        raise ProcessesError(
+            f"process {launch.process} could not join {launch.processes} processes at {where} within "
+            f"{ARRIVAL_SECONDS} s: are all of them started, each with a number of its own? ({error})"
+        ) from error
+    if launch.processes is not None and jax.process_count() != launch.processes:
+        raise ProcessesError(f"{launch.processes} processes were asked for, {jax.process_count()} are there")
+
+
+def _reach(coordinator: str) -> None:
+    """Waits until the coordinator listens: the runtime, refused, would end this process without a word of it."""
+    host, _, port = coordinator.rpartition(":")
+    until, last = time.monotonic() + ARRIVAL_SECONDS, ""
+    while time.monotonic() < until:
+        try:
+            with socket.create_connection((host, int(port)), timeout=5):
+                return
+        except OSError as error:
+            last = str(error)
+            time.sleep(0.5)
+    raise ProcessesError(
+        f"the coordinator {coordinator} was not reached within {ARRIVAL_SECONDS} s ({last}): is process 0 running "
+        "there, and is its port open to this host?"
+    )
+
+
+def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:
+    """All GPUs of the node where one task owns it; JAX would take one GPU per task."""
+    alone = environment.get("SLURM_STEP_TASKS_PER_NODE", "").split("(")[0] == "1"
+    gpus = environment.get("SLURM_GPUS_ON_NODE", "")
+    return list(range(int(gpus))) if alone and gpus.isdigit() else None
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def agreed(tree: Any) -> Any:
+    """The first process's value, in JSON types, on all of them. All must call it, in the same order."""
+    if jax.process_count() == 1:
+        return tree
+    text = json.dumps(tree).encode()
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    buffer = np.zeros(size, np.uint8)
+    if is_first():
+        buffer[:] = np.frombuffer(text, np.uint8)
+    return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer), np.uint8)))
+
+
+@contextlib.contextmanager
+def in_turn() -> Iterator[None]:
+    """The first process goes through this block, then all others."""
+    if not is_first():
+        agreed(None)
+    try:
+        yield
+    finally:
+        if is_first():
+            agreed(None)
+
+
+def check_same(what: str, value: str) -> None:
+    """Raises ProcessesError, on every process, naming each value and its hosts, unless all processes have one."""
+    if jax.process_count() == 1:
+        return
+    line = f"{platform.node()} (process {jax.process_index()}): {value}".encode()[:256]
+    buffer = np.zeros(256, np.uint8)
+    buffer[: len(line)] = np.frombuffer(line, np.uint8)
+    lines = np.asarray(multihost_utils.process_allgather(buffer)).reshape(jax.process_count(), 256)
+    found = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in lines.astype(np.uint8)]
+    if len({text.partition(": ")[2] for text in found}) > 1:
+        raise ProcessesError(f"the processes do not have the same {what}: {'; '.join(found)}")
+
+
+def code_fingerprint() -> str:
+    """Sixteen hex digits over the library's source."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def table() -> Table:
+    """The processes and their devices."""
+    shown = Table("process", "devices", "kind", title=f"{jax.process_count()} processes, {jax.device_count()} devices")
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    for process, devices in sorted(by_process.items()):
+        shown.add_row(str(process), str(len(devices)), devices[0].device_kind)
+    return shown
+
+
+def join() -> Console:
+    """Joins the other processes, where the environment names some, and returns where the first one prints.
+
+    What an entry point does before the first array is made. Raises as `launch_of` and `start` do.
+    """
+    launch = launch_of(os.environ)
+    start(launch)
+    console = Console(highlight=False, quiet=not is_first())
+    if launch.cluster is not Cluster.SINGLE:
+        console.print(table())
+    return console

@@ -1,0 +1,1 @@
+"""Starting studies on more than one process or machine."""

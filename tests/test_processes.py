@@ -1,0 +1,153 @@
+"""Several processes give the run that one gives. On loopback; each in an interpreter of its own."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecg_jax import processes
+from ecg_jax.processes import Cluster, Launch, ProcessesError, launch_of
+from experiments.launch import local
+
+HERE = Path(__file__).parent
+SCRIPT = """
+import json, sys
+from ecg_jax import processes
+processes.join()
+import jax
+import numpy as np
+from pools import made_up_pool
+from test_config import make_config
+from doing import trained
+from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax.data.mixture import batch_ids
+from ecg_jax.evaluate.heldout import freeze, model_errors
+from ecg_jax.feed import TrainingData, mixture_of
+from ecg_jax.mesh import host_slice, make_mesh
+from ecg_jax.train import member, program
+
+config = make_config(budget_records=2048, **{"data.synthetic_records": 1000})
+data = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1000, 1)})
+mixture = mixture_of(config, data.real)
+with jax.set_mesh(make_mesh()), Checkpoints(sys.argv[1]) as checkpoints:
+    if checkpoints.steps:
+        state = checkpoints.restore(abstract(program(config).init(np.zeros(1))))
+        _, state, losses = trained([config], data, range(50, 60), state=state)
+    else:
+        _, state, losses = trained([config], data, range(50))
+        checkpoints.save(50, state)
+        checkpoints.wait()
+    heldout = freeze(made_up_pool(5, 7), 50, masks=3)
+    errors = model_errors(program(config).model, member(state.params, 0), heldout, batch_records=4)
+part = host_slice(config.batch_records)
+ids = [batch_ids(mixture, step).index[part].tolist() for step in range(50)]
+print("result " + json.dumps({"losses": losses[:, 0].tolist(), "ids": ids, "errors": errors.tolist()}))
+"""
+
+
+def results(count: int, folder: Path) -> list[dict]:
+    """What each of so many processes prints."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{HERE.parent}:{HERE}")
+        started = local.start(["-c", SCRIPT, str(folder)], count)
+    printed = [process.communicate(timeout=400)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * count, printed[0][-3000:]
+    lines = [next(line for line in text.splitlines() if line.startswith("result ")) for text in printed]
+    return [json.loads(line.removeprefix("result ")) for line in lines]
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_several_processes_agree_with_one(count, tmp_path):
+    (one,), several = results(1, tmp_path / "one"), results(count, tmp_path / "several")
+    joined = [[index for part in several for index in part["ids"][step]] for step in range(50)]
+    assert joined == one["ids"]
+    for part in several:
+        np.testing.assert_allclose(part["losses"], one["losses"], rtol=1e-5)
+        np.testing.assert_allclose(part["errors"], one["errors"], rtol=1e-4)
+    (one_more,) = results(1, tmp_path / "several")  # their checkpoint, by one process
+    several_more = results(count, tmp_path / "one")  # and the other way round
+    for part in several_more:
+        np.testing.assert_allclose(part["losses"], one_more["losses"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("environment", "launch"),
+    [
+        ({}, Launch(Cluster.SINGLE)),
+        (
+            {"ECG_COORDINATOR": "a:1", "ECG_PROCESSES": "4", "ECG_PROCESS": "3"},
+            Launch(Cluster.EXPLICIT, "a:1", 4, 3),
+        ),
+        (
+            {"ECG_COORDINATOR": "a:1", "ECG_PROCESSES": "4", "JOB_COMPLETION_INDEX": "2"},
+            Launch(Cluster.EXPLICIT, "a:1", 4, 2),
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, Launch(Cluster.SLURM, processes=2, process=1)),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, Launch(Cluster.SINGLE)),
+        ({"ECG_CLUSTER": "tpu"}, Launch(Cluster.TPU)),
+        ({"ECG_CLUSTER": "single", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, Launch(Cluster.SINGLE)),
+    ],
+)
+def test_the_environment_says_what_it_is(environment, launch):
+    assert launch_of(environment) == launch
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ECG_COORDINATOR": "a:1"}, "ECG_PROCESSES is None: it must be a whole number"),
+        ({"ECG_COORDINATOR": "a:1", "ECG_PROCESSES": "2"}, "ECG_PROCESS is None"),
+        ({"ECG_COORDINATOR": "a:1", "ECG_PROCESSES": "2", "ECG_PROCESS": "2"}, "ECG_PROCESS = 2 of ECG_PROCESSES = 2"),
+        ({"ECG_COORDINATOR": "a", "ECG_PROCESSES": "2", "ECG_PROCESS": "1"}, "must be host:port"),
+        ({"ECG_CLUSTER": "explicit"}, "ECG_COORDINATOR is not set"),
+        ({"ECG_CLUSTER": "slurm"}, "SLURM_PROCID is not set: start the tasks with srun"),
+        ({"ECG_CLUSTER": "magic"}, "ECG_CLUSTER is 'magic': it is one of single, explicit"),
+    ],
+)
+def test_an_environment_that_says_half_is_refused(environment, message):
+    with pytest.raises(ValueError, match=message):
+        launch_of(environment)
+
+
+def test_a_coordinator_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(processes, "ARRIVAL_SECONDS", 0.5)
+    address = f"127.0.0.1:{local.free_port()}"
+    with pytest.raises(ProcessesError, match=f"the coordinator {address} was not reached within 0.5 s"):
+        processes.start(Launch(Cluster.EXPLICIT, address, 2, 1))
+
+
+AGREE = """
+import sys
+from ecg_jax import processes
+processes.join()
+import jax
+from ecg_jax.mesh import make_mesh
+with jax.set_mesh(make_mesh()):
+    assert processes.agreed({"a": [1, jax.process_index()]}) == {"a": [1, 0]}
+    processes.check_same("code", "same")
+    try:
+        processes.check_same("data", f"number {jax.process_index()}")
+    except processes.ProcessesError as error:
+        print(f"refused: {error}")
+"""
+
+
+def test_processes_agree_or_are_refused():
+    started = local.start(["-c", AGREE], 2)
+    for process in started:
+        printed, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, printed[-2000:]
+        assert "refused: the processes do not have the same data: " in printed
+        assert "(process 0): number 0; " in printed and "(process 1): number 1" in printed
+
+
+def test_the_launcher_says_who_ended_it(capsys):
+    script = "import os, time; time.sleep(60) if os.environ['ECG_PROCESS'] == '0' else os.kill(os.getpid(), 9)"
+    began = time.monotonic()
+    assert local.main(["--processes", "2", "--", "-c", script]) == 128 + 9
+    assert time.monotonic() - began < 20
+    assert "error: process 1 of 2 was killed by SIGKILL; the others were stopped" in capsys.readouterr().err
+    assert local.main(["--processes", "2", "--", "-c", "print('hello')"]) == 0
+    assert sorted(capsys.readouterr().out.split("\n")[:2]) == ["[0] hello", "[1] hello"]
