@@ -65,16 +65,17 @@ def run_study(
     pack_size: int | None = None,
     minutes: float | None = None,
     profile: Path | None = None,
+    wait: bool = True,
 ) -> int:
     """Does the runs of `targets` that are not done, and returns how many are left. `responses` maps
     `RunConfig.response` to what it names, and `keep` says which runs leave their encoder.
 
-    Several processes may do one study: each pack has one owner, and who is done early waits for the others, to take
-    over what one of them leaves behind. `placement` is the device's on accelerators and the host's elsewhere, and
-    `pack_size` is measured, unless they are given. With `minutes`, only packs that will be done in them are begun, in
-    their order, and these write rows and no checkpoints; what is left then waits for the next start. `profile` is a
-    folder for a trace of the first steps. Sets the mesh over all devices. Raises StoppedError after SIGTERM, with
-    everything saved.
+    Several jobs may do one study: each pack has one owner, and who is done early waits for the others, to take over
+    what one of them leaves behind, unless `wait` is False. `placement` is the device's on accelerators and the host's
+    elsewhere, and `pack_size` is measured, unless they are given. With `minutes`, only packs that will be done in them
+    are begun, in their order, and these write rows and no checkpoints; what is left then waits for the next start.
+    `profile` is a folder for a trace of the first steps. Sets the mesh over all devices. Raises StoppedError after
+    SIGTERM, with everything saved.
 
     In a job of several processes all call it, with the same store in a folder that all of them see; the first one
     decides and writes. Raises ProcessesError, before the first step, when they do not have the same code or runs.
@@ -113,6 +114,8 @@ def run_study(
                 if agreed(stopping.is_set()):
                     raise
                 break
+            if not any(tried) and not wait:
+                break
             if not any(tried):
                 others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
                 progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
@@ -121,7 +124,7 @@ def run_study(
                 raise StoppedError
         left = len(targets) - len(_done(store, targets))
         if left:
-            progress.say(f"{left} of {len(targets)} runs are left for another {minutes:g} minutes: the same command")
+            progress.say(f"{left} of {len(targets)} runs are left: the same command goes on with what nobody does")
         return left
 
 

@@ -261,6 +261,7 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         pack_size=options.pack_size,
         minutes=options.minutes,
         profile=options.profile,
+        wait=options.wait,
     )
     if is_first():
         export(store, options.out)
@@ -296,6 +297,7 @@ def parser() -> argparse.ArgumentParser:
     machine.add_argument("--checkpoints", metavar="DIR", help="where they go: a folder or gs://… (default: OUT)")
     machine.add_argument("--pack-size", type=int, metavar="K", help="runs that train together (default: measured)")
     machine.add_argument("--placement", type=Placement, choices=list(Placement), help="where batches are put together")
+    machine.add_argument("--no-wait", dest="wait", action="store_false", help="leave what other jobs train to them")
     machine.add_argument("--deterministic", action="store_true", help="bit-identical GPU runs, at some cost in speed")
     machine.add_argument("--profile", type=Path, metavar="DIR", help="write a trace of the first steps, for XProf")
     return p

@@ -1,0 +1,114 @@
+"""Runs a study on a SLURM cluster: an array of tasks that share its packs, each saved and queued again when told to go.
+
+    python -m experiments.launch.slurm --tasks 8 --time 8:00:00 --sbatch="--partition=gpu --gpus-per-node=1" -- \\
+        -m experiments.mixed_vs_pure --preset gpu --packed /shared/data --out /shared/out --no-wait
+
+Tasks take packs that no other one owns, so any number of them may be added or lost. `OUT` must be a folder that all
+nodes see. With `--nodes N` a task is one training process on each of N nodes. `--dry-run` shows the script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Seconds before its time limit at which a task is told to save.
+NOTICE_SECONDS = 120
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name={name}
+#SBATCH --array=0-{last}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --time={time}
+#SBATCH --requeue
+#SBATCH --signal=B:USR1@{notice}
+#SBATCH --open-mode=append
+#SBATCH --output={logs}/%A_%a.log
+{more}
+cd {folder}
+
+# Told to go, by the time limit (USR1) or for another job (TERM): the study saves what it has and ends, and the task is
+# queued again to go on with it.
+leave() {{
+    echo "$(date): told to go: saving"
+    kill -TERM "$study" 2>/dev/null
+    wait "$study"
+    scontrol requeue "$SLURM_JOB_ID" && echo "$(date): queued again"
+    exit 0
+}}
+trap leave USR1 TERM
+
+{command} &
+study=$!
+wait "$study"
+exit $?
+"""
+
+
+def script(options: argparse.Namespace) -> str:
+    """The batch script. Raises ValueError for numbers that make no array."""
+    if options.tasks < 1 or options.nodes < 1:
+        raise ValueError(f"--tasks {options.tasks} --nodes {options.nodes}: at least one of each is needed")
+    python = [options.python, *options.command]
+    # Signals go to srun, which hands them on to every process of the task.
+    command = python if options.nodes == 1 else ["srun", "--kill-on-bad-exit=1", *python]
+    return SCRIPT.format(
+        name=options.name,
+        last=options.tasks - 1,
+        nodes=options.nodes,
+        time=options.time,
+        notice=NOTICE_SECONDS,
+        logs=shlex.quote(str(options.logs)),
+        more="".join(f"#SBATCH {option}\n" for option in shlex.split(options.sbatch)),
+        folder=shlex.quote(str(Path.cwd())),
+        command=shlex.join(command),
+    )
+
+
+def submit(text: str, logs: Path) -> str:
+    """Hands the script to sbatch and returns what it says. Raises FileNotFoundError where there is no SLURM, and
+    RuntimeError where it refuses."""
+    if shutil.which("sbatch") is None:
+        raise FileNotFoundError("sbatch is not on the PATH: run this on a login node of the cluster, or see --dry-run")
+    logs.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["sbatch"], input=text, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"sbatch refused it: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.launch.slurm",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--tasks", type=int, default=1, metavar="N", help="tasks of the array (default %(default)s)")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes of each task (default %(default)s)")
+    parser.add_argument("--time", default="1:00:00", help="limit of a task (default %(default)s), then queued again")
+    parser.add_argument("--name", default="ecg", help="name of the job (default %(default)s)")
+    parser.add_argument("--logs", type=Path, default=Path("out/slurm"), help="folder of the logs (default %(default)s)")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter on the nodes (default: this one)")
+    parser.add_argument("--sbatch", default="", metavar="OPTIONS", help='more for sbatch, as "--partition=gpu"')
+    parser.add_argument("--dry-run", action="store_true", help="print the script and submit nothing")
+    parser.add_argument("command", nargs="+", help="what Python is to run, after --")
+    options = parser.parse_args(arguments)
+    try:
+        text = script(options)
+        print(text if options.dry_run else submit(text, options.logs))
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
