@@ -116,12 +116,12 @@ def pack_errors(
 
 
 def _errors(
-    errors_of: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    errors_of: Callable[[jax.Array, jax.Array], jax.Array],
     heldout: HeldOut,
     masks: int | None,
     batch_records: int,
 ) -> np.ndarray:
-    """The errors `(..., R, masks)` from `errors_of(ecg, hidden)`: sums and counts `(..., B)`."""
+    """The errors `(..., R, masks)` from `errors_of(ecg, hidden)`: sums and counts, `(2, ..., B)`."""
     hidden = heldout.hidden[:, :masks]
     rows, columns = (index.ravel() for index in np.indices(hidden.shape[:2]))
     batch = -(-batch_records // data_devices()) * data_devices()
@@ -130,9 +130,9 @@ def _errors(
         part = (np.arange(start, start + batch) % len(rows))[host_slice(batch)]
         ecg = place_batch(heldout.pool.ecg[rows[part]])
         # Waits for each batch: on virtual CPU devices many programs in flight stop each other for good.
-        sum_B, count_B = errors_of(ecg, place_batch(hidden[rows[part], columns[part]]))
-        sums.append(np.asarray(sum_B, np.float64))
-        counts.append(np.asarray(count_B))
+        sum_B, count_B = np.asarray(errors_of(ecg, place_batch(hidden[rows[part], columns[part]])), np.float64)
+        sums.append(sum_B)
+        counts.append(count_B)
     sums_R, counts_R = (np.concatenate(parts, axis=-1)[..., : len(rows)] for parts in (sums, counts))
     if not counts_R.all():
         unscored = np.flatnonzero(counts_R == 0)[0] % len(rows)
@@ -143,15 +143,15 @@ def _errors(
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _record_errors(
     model: Model, objective: Objective, params: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> jax.Array:
     of_records = objectives.of(objective).errors(model, params, normalise(ecg_BxSxE), hidden_BxTxU)
-    return jax.reshard(of_records, P())  # every host gets all of them
+    return _everywhere(*of_records)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _pack_record_errors(
     model: Model, objective: Objective, params_K: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+) -> jax.Array:
     errors = functools.partial(objectives.of(objective).errors, model)
     members = len(jax.tree.leaves(params_K)[0])
 
@@ -159,8 +159,12 @@ def _pack_record_errors(
         # Products of a mapped and an unmapped operand have no rule for where their result lies.
         return jnp.broadcast_to(x_BxX, (members, *x_BxX.shape), out_sharding=P("member", "data"))
 
-    of_records = jax.vmap(errors)(params_K, for_all(normalise(ecg_BxSxE)), for_all(hidden_BxTxU))
-    return jax.reshard(of_records, P())
+    return _everywhere(*jax.vmap(errors)(params_K, for_all(normalise(ecg_BxSxE)), for_all(hidden_BxTxU)))
+
+
+def _everywhere(sums: jax.Array, counts: jax.Array) -> jax.Array:
+    """Sums and counts on every host, in one transfer: two may pass each other, and hosts then wait for ever."""
+    return jax.reshard(jnp.stack([sums, counts.astype(sums.dtype)]), P())
 
 
 def per_patient(errors: np.ndarray, heldout: HeldOut) -> pd.DataFrame:
