@@ -19,11 +19,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pandas as pd
 from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
-from rich.table import Table
 
 from ecg_jax import ladder
 from ecg_jax.config import DataConfig, Precision, RunConfig
@@ -51,6 +51,8 @@ CHIPS = {
     "v5p": Chip(459e12, 95 * 2**30, 2765e9, 600e9),
     "v6e": Chip(918e12, 32 * 2**30, 1640e9, 448e9),
 }
+#: As in the slices of all three kinds that have several hosts.
+CHIPS_PER_HOST = 4
 #: Of a chip's memory, what the runtime leaves to a program.
 USABLE = 0.92
 
@@ -149,41 +151,31 @@ def compile_step(config: RunConfig, topology: str, *, scan: bool = True) -> Comp
     )
 
 
-def table(rows: Sequence[Compiled], records: float, price: float) -> Table:
-    """What was compiled, with the chip-hours and cost of `records` at `price` per chip-hour, at the roofline."""
-    heads = (
-        "topology",
-        "chips",
-        "parameters",
-        "batch",
-        "MiB args",
-        "MiB temp",
-        "fits",
-        "FLOP/step",
-        "ms/step",
-        "records/s",
-    )
-    shown = Table(*heads, "chip-h", "cost", "compile s")
-    for row in rows:
-        hours = records / row.batch_records * row.step_seconds * row.chips / 3600
-        shown.add_row(
-            row.topology,
-            str(row.chips),
-            f"{row.parameters:,}",
-            str(row.batch_records),
-            f"{row.argument_bytes / 2**20:.1f}",
-            f"{row.temporary_bytes / 2**20:.1f}",
-            "yes" if row.fits else "NO",
-            f"{row.flops:.2e}",
-            f"{1e3 * row.step_seconds:.3g}",
-            f"{row.batch_records / row.step_seconds:,.0f}",
-            f"{hours:.3g}",
-            f"{hours * price:.3g}",
-            f"{row.compile_seconds:.0f}",
+def table(rows: Sequence[Compiled], records: Sequence[float], price: float) -> pd.DataFrame:
+    """What was compiled, with the chip-hours and cost of so many `records` each at `price` per chip-hour, all at the
+    roofline; and the records per second that each host must then be fed."""
+    found = []
+    for row, number in zip(rows, records, strict=True):
+        hours = number / row.batch_records * row.step_seconds * row.chips / 3600
+        found.append(
+            {
+                "topology": row.topology,
+                "chips": row.chips,
+                "parameters": row.parameters,
+                "batch": row.batch_records,
+                "args_mib": row.argument_bytes / 2**20,
+                "temp_mib": row.temporary_bytes / 2**20,
+                "fits": row.fits,
+                "step_flops": row.flops,
+                "step_ms": 1e3 * row.step_seconds,
+                "records_per_s": row.batch_records / row.step_seconds,
+                "per_host": row.batch_records / row.step_seconds / max(1, row.chips // CHIPS_PER_HOST),
+                "chip_hours": hours,
+                "cost": hours * price,
+                "compile_s": row.compile_seconds,
+            }
         )
-    for column in shown.columns:
-        column.justify, column.no_wrap = "right", True
-    return shown
+    return pd.DataFrame(found)
 
 
 def run_config(size: int, batch_records: int, precision: Precision) -> RunConfig:
@@ -208,9 +200,25 @@ def compile_all(configs: Sequence[RunConfig], topology_names: Sequence[str], con
     return rows
 
 
+def tell(rows: Sequence[Compiled], records: Sequence[float], price: float) -> int:
+    """Prints the table and, for each size that does not fit, one line; returns the exit status."""
+    print(table(rows, records, price).to_string(index=False, float_format="%.4g"))
+    for row in rows:
+        if not row.fits:
+            need = (row.argument_bytes + row.temporary_bytes) / 2**30
+            print(
+                f"error: {row.parameters:,} parameters do not fit {row.topology}: {need:.1f} GiB per chip of "
+                f"{row.chip.memory / 2**30:.0f}; take more chips, or a smaller batch",
+                file=sys.stderr,
+            )
+    return 0 if all(row.fits for row in rows) else 1
+
+
 def check_environment() -> None:
     """Raises RuntimeError unless this process keeps to the CPU: libtpu would look for a TPU, and wait."""
     wanted = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+    for name in ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES"):  # libtpu complains loudly where they are not set
+        os.environ.setdefault(name, {"TPU_ACCELERATOR_TYPE": "v5litepod-1"}.get(name, "localhost"))
     lacking = [f"{name}={value}" for name, value in wanted.items() if os.environ.get(name) != value]
     if lacking:
         raise RuntimeError(f"set {' '.join(lacking)} before this command: it compiles on the CPU and looks for no TPU")
@@ -223,10 +231,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""columns:
-  MiB args, temp  what each chip holds: weights, optimiser and batch; and what a step needs besides
-  fits            whether both are within 92 % of the chip's memory
-  ms/step         at best: the longest of FLOPs at peak, one pass over what is held, and the least that FSDP must move
-  chip-h, cost    of --records at that speed, and --price per chip-hour""",
+  args, temp MiB    what each chip holds: weights, optimiser and batch; and what a step needs besides
+  fits              whether both are within 92 % of the chip's memory
+  step_ms           at best: the longest of FLOPs at peak, one pass over what is held, and the least that FSDP must move
+  per_host          records per second that each host must supply for that
+  chip_hours, cost  of --records at that speed, and --price per chip-hour""",
     )
     parser.add_argument("--topology", nargs="+", default=["v5e:4x4"], metavar="KIND:SHAPE", help="(default v5e:4x4)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000_000], metavar="N", help="parameters in blocks")
@@ -247,16 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console.print(table(rows, options.records, options.price))
-    for row in rows:
-        if not row.fits:
-            need = (row.argument_bytes + row.temporary_bytes) / 2**30
-            print(
-                f"error: {row.parameters:,} parameters do not fit {row.topology}: {need:.1f} GiB per chip of "
-                f"{row.chip.memory / 2**30:.0f}; take more chips, or a smaller batch",
-                file=sys.stderr,
-            )
-    return 0 if all(row.fits for row in rows) else 1
+    return tell(rows, [options.records] * len(rows), options.price)
 
 
 if __name__ == "__main__":

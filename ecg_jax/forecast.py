@@ -26,10 +26,15 @@ def flops(targets: Sequence[RunConfig], evaluations_per_run: int) -> float:
     total = 0.0
     for group in trunks(targets):
         model = group[0].model
-        steps = max(c.branch_step for c in group) + sum(c.budget_steps - c.branch_step for c in group)
-        total += steps * group[0].batch_records * train_flops_per_record(model)
+        total += records_trained(group) * train_flops_per_record(model)
         total += len(group) * evaluations_per_run * forward_flops_per_record(model)
     return total
+
+
+def records_trained(trunk: Sequence[RunConfig]) -> int:
+    """The records of the runs of one trunk, what they share counted once."""
+    steps = max(run.branch_step for run in trunk) + sum(run.budget_steps - run.branch_step for run in trunk)
+    return steps * trunk[0].batch_records
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,18 +28,19 @@ from pathlib import Path
 from rich.console import Console
 
 from ecg_jax import backend, ladder
-from ecg_jax.config import DataConfig, Mixing, RunConfig, to_json
+from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig, to_json
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.synthetic.source import PUBLISHED
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.feed import Placement, TrainingData
+from ecg_jax.forecast import records_trained
 from ecg_jax.pack import StoppedError
-from ecg_jax.processes import ProcessesError, agreed, in_turn, is_first, join
+from ecg_jax.processes import agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
-from ecg_jax.sweep import replace
+from ecg_jax.sweep import replace, trunks
 from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
 from experiments.dry_run import add_dry_run, print_forecast
 from experiments.neurokit import GENERATOR, neurokit_pool
@@ -48,7 +49,6 @@ from experiments.packed import load_packed, pack_data
 STUDY = "mixed_vs_pure"
 TIER = Tier.ACQUISITION
 SYNTHETIC_SEED = 0
-BATCH_RECORDS = 64
 
 
 class Synthetic(enum.StrEnum):
@@ -79,6 +79,8 @@ class Preset:
     predicted: int
     budgets: tuple[int, ...]
     arms: tuple[Arm, ...]
+    batch_records: int = 64
+    precision: Precision = Precision.FLOAT32
 
 
 #: Arms of a prediction: the size's runs at the fractions that the primary contrasts compare.
@@ -110,6 +112,22 @@ PRESETS = {
             Arm((0.5,), mixing=Mixing.ADDITIVE),
             Arm((0.5,), synthetic=Synthetic.INDEPENDENT),
         ),
+    ),
+    # The paper's scale: PTB-XL, CODE-15% and MIMIC-IV-ECG together, about a million real records.
+    "tpu": Preset(
+        sizes=(1_000_000, 3_000_000, 10_000_000, 30_000_000, 100_000_000, 300_000_000),
+        predicted=1_000_000_000,
+        budgets=(307_200, 1_024_000, 3_072_000, 10_240_000, 30_720_000),
+        arms=(
+            Arm((0.0, 0.1, 0.5, 0.9, 1.0), repeats=(0, 1, 2)),
+            Arm((0.1, 0.5, 1.0), repeats=(0, 1, 2), patients=10_000),
+            Arm((0.1, 0.5, 1.0), repeats=(0, 1), patients=100_000),
+            Arm((0.5,), repeats=(0, 1, 2), synthetic=Synthetic.REPEATED),
+            Arm((0.5,), synthetic=Synthetic.NOISE),
+            Arm((0.5,), mixing=Mixing.ADDITIVE),
+        ),
+        batch_records=1024,
+        precision=Precision.BFLOAT16,
     ),
 }
 
@@ -151,7 +169,7 @@ def _runs(preset: Preset, sizes: Sequence[int], arm: Arm, repeat: int, inputs: I
             factor = 1 / fraction if arm.mixing is Mixing.ADDITIVE else 1
             base = RunConfig(
                 study=STUDY,
-                model=ladder.model_config(size),
+                model=ladder.model_config(size, precision=preset.precision),
                 data=DataConfig(
                     real_fraction=fraction,
                     real_source=inputs.real_source,
@@ -164,8 +182,8 @@ def _runs(preset: Preset, sizes: Sequence[int], arm: Arm, repeat: int, inputs: I
                     real_information=information,
                 ),
                 optim=ladder.optim_config(),
-                budget_records=BATCH_RECORDS * 2,
-                batch_records=BATCH_RECORDS,
+                budget_records=preset.budgets[0],
+                batch_records=preset.batch_records,
                 response=inputs.response,
                 seed=repeat,
             )
@@ -219,6 +237,21 @@ def dry_run(preset: Preset, console: Console) -> None:
     }
     for title, runs in parts.items():
         print_forecast(console, runs, title)
+
+
+def compile_for(preset: Preset, topologies: Sequence[str], price: float, console: Console) -> int:
+    """Compiles every size of a preset for TPUs, and prints what its runs would cost; returns the exit status."""
+    from ecg_jax import aot  # here, since it wants an environment of its own
+
+    aot.check_environment()
+    every = [run for block in blocks(preset) for run in block] + predicted(preset)
+    models = {run.model: run for run in every}
+    records = {
+        model: sum(records_trained(group) for group in trunks([run for run in every if run.model == model]))
+        for model in models
+    }
+    rows = aot.compile_all(list(models.values()), topologies, console)
+    return aot.tell(rows, [records[model] for model in models] * len(topologies), price)
 
 
 def run(options: argparse.Namespace, console: Console) -> Store:
@@ -285,6 +318,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("out/mixed_vs_pure"), help="where everything goes (%(default)s)")
     p.add_argument("--blocks", type=int, metavar="N", help="do the first N blocks only (default: all)")
     add_dry_run(p)
+    p.add_argument(
+        "--aot", nargs="+", metavar="TOPOLOGY", help="compile for TPUs such as v5e:16x16, and cost it; runs nothing"
+    )
+    p.add_argument("--price", type=float, default=1.2, help="of a chip-hour, for --aot (%(default)s)")
     data = p.add_argument_group("data")
     data.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
     data.add_argument("--packed", type=Path, metavar="DIR", help="read the data that --pack wrote instead")
@@ -309,6 +346,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     backend.configure(deterministic=options.deterministic)
     try:
         console = join()
+        if options.aot:
+            return compile_for(PRESETS[options.preset], options.aot, options.price, console)
         if options.dry_run:
             dry_run(PRESETS[options.preset], console)
         elif options.pack is not None:
@@ -318,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StoppedError:
         print("stopped: all is saved, and the same command goes on", file=sys.stderr)
         return 128 + signal.SIGTERM
-    except (OSError, ValueError, ProcessesError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

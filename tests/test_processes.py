@@ -158,7 +158,7 @@ import sys
 from pathlib import Path
 from ecg_jax import processes
 processes.join()
-from test_pack import DATA, PACKED, RESPONSE
+from test_pack import DATA, TARGETS, RESPONSE
 from ecg_jax import pack
 from ecg_jax.processes import agreed, is_first
 from ecg_jax.store import Store, export, open_store
@@ -167,11 +167,11 @@ from ecg_jax.study import run_study
 pack.SHORT_SECONDS = 0
 root = Path(sys.argv[1])
 if is_first():
-    open_store(root, "s", PACKED, {})
+    open_store(root, "s", TARGETS, {})
 agreed(None)
 store = Store(root, "s")
-keep = lambda config: config.seed == 2
-assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2, keep=keep) == 0
+keep = lambda config: config.budget_records == 512
+assert run_study(store, TARGETS, DATA, {RESPONSE.heldout.identity: RESPONSE}, keep=keep) == 0
 if is_first():
     export(store, root)
 """
@@ -196,7 +196,7 @@ def test_a_study_of_two_processes_is_that_of_one_though_one_is_killed(tmp_path):
         one, two = (pd.read_csv(tmp_path / count / f"{name}.csv", dtype=IDENTITIES) for count in ("one", "two"))
         varying = [column for column in MACHINE_COLUMNS if column in one]
         pd.testing.assert_frame_equal(one.drop(columns=varying), two.drop(columns=varying), rtol=2e-3)
-    assert len(list((tmp_path / "two").glob("s/runs/*/encoder/*.safetensors"))) == 2
+    assert len(list((tmp_path / "two").glob("s/runs/*/encoder/*.safetensors"))) == 1
 
 
 def test_the_launcher_says_who_ended_it(capsys):

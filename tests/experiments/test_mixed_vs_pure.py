@@ -25,7 +25,7 @@ SMALL = dataclasses.replace(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", FLOPS)
 def test_a_preset_stays_within_the_protocols_budget(name):
     runs = [run for block in blocks(PRESETS[name]) for run in block] + predicted(PRESETS[name])
     assert len({run.run_id for run in runs}) == len(runs)
