@@ -34,16 +34,20 @@ SCRIPT = """\
 {more}
 cd {folder}
 
-# Told to go, by the time limit (USR1) or for another job (TERM): the study saves what it has and ends, and the task is
-# queued again to go on with it.
+# Told to go, the study saves what it has and ends. At the time limit (USR1), or for another job (TERM), the task is queued
+# again to go on with it; cancelled (TERM), it is not.
+task="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"  # the job's own number may be that of the whole array
 leave() {{
     echo "$(date): told to go: saving"
     kill -TERM "$study" 2>/dev/null
     wait "$study"
-    scontrol requeue "$SLURM_JOB_ID" && echo "$(date): queued again"
+    if [ "$1" = limit ] || scontrol show job "$task" | grep -q 'PreemptTime=[0-9]'; then
+        scontrol requeue "$task" && echo "$(date): queued again"
+    fi
     exit 0
 }}
-trap leave USR1 TERM
+trap 'leave limit' USR1
+trap 'leave asked' TERM
 
 {command} &
 study=$!
@@ -84,23 +88,28 @@ def submit(text: str, logs: Path) -> str:
     return done.stdout.strip()
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
         prog="python -m experiments.launch.slurm",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--tasks", type=int, default=1, metavar="N", help="tasks of the array (default %(default)s)")
-    parser.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes of each task (default %(default)s)")
-    parser.add_argument("--time", default="1:00:00", help="limit of a task (default %(default)s), then queued again")
-    parser.add_argument("--name", default="ecg", help="name of the job (default %(default)s)")
-    parser.add_argument("--logs", type=Path, default=Path("out/slurm"), help="folder of the logs (default %(default)s)")
-    parser.add_argument("--python", default=sys.executable, help="the interpreter on the nodes (default: this one)")
-    parser.add_argument("--sbatch", default="", metavar="OPTIONS", help='more for sbatch, as "--partition=gpu"')
-    parser.add_argument("--dry-run", action="store_true", help="print the script and submit nothing")
-    parser.add_argument("command", nargs="+", help="what Python is to run, after --")
-    options = parser.parse_args(arguments)
+    p.add_argument("--tasks", type=int, default=1, metavar="N", help="tasks of the array (default %(default)s)")
+    p.add_argument("--nodes", type=int, default=1, metavar="N", help="nodes of each task (default %(default)s)")
+    p.add_argument("--time", default="1:00:00", help="limit of a task (default %(default)s), then queued again")
+    p.add_argument("--name", default="ecg", help="name of the job (default %(default)s)")
+    p.add_argument("--logs", type=Path, default=Path("out/slurm"), help="folder of the logs (default %(default)s)")
+    p.add_argument("--python", default=sys.executable, help="the interpreter on the nodes (default: this one)")
+    p.add_argument("--sbatch", default="", metavar="OPTIONS", help='more for sbatch, as "--partition=gpu"')
+    p.add_argument("--dry-run", action="store_true", help="print the script and submit nothing")
+    p.add_argument("command", nargs="+", help="what Python is to run, after --")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry; returns the exit status."""
+    options = parser().parse_args(arguments)
     try:
         text = script(options)
         print(text if options.dry_run else submit(text, options.logs))
