@@ -18,8 +18,6 @@ import hashlib
 import json
 import os
 import platform
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.table import Table
+
+from ecg_jax.roll_call import ProcessesError, roll_call
 
 #: Seconds after which silent processes are given up by the runtime (its default of 100 s took 89 s to notice a kill),
 #: and in which all must have come.
@@ -52,10 +52,6 @@ class Launch:
     coordinator: str | None = None
     processes: int | None = None
     process: int | None = None
-
-
-class ProcessesError(RuntimeError):
-    """The processes are not what was asked for, or do not agree."""
 
 
 def launch_of(environment: Mapping[str, str]) -> Launch:
@@ -100,8 +96,7 @@ def start(launch: Launch) -> None:
         case Cluster.SINGLE:
             return
         case Cluster.EXPLICIT:
-            if launch.process:
-                _reach(launch.coordinator)
+            roll_call(launch.coordinator, launch.processes, launch.process, ARRIVAL_SECONDS)
             arguments = {
                 "coordinator_address": launch.coordinator,
                 "num_processes": launch.processes,
@@ -124,23 +119,6 @@ def start(launch: Launch) -> None:
         ) from error
     if launch.processes is not None and jax.process_count() != launch.processes:
         raise ProcessesError(f"{launch.processes} processes were asked for, {jax.process_count()} are there")
-
-
-def _reach(coordinator: str) -> None:
-    """Waits until the coordinator listens: the runtime, refused, would end this process without a word of it."""
-    host, _, port = coordinator.rpartition(":")
-    until, last = time.monotonic() + ARRIVAL_SECONDS, ""
-    while time.monotonic() < until:
-        try:
-            with socket.create_connection((host, int(port)), timeout=5):
-                return
-        except OSError as error:
-            last = str(error)
-            time.sleep(0.5)
-    raise ProcessesError(
-        f"the coordinator {coordinator} was not reached within {ARRIVAL_SECONDS} s ({last}): is process 0 running "
-        "there, and is its port open to this host?"
-    )
 
 
 def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:

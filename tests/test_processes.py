@@ -1,7 +1,9 @@
 """Several processes give the runs that one gives. On loopback; each in an interpreter of its own."""
 
 import json
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -9,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecg_jax import processes
-from ecg_jax.processes import Cluster, Launch, ProcessesError, launch_of
+from ecg_jax.processes import Cluster, Launch, launch_of
+from ecg_jax.roll_call import ProcessesError, roll_call
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS
 from experiments.launch import local
 
@@ -124,11 +126,31 @@ def test_an_environment_that_says_half_is_refused(environment, message):
         launch_of(environment)
 
 
-def test_a_coordinator_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(processes, "ARRIVAL_SECONDS", 0.5)
+def called(*calls, seconds=1.0) -> list[str]:
+    """What each of these processes hears: "" for go. `calls` are numbers of processes, and the process's own."""
     address = f"127.0.0.1:{local.free_port()}"
-    with pytest.raises(ProcessesError, match=f"the coordinator {address} was not reached within 0.5 s"):
-        processes.start(Launch(Cluster.EXPLICIT, address, 2, 1))
+
+    def call(numbers) -> str:
+        try:
+            roll_call(address, *numbers, seconds)
+        except ProcessesError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(call, calls))
+
+
+def test_the_roll_is_called():
+    assert called((3, 0), (3, 1), (3, 2)) == [""] * 3
+    (alone,) = called((2, 1), seconds=0.3)
+    assert re.match(r"the coordinator 127.0.0.1:\d+ was not reached within 0.3 s \(.*\): is process 0 running", alone)
+    for heard in called((3, 0), (3, 1)):
+        assert heard == "process 2 of 3 did not come within 1 s: was it started?"
+    for heard in called((3, 0), (3, 1), (3, 1)):
+        assert "two processes call themselves 1, on " in heard
+    for heard in called((3, 0), (2, 1)):
+        assert "process 1 on " in heard and "was told of 2 processes, process 0 on " in heard
 
 
 AGREE = """

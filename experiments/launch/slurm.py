@@ -34,8 +34,8 @@ SCRIPT = """\
 {more}
 cd {folder}
 
-# Told to go, the study saves what it has and ends. At the time limit (USR1), or for another job (TERM), the task is queued
-# again to go on with it; cancelled (TERM), it is not.
+# Told to go, the study saves what it has and ends. At the time limit (USR1), or for another job (TERM), the task is
+# queued again to go on with it; cancelled (TERM), it is not.
 task="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"  # the job's own number may be that of the whole array
 leave() {{
     echo "$(date): told to go: saving"
