@@ -20,21 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax import optim
-from ecg_jax.card import CardFacts
 from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.config import RunConfig, to_json
-from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of
+from ecg_jax.finish import write_run
 from ecg_jax.mesh import check_batch
 from ecg_jax.ownership import LostOwnershipError, Ownership
 from ecg_jax.plan import Pack
 from ecg_jax.processes import agreed, is_first
-from ecg_jax.record import row
 from ecg_jax.response import Response, check_information, check_response
-from ecg_jax.store import MetricsLog, Store, read_metrics, write_json, write_text
+from ecg_jax.store import MetricsLog, Store, read_metrics, write_json
 from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train, whole
-from ecg_jax.watch import Clock, Profiler, append_segment, write_curve
+from ecg_jax.watch import Clock, Profiler, append_segment
 
 #: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
 SAVE_STEPS, SAVE_SECONDS = 500, 60.0
@@ -376,30 +374,19 @@ class _PackRun:
         times: dict[str, float | None],
         params: Callable[[], Any] = dict,
     ) -> None:
-        """Writes the record of a run, last. `errors_RxM` is None, and `diverged` says why, where it diverged."""
-        folder, heldout = self.store.run(config), self.response.heldout
-        errors = np.full(heldout.hidden.shape[:2], np.nan) if errors_RxM is None else errors_RxM
+        """Writes a run. `errors_RxM` is None, and `diverged` says why, where it diverged."""
         kept = whole(params()) if self.hooks.keep(config) and errors_RxM is not None else None
         self._check_owner()
         if not is_first():
             return
-        patients = held.per_patient(errors, heldout)
-        patients.insert(0, "run_id", config.run_id)
-        write_json(folder / "config.json", to_json(config))
-        write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
-        write_curve(self.store.trunk(config), config)
-        segments = read_metrics(self.store.trunk(config) / "segments.jsonl")
-        write_json(folder / "segments.json", segments)
-        record = row(
+        record = write_run(
+            self.store,
             config,
             self.pools[k],
-            loss=held.overall(errors, heldout),
-            references=self.response.references,
+            self.response,
+            errors_RxM=errors_RxM,
             diverged=diverged,
+            machine={"pack_size": len(self.leads), "placement": self.placement.value} | times,
+            params=kept,
         )
-        record |= {"pack_size": len(self.leads), "placement": self.placement.value, "segments": len(segments)} | times
-        if kept is not None and not record["diverged"]:
-            facts = CardFacts(record, self.pools[k], heldout.pool)
-            export_encoder(self.store.encoder(config), config, kept, facts)
-        write_json(folder / "record.json", record)
         self.hooks.on_run(config, record)

@@ -148,14 +148,7 @@ def check_settings(store: Store, settings: dict[str, Any]) -> None:
         )
 
 
-def open_store(
-    root: Path,
-    study: str,
-    targets: Sequence[RunConfig],
-    settings: dict[str, Any],
-    *,
-    checkpoint_root: str | None = None,
-) -> Store:
+def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: dict[str, Any]) -> Store:
     """Makes the study's folder, or finds it again.
 
     `settings` says what the study is, in JSON values; `settings["target"]`, where given, is the name of the recordings
@@ -163,7 +156,7 @@ def open_store(
     difference, when the folder was made with other settings, and OSError when it cannot be written.
     """
     check_folder(root)
-    store = Store(root, study, checkpoint_root)
+    store = Store(root, study)
     check_settings(store, settings)
     tree = {"format": FORMAT, "settings": settings, "targets": [to_json(target) for target in targets]}
     write_json(store.path / "study.json", tree)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from ecg_jax.config import fingerprint
 from ecg_jax.data.ecg import RecordPool
@@ -90,6 +91,22 @@ def load_standin(patients: int) -> StudyData:
     pool = standin_pool(patients)
     origin = {"population": synthetic_fingerprint(CLINIC_RECIPE), "noise": dataclasses.asdict(NOISE)}
     return dataclasses.replace(split(pool, pool.in_folds((VALIDATION_FOLD,)), origin=origin), note=STANDIN_NOTE)
+
+
+def load_or_standin(option: Path | None, cache_dir: Path, standin_patients: int, console: Console) -> StudyData:
+    """PTB-XL from the option or ECG_DATA_DIR, flawed recordings left out by name, or else the stand-in, saying so.
+
+    Raises as `load_real` does.
+    """
+    folder = data_dir_or_none(option)
+    if folder is None:
+        console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
+        return load_standin(standin_patients)
+    with console.status(f"reading PTB-XL from {folder}"):
+        data = load_real(folder, cache_dir, leave_out_flawed=True)
+    for item in data.excluded:
+        console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
+    return data
 
 
 def data_dir_or_none(option: Path | None) -> Path | None:

@@ -38,7 +38,7 @@ from ecg_jax.flops import train_flops_per_record
 from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store, read_json, write_json, write_text
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace
-from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.data import load_or_standin
 from experiments.dry_run import add_dry_run, print_forecast
 
 STUDY = "lr_transfer"
@@ -327,23 +327,11 @@ def write(options: argparse.Namespace, store: Store, done: Sequence[tuple[Cell, 
     plt.close(fig)
 
 
-def load(options: argparse.Namespace, console: Console) -> StudyData:
-    """Real recordings where there is a folder of them, and otherwise the stand-in, saying so."""
-    folder = data_dir_or_none(options.data_dir)
-    if folder is None:
-        console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
-        return load_standin(options.standin_patients)
-    data = load_real(folder, options.out / "data", leave_out_flawed=True)
-    for item in data.excluded:
-        console.print(f"left out {item.record_id}: {item.reason}")
-    return data
-
-
 def run(options: argparse.Namespace, console: Console) -> pd.DataFrame:
     """Does all cells that are not done, and returns the table of best rates."""
     for folder in (options.out, options.results):
         check_folder(folder)
-    data = load(options, console)
+    data = load_or_standin(options.data_dir, options.out / "data", options.standin_patients, console)
     plan = wanted_cells(options, f"{data.target} {data.identity}", data.heldout.identity)
     settings = {"training data": data.identity, "response": data.heldout.identity, "target": data.target}
     synthetic = SyntheticSource(0, recipe(TIER))

@@ -41,7 +41,7 @@ from ecg_jax.slot import Slot
 from ecg_jax.store import Store, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace, trunks
-from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.data import StudyData, load_or_standin
 from experiments.dry_run import add_dry_run, print_forecast
 from experiments.neurokit import GENERATOR, neurokit_pool
 from experiments.packed import load_packed, pack_data
@@ -213,18 +213,10 @@ def _identity(source: Source) -> tuple[str, str]:
 
 
 def load(options: argparse.Namespace, console: Console) -> StudyData:
-    """Packed data, PTB-XL, or the stand-in, saying so."""
+    """Packed data, PTB-XL, or the stand-in."""
     if options.packed is not None:
         return load_packed(options.packed)
-    folder = data_dir_or_none(options.data_dir)
-    if folder is None:
-        console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
-        return load_standin(options.standin_patients)
-    with console.status(f"reading PTB-XL from {folder}"):
-        data = load_real(folder, options.out / "data", leave_out_flawed=True)
-    for item in data.excluded:
-        console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
-    return data
+    return load_or_standin(options.data_dir, options.out / "data", options.standin_patients, console)
 
 
 def dry_run(preset: Preset, console: Console) -> None:

@@ -222,7 +222,7 @@ def test_a_trace_and_where_the_time_went_are_written(tmp_path):
 
 def test_checkpoints_may_lie_elsewhere(undisturbed, tmp_path, monkeypatch):
     monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
-    store = open_store(tmp_path, "s", PACKED, {}, checkpoint_root=str(tmp_path / "elsewhere"))
+    store = dataclasses.replace(open_store(tmp_path, "s", PACKED, {}), checkpoint_root=str(tmp_path / "elsewhere"))
     do(store, PACKED, DATA, RESPONSE, size=2)
     assert list((tmp_path / "elsewhere" / "s").glob("*/[0-9]*"))
     assert not list(store.packs.glob("*/checkpoints"))

@@ -13,6 +13,7 @@ from ecg_jax.flops import parameters
 from ecg_jax.store import IDENTITIES
 from experiments import mixed_vs_pure as study
 from experiments import packed
+from experiments.data import load_standin
 from experiments.dry_run import EVALUATIONS_PER_RUN
 from experiments.mixed_vs_pure import NOTHING_READ, PRESETS, Synthetic, blocks, predicted
 
@@ -88,7 +89,7 @@ def test_packed_data_give_the_same_runs(small, tmp_path, capsys):
     assert run(tmp_path / "out", "--pack", str(tmp_path / "data")) == 0
     assert not (tmp_path / "out").exists()
     data = packed.load_packed(tmp_path / "data")
-    expected = study.load_standin(60)
+    expected = load_standin(60)
     assert (data.identity, data.note, data.heldout.identity) == (
         expected.identity, expected.note, expected.heldout.identity,
     )  # fmt: skip

@@ -1,0 +1,52 @@
+"""What a finished run leaves in its store: tables, an encoder where it is kept, and its record, last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ecg_jax.card import CardFacts
+from ecg_jax.config import RunConfig, to_json
+from ecg_jax.data.ecg import RecordPool
+from ecg_jax.encoder import export_encoder
+from ecg_jax.evaluate import heldout as held
+from ecg_jax.models import Params
+from ecg_jax.record import row
+from ecg_jax.response import Response
+from ecg_jax.store import Store, read_metrics, write_json, write_text
+from ecg_jax.watch import write_curve
+
+
+def write_run(
+    store: Store,
+    config: RunConfig,
+    pool: RecordPool,
+    response: Response,
+    *,
+    errors_RxM: np.ndarray | None,
+    diverged: str,
+    machine: dict[str, Any],
+    params: Params | None,
+) -> dict[str, Any]:
+    """Writes a run that draws from `pool`, and returns its record.
+
+    `errors_RxM` is None, and `diverged` says why, where it diverged; `machine` are the columns that tell of the
+    machine; `params` is None where no encoder is kept.
+    """
+    folder, heldout = store.run(config), response.heldout
+    errors = np.full(heldout.hidden.shape[:2], np.nan) if errors_RxM is None else errors_RxM
+    patients = held.per_patient(errors, heldout)
+    patients.insert(0, "run_id", config.run_id)
+    write_json(folder / "config.json", to_json(config))
+    write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
+    write_curve(store.trunk(config), config)
+    segments = read_metrics(store.trunk(config) / "segments.jsonl")
+    write_json(folder / "segments.json", segments)
+    loss = held.overall(errors, heldout)
+    record = row(config, pool, loss=loss, references=response.references, diverged=diverged)
+    record |= machine | {"segments": len(segments)}
+    if params is not None and not record["diverged"]:
+        export_encoder(store.encoder(config), config, params, CardFacts(record, pool, heldout.pool))
+    write_json(folder / "record.json", record)
+    return record
