@@ -10,7 +10,7 @@ import tarfile
 import zipfile
 
 import pytest
-from hospital_server import serving
+from loopback import serving
 
 from ecg_jax.data.real import download as downloads
 from ecg_jax.data.real import transfer

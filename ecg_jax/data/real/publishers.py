@@ -1,7 +1,7 @@
 """Where each set is published, under which licence, and how its files are laid out there.
 
-Addresses are PhysioNet's projects, and Zenodo's and Figshare's records that the publications name. A licence that such a
-record states is what is shown.
+Addresses are PhysioNet's projects, and Zenodo's and Figshare's records that the publications name. A licence that such
+a record states is what is shown.
 """
 
 from __future__ import annotations

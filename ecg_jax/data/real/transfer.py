@@ -70,7 +70,8 @@ def read_small(url: str, *, timeout_s: float = TIMEOUT_S, limit: int = 1 << 30, 
             trouble = f"{len(content):,} of {length} bytes came"
         except (OSError, http.client.HTTPException) as error:
             trouble = _explained(url, error)
-    raise TransferError(f"{url}: {trouble}, {attempts} times; try again later")
+    times = f", {attempts} times" if attempts > 1 else ""
+    raise TransferError(f"{url}: {trouble}{times}; try again later")
 
 
 def fetch(
