@@ -199,10 +199,13 @@ def _twice(repeats: pd.DataFrame) -> str:
 
 def _scale(pool: RecordPool) -> str:
     scaled = int((pool.unit == "NU").sum())
-    note = f" {scaled:,} records were scaled per lead by their publisher: one deviation is drawn as 0.2 mV." * bool(
-        scaled
-    )
-    return f"a square is 200 ms by 0.5 mV.{note}"
+    note = f" {scaled:,} records were scaled per lead by their publisher: one deviation is drawn as 0.2 mV."
+    return f"a square is 200 ms by 0.5 mV.{note if scaled else ''}"
+
+
+def _counts(labels: pd.DataFrame) -> str:
+    items = "".join(f"<li>{html.escape(str(row.label))}: {row.records:,}</li>" for row in labels.itertuples())
+    return f"<ul class='columns'>{items}</ul>"
 
 
 def _table(rows: pd.DataFrame) -> str:
