@@ -6,12 +6,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from ptbxl_layout import ecg_like
+from ptbxl_layout import ecg_like, write_ptbxl, write_signal
 
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import measures
 from ecg_jax.data.real.recording import Exclusion
-from ecg_jax.data.real.report import kind_of, write_report
+from ecg_jax.data.real.report import kind_of, main, write_report
+from ecg_jax.data.real.shards import write_shards
 
 
 def beating(per_minute: float, rate_hz: int = 100) -> np.ndarray:
@@ -136,3 +137,39 @@ def test_a_report_is_not_written_over_and_needs_a_record(pool, folder, tmp_path)
 )
 def test_reasons_have_a_name(reason, kind):
     assert kind_of(reason) == kind
+
+
+def test_the_command_reads_a_published_folder_and_names_what_it_left_out(tmp_path, capsys):
+    write_ptbxl(tmp_path / "ptbxl", 4)
+    flawed = ecg_like(9)
+    flawed[:, 6] = 0.25
+    write_signal(tmp_path / "ptbxl" / "records500/00000/00003_hr", flawed)
+    assert main(["ptbxl", "--source", str(tmp_path / "ptbxl"), "--out", str(tmp_path / "out")]) == 0
+    assert "tells it in full" in capsys.readouterr().out
+    (row,) = pd.read_csv(tmp_path / "out" / "excluded.csv").itertuples()
+    assert (row.kind, row.record_id) == ("flat lead", "ptbxl/00003")
+    assert len(pd.read_csv(tmp_path / "out" / "records.csv")) == 3
+
+
+def test_the_command_reads_shards_with_their_exclusions(pool, tmp_path):
+    write_shards(tmp_path / "shards", [pool], fingerprint={}, exclusions=EXCLUDED)
+    assert main(["hospital", "--source", str(tmp_path / "shards"), "--out", str(tmp_path / "out")]) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "excluded.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "message"),
+    [
+        ("ptbxl", "out", "holds neither ptbxl/ptbxl_database.csv"),
+        ("ptbxl", ".", "is not written over"),
+        ("georgia", "out", "'georgia' is reported on after it was built"),
+        ("georgia", "out", "holds shards of 'hospital', not of 'georgia'"),
+    ],
+)
+def test_the_command_tells_what_is_wrong(name, out, message, pool, tmp_path, capsys):
+    source = tmp_path
+    if "holds shards" in message:
+        source = tmp_path / "shards"
+        write_shards(source, [pool], fingerprint={})
+    assert main([name, "--source", str(source), "--out", str(tmp_path / out)]) == 2
+    assert message in capsys.readouterr().err

@@ -6,8 +6,10 @@ spectra.csv, excluded.csv (every record left out, by reason) and repeats.csv (re
 
 from __future__ import annotations
 
+import argparse
 import html
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import measures, report_figures
+from ecg_jax.data.real import measures, ptbxl, report_figures, shards
 from ecg_jax.data.real.leakage import find_repeats
 from ecg_jax.data.real.recording import Exclusion
 from ecg_jax.data.whole_folder import whole_folder
@@ -228,3 +230,54 @@ def _image(figure: report_figures.Figure, caption: str) -> str:
     text = html.escape(caption)
     address = report_figures.as_image(figure)
     return f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>'
+
+
+def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion]]:
+    """The records of a set and what was left out of it: from shards that were built, or from PTB-XL as published.
+
+    Raises FileNotFoundError and ValueError as the readers do, and ValueError for a set that must be built first.
+    """
+    excluded: list[Exclusion] = []
+    if (source / "dataset_info.json").is_file():
+        pool = shards.open_shards(source, on_bad=excluded.append)
+        if pool.source != name:
+            raise ValueError(f"{source} holds shards of {pool.source!r}, not of {name!r}")
+        return pool, excluded
+    if name != "ptbxl":
+        raise ValueError(f"{source} holds no shards: {name!r} is reported on after it was built into shards")
+    return ptbxl.load_ptbxl(source, on_bad=excluded.append), excluded
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m ecg_jax.data.real.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example: python -m ecg_jax.data.real.report ptbxl --source data/ptbxl --out reports/ptbxl",
+    )
+    p.add_argument("name", metavar="NAME", help="the set: ptbxl, or the name that its shards were built under")
+    p.add_argument("--source", type=Path, required=True, metavar="DIR", help="PTB-XL as published, or shards of a set")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; it must not exist")
+    p.add_argument("--seed", type=int, default=0, help="draws the records shown and measured (%(default)s)")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry; returns the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.out.exists():
+            raise FileExistsError(f"{options.out} exists; a report is not written over: name another folder")
+        pool, excluded = read_set(options.name, options.source)
+        summary = write_report(pool, excluded, options.out, seed=options.seed)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(summary.to_string(index=False, header=False))
+    print(f"{options.out / 'report.html'} tells it in full.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
