@@ -78,12 +78,12 @@ _ALL = (
         row_paths=("ptbxl_database.csv", "filename_hr"),
     ),
     _challenge("cpsc2018", "cpsc_2018", "CPSC 2018", "6,877 records"),
-    _challenge("cpsc-extra", "cpsc_2018_extra", "CPSC 2018, unused part", "3,453 records"),
+    _challenge("cpsc_extra", "cpsc_2018_extra", "CPSC 2018, unused part", "3,453 records"),
     _challenge("incart", "st_petersburg_incart", "St Petersburg INCART", "74 records of 30 min"),
     _challenge("ptb", "ptb", "PTB Diagnostic", "516 records"),
-    _challenge("ptbxl-challenge", "ptb-xl", "PTB-XL", "21,837 records: repeats ptbxl"),
+    _challenge("ptbxl_challenge", "ptb-xl", "PTB-XL", "21,837 records: repeats ptbxl"),
     _challenge("georgia", "georgia", "Georgia 12-lead", "10,344 records"),
-    _challenge("chapman-shaoxing", "chapman_shaoxing", "Chapman-Shaoxing", "10,247 records"),
+    _challenge("chapman_shaoxing", "chapman_shaoxing", "Chapman-Shaoxing", "10,247 records"),
     _challenge("ningbo", "ningbo", "Ningbo", "34,905 records"),
     Publication(
         name="ludb",
@@ -107,7 +107,7 @@ _ALL = (
         tables=("RECORDS",),
     ),
     Publication(
-        name="mimic-iv-ecg",
+        name="mimic_iv_ecg",
         title="MIMIC-IV-ECG 1.0",
         host=Host.PHYSIONET,
         addresses=(f"{_PHYSIONET}/mimic-iv-ecg/1.0",),
@@ -138,7 +138,7 @@ _ALL = (
         tables=("metadata.csv", "code.csv"),
     ),
     Publication(
-        name="medalcare-xl",
+        name="medalcare_xl",
         title="MedalCare-XL (simulated, never real)",
         host=Host.ZENODO,
         addresses=(f"{_ZENODO}/8068944",),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -209,6 +210,8 @@ def _write_records(folder: Path, pools: Iterable[RecordPool]) -> tuple[RecordPoo
         units.update(pool.unit.tolist())
     if first is None:
         raise ValueError(f"{folder.name}: no records to write")
+    if not re.fullmatch(r"\w+", first.source):
+        raise ValueError(f"{folder.name}: source {first.source!r} is no name for TFDS: letters, digits and _ only")
     return first, lengths, dict(sorted(units.items()))
 
 
