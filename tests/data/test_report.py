@@ -79,6 +79,24 @@ def test_lead_algebra_is_exact_to_rounding_and_notices_a_swapped_lead(pool):
     assert np.isnan(measures.algebra_residual(without_one)).all()
 
 
+def test_a_set_whose_limb_leads_do_not_fit_is_called_out(pool, tmp_path):
+    """LUDB's published millivolts are such: every lead has a gain of its own."""
+    sound = pool.take(np.arange(5))
+    gains = np.linspace(0.5, 2, 12)
+    scaled = dataclasses.replace(sound, ecg=np.rint(sound.ecg * gains).astype(np.int16))
+    for name, some in (("sound", sound), ("scaled", scaled)):
+        write_report(some, (), tmp_path / name)
+    assert "not to be trusted" not in (tmp_path / "sound" / "report.html").read_text()
+    assert "In 5 of 5 records the limb leads do not fit" in (tmp_path / "scaled" / "report.html").read_text()
+
+
+def test_flat_leads_do_not_enter_the_spectra(pool):
+    ecg = pool.ecg.copy()
+    ecg[:6, :, 11] = 0
+    table = measures.spectra(dataclasses.replace(pool, ecg=ecg)).set_index("lead").loc["V6"]
+    assert table["0.05"].min() > -85 and table["0.5"].notna().all()
+
+
 def test_leads_scaled_one_by_one_have_no_algebra(pool):
     table = measures.per_record(dataclasses.replace(pool, unit=np.full(len(pool), "NU")))
     assert table.algebra.isna().all() and table.peak.notna().all()

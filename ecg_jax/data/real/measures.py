@@ -71,13 +71,17 @@ def spectra(pool: RecordPool, quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)) 
     """Quantiles over records of the power spectral density per lead: columns `lead`, `hz`, and one per quantile.
 
     Each lead has variance 1 first, so that sets of any amplitude compare; Welch's estimate, 2 s Hann windows, dB.
-    At most 4,000 records, evenly spaced.
+    At most 4,000 records, evenly spaced; flat leads do not count.
     """
     step = max(1, len(pool) // 4000)
     x = pool.ecg[::step].astype(np.float32)
-    x = x / np.maximum(x.std(axis=1, keepdims=True), 1)
+    deviation = x.std(axis=1, keepdims=True)
+    x = x / np.where(deviation > 0, deviation, 1)
     hz, power = signal.welch(x, pool.sample_rate_hz, nperseg=2 * pool.sample_rate_hz, axis=1)
-    levels = np.quantile(10 * np.log10(np.maximum(power, 1e-9)), quantiles, axis=0)  # (quantiles, hz, leads)
+    power = np.where(deviation > 0, np.maximum(power, 1e-9), np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a lead that is flat in every record has no quantiles
+        levels = np.nanquantile(10 * np.log10(power), quantiles, axis=0)  # (quantiles, hz, leads)
     kept = (hz > 0) & (hz <= 50)
     rows = [
         {"lead": lead, "hz": at, **{f"{q:g}": levels[k, j, i] for k, q in enumerate(quantiles)}}

@@ -25,6 +25,8 @@ from ecg_jax.data.whole_folder import whole_folder
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
 _SHOWN_LABELS = 30
+#: Lead-algebra residual above which limb leads do not fit, and the share of such records that a set may have.
+MISFIT = 0.05
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}img{max-width:100%}"
@@ -123,7 +125,7 @@ def _summary(pool: RecordPool, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ("heart rate, median (per minute)", float(table.heart_rate.median())),
         ("heart rate, records measured", int(table.heart_rate.notna().sum())),
         ("lead-algebra residual, median", float(table.algebra.median())),
-        ("records with a residual above 0.05", int((table.algebra > 0.05).sum())),
+        (f"records with a residual above {MISFIT}", int((table.algebra > MISFIT).sum())),
     ]
     return pd.DataFrame(rows, columns=["measure", "value"])
 
@@ -158,6 +160,7 @@ def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> str:
         "<h2>Spectrum</h2>",
         _image(report_figures.spectrum(tables["spectra"]), "Line: median; band: 5 to 95 % of the records."),
         "<h2>Lead algebra</h2>",
+        _misfit(table),
         _image(
             report_figures.algebra(table),
             "0 is exact; rounding alone gives about 0.005. Leads that were scaled one by one have none.",
@@ -176,6 +179,18 @@ def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> str:
         'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
         f"<title>{html.escape(pool.source)}: quality report</title><style>{_STYLE}</style></head>"
         f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _misfit(table: pd.DataFrame) -> str:
+    """A warning where limb leads in mV do not fit each other: LUDB's, for one, have a gain each."""
+    off = int((table.algebra > MISFIT).sum())
+    if off <= MISFIT * table.algebra.notna().sum():
+        return ""
+    return (
+        f"<p class='warning'>In {off:,} of {int(table.algebra.notna().sum()):,} records the limb leads do not fit each "
+        "other: each was scaled by itself, or leads bear wrong names. Their millivolts are not to be trusted; "
+        "normalise per lead.</p>"
     )
 
 

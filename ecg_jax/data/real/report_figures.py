@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from ecg_jax.data import sheet
 from ecg_jax.data.ecg import LEADS, RecordPool
@@ -19,9 +20,9 @@ _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 RANDOM_RECORDS = 9
 #: What makes a record one of the worst, and how its panel says so; the first few of each are shown.
 WORST = (
-    ("algebra", "lead algebra misses by {:.1%}"),
+    ("algebra", "algebra off by {:.1%}"),
     ("peak", "peak {:.1f} mV"),
-    ("noise", "{:.0%} of the energy above 25 Hz"),
+    ("noise", "{:.0%} above 25 Hz"),
 )
 _WORST_EACH = 3
 
@@ -43,6 +44,9 @@ def amplitudes(pool: RecordPool, table: pd.DataFrame) -> Figure:
     peaks = table.peak[rows]
     right.hist(peaks, bins=np.geomspace(max(peaks.min(), 0.05), max(peaks.max(), 0.1) * 1.01, 40), color=_BLUE)
     right.set_xscale("log")
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    right.xaxis.set_minor_locator(NullLocator())
     right.set_xlabel(f"largest absolute value of a record ({unit})", fontsize=9)
     right.set_ylabel("records")
     right.set_title("Peaks", fontsize=10)
@@ -75,7 +79,7 @@ def algebra(table: pd.DataFrame) -> Figure:
     axes.set_xlim(1e-5, 10)
     axes.set_xlabel("III, aVR, aVL, aVF: miss of what I and II say (relative RMS)")
     axes.set_ylabel("records")
-    axes.set_title(f"{len(known):,} of {len(table):,} records keep their amplitudes")
+    axes.set_title(f"{len(known):,} of {len(table):,} records, those in mV")
     return figure
 
 
@@ -133,7 +137,8 @@ def _sheet(pool: RecordPool, why: dict[int, str]) -> Figure:
         ecg = pool.ecg[index] / COUNTS_PER_UNIT
         if pool.unit[index] == "NU":  # per deviation: drawn as though one were 0.2 mV, which looks like ECG
             ecg = ecg * 0.2
-        panels.append((": ".join(filter(None, (str(pool.record_id[index]), words))), ecg))
+        name = str(pool.record_id[index]).rpartition("/")[2]
+        panels.append((": ".join(filter(None, (name, words))), ecg))
     return sheet.contact_sheet(panels, pool.sample_rate_hz)
 
 
