@@ -44,7 +44,7 @@ def amplitudes(pool: RecordPool, table: pd.DataFrame) -> Figure:
     peaks = table.peak[rows]
     right.hist(peaks, bins=np.geomspace(max(peaks.min(), 0.05), max(peaks.max(), 0.1) * 1.01, 40), color=_BLUE)
     right.set_xscale("log")
-    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     right.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     right.xaxis.set_minor_locator(NullLocator())
     right.set_xlabel(f"largest absolute value of a record ({unit})", fontsize=9)
