@@ -1,5 +1,5 @@
 # make demo        the whole experiment in miniature: about 6 minutes on 2 cores, then open out/quickstart/report.html
-# make test        the default test suite
+# make test        the default test suite, in WORKERS processes (2; each takes up to 4 GiB)
 # make test-long   the long tests; writes results/test-long.json
 # make lint        ruff
 #
@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 OUT ?= out/quickstart
+WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -29,7 +30,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m experiments.quickstart --out $(OUT)
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-long: $(VENV)/.installed
 	$(RUN) -m tests.long

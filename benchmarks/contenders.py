@@ -17,6 +17,7 @@ from ecg_jax.data.synthetic.generator import Fitted
 from ecg_jax.data.synthetic.sampling import Grid
 from ecg_jax.data.synthetic.source import BLOCK_RECORDS, SyntheticSource
 from ecg_jax.data.synthetic.tiers import Recipe
+from experiments.neurokit import neurokit_record
 
 SECONDS = 10
 LEADS = 12
@@ -33,7 +34,7 @@ def neurokit(name: str, sample_rate_hz: int) -> Contender:
     """One record a call, the generator's own defaults but for the seed."""
     method = "multileads" if name == MULTILEADS else "ecgsyn"
     seeds = itertools.count()
-    run = lambda: peers.neurokit_record(method, sample_rate_hz, SECONDS, 70, 1, next(seeds))  # noqa: E731
+    run = lambda: neurokit_record(method, sample_rate_hz, SECONDS, 70, 1, next(seeds))  # noqa: E731
     return Contender(name, sample_rate_hz, 1, run)
 
 

@@ -1,7 +1,5 @@
-"""What people use now: NeuroKit2's generators, and a batched Runge–Kutta integration of the ECGSYN equations in NumPy.
-
-NeuroKit2 is no dependency of this project; benchmarks/README.md says how to install it.
-"""
+"""A peer of the generator: a batched Runge–Kutta integration of the ECGSYN equations in NumPy. The other, NeuroKit2, is
+in `experiments.neurokit`."""
 
 from __future__ import annotations
 
@@ -12,33 +10,6 @@ ANGLE_RAD = np.array([-np.pi / 3, -np.pi / 12, 0.0, np.pi / 12, np.pi / 2])
 AMPLITUDE = np.array([1.2, -5.0, 30.0, -7.5, 0.75])
 WIDTH_RAD = np.array([0.25, 0.1, 0.1, 0.1, 0.4])
 BREATHING_HZ, BREATHING_MV = 0.25, 0.005
-
-
-def require_neurokit() -> None:
-    """Raises ModuleNotFoundError, with the remedy, where NeuroKit2 is not installed."""
-    try:
-        import neurokit2  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "neurokit2 is not installed: `pip install neurokit2` (see benchmarks/README.md)"
-        ) from error
-
-
-def neurokit_record(
-    method: str, sample_rate_hz: int, seconds: float, heart_rate_bpm: float, heart_rate_sd_bpm: float, seed: int
-) -> np.ndarray:
-    """One record of `ecg_simulate`, `(samples, leads)` in mV: 12 leads of "multileads", the one lead of "ecgsyn"."""
-    import neurokit2
-
-    ecg = neurokit2.ecg_simulate(
-        duration=seconds,
-        sampling_rate=sample_rate_hz,
-        method=method,
-        heart_rate=heart_rate_bpm,
-        heart_rate_std=heart_rate_sd_bpm,
-        random_state=seed,
-    )
-    return np.asarray(ecg, np.float32).reshape(len(ecg), -1)
 
 
 def ecgsyn_rk4(rr_s: np.ndarray, gain_LxW: np.ndarray, sample_rate_hz: int, seconds: int) -> np.ndarray:

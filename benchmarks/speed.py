@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import contenders, machine, on_device, peers, speed_figure
+from benchmarks import contenders, machine, on_device, speed_figure
 from benchmarks.timing import Contender, Timed, interleaved
 from benchmarks.writing import write_csv, write_figure, write_json
 from ecg_jax.data.real import data_dir_from_environment
@@ -23,6 +23,7 @@ from ecg_jax.data.synthetic.generator import Fitted
 from ecg_jax.data.synthetic.identity import fingerprint
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.data.synthetic.tiers import Tier, recipe
+from experiments.neurokit import require_neurokit
 
 RATES_HZ = (100, 500)
 TRAIN_FOLDS = tuple(range(1, 9))
@@ -33,7 +34,7 @@ NO_POOL = "ECG_DATA_DIR is not set: T-1 and T2, which are fitted to real records
 
 def run(out: Path, cache: Path, core: int, *, rounds: int, quick: bool) -> None:
     """Runs the benchmark and writes speed.csv, stages.csv, speed.json and speed.png into `out`."""
-    peers.require_neurokit()
+    require_neurokit()
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=140)
     before = machine.describe()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Self
 
 import jax
+from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from ecg_jax.digest import digests
@@ -21,10 +21,11 @@ _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints under one folder. A context manager that waits, at its end, for the save in flight."""
+    """The checkpoints under one folder, or under `gs://`. A context manager that waits, at its end, for the save in
+    flight."""
 
-    def __init__(self, directory: Path):
-        self._directory = directory.resolve()
+    def __init__(self, directory: epath.PathLike):
+        self._directory = epath.Path(directory).resolve()
         self._saving: tuple[int, Any] | None = None
         self._checkpointer = ocp.training.Checkpointer(
             self._directory,
@@ -136,7 +137,7 @@ def abstract(state: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
 
 
-def _check_shapes(path: Path, found: Any, expected: Any) -> None:
+def _check_shapes(path: epath.Path, found: Any, expected: Any) -> None:
     ours, theirs = _shapes(expected), _shapes(found)
     for name in [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)][:1]:
         raise ValueError(

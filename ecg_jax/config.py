@@ -90,6 +90,13 @@ class Optimiser(enum.StrEnum):
     MUON = "muon"
 
 
+class Mixing(enum.StrEnum):
+    """What a mixed run is to be compared with: pure real at equal records, or at equal real exposures."""
+
+    REPLACEMENT = "replacement"  # synthetic records in place of real ones
+    ADDITIVE = "additive"  # on top of them: the budget is 1 / real_fraction times that of the pure real run
+
+
 class Position(enum.StrEnum):
     """How the model knows where in time a token lies."""
 
@@ -160,7 +167,7 @@ class DataConfig:
     never continues on other data. `real_patients` cuts the real pool to its first patients after a shuffle seeded
     with `pool_shuffle`; None takes all. `synthetic_records` makes the synthetic source a finite pool; None: infinite.
     `tier` is the generator's place on the realism ladder (`data.synthetic.Tier`), and `real_information` what it knows
-    of real recordings: "published statistics", or the pool that its priors were fitted to.
+    of real recordings: "published statistics", or the pool that its priors were fitted to. `mixing` changes no record.
     """
 
     real_fraction: float
@@ -169,6 +176,7 @@ class DataConfig:
     real_patients: int | None = None
     pool_shuffle: int = 0
     synthetic_records: int | None = None
+    mixing: Mixing = Mixing.REPLACEMENT
     sample_rate_hz: int = 100
     tier: str = "T1d"
     real_information: str = "published statistics"

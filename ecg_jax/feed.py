@@ -64,12 +64,15 @@ def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """`read` and `resident` are for `train.program` and `train.train`; `batches(steps)` yields what travels."""
+    """`read` and `resident` are for `train.program` and `train.train`; `batches(steps)` yields what travels.
+
+    `rows` are, per member, the rows of the resident pool that hold its real records and its stored synthetic ones.
+    """
 
     members: Sequence[tuple[Mixture, RecordPool, Source]]
     read: Read | None = None
     resident: Any = None
-    rows: Sequence[np.ndarray] = ()
+    rows: Sequence[tuple[np.ndarray, np.ndarray | None]] = ()
 
     def batches(self, steps: range) -> Iterator[jax.Array]:
         """The batches of a pack at `steps`, `(K, B, ...)`."""
@@ -89,7 +92,7 @@ class Feed:
 
         for step in steps:
             words = [
-                words_of(batch_ids(m, step), rows) for (m, _, _), rows in zip(self.members, self.rows, strict=True)
+                words_of(batch_ids(m, step), *rows) for (m, _, _), rows in zip(self.members, self.rows, strict=True)
             ]
             yield place_pack(np.stack(words)[:, part])
 
@@ -97,8 +100,8 @@ class Feed:
 def feed_of(configs: Sequence[RunConfig], data: TrainingData, placement: Placement) -> Feed:
     """The feed of a pack with one run per member. Needs a mesh in force.
 
-    Raises ValueError when members of a pack in device placement draw from several synthetic sources, or from one that
-    is not rendered.
+    Raises ValueError in device placement for a synthetic source that is neither rendered nor a pool in memory, and for
+    several rendered ones over several rows of a mesh.
     """
     pools = [data.pool(config) for config in configs]
     # A run that uses no synthetic records names a source all the same; it need not be there.
@@ -107,15 +110,36 @@ def feed_of(configs: Sequence[RunConfig], data: TrainingData, placement: Placeme
     members = list(zip(mixtures, pools, sources, strict=True))
     if placement is Placement.HOST:
         return Feed(members)
-    from ecg_jax.data.device import resident, rows_in
+    return _on_device(configs, data.real, members)
+
+
+def _on_device(
+    configs: Sequence[RunConfig], real: RecordPool, members: Sequence[tuple[Mixture, RecordPool, Source]]
+) -> Feed:
+    from ecg_jax.data.device import reader, resident, rows_in
     from ecg_jax.data.synthetic.source import SyntheticSource
 
-    rendered = {id(s): s for c, s in zip(configs, sources, strict=True) if c.data.ratio < 1}
-    if len(rendered) > 1 or not all(isinstance(source, SyntheticSource) for source in rendered.values()):
-        raise ValueError(
-            f"a pack in device placement renders from one synthetic source, not {len(rendered)}, and from no stored "
-            "pool: give it host placement"
-        )
-    held = data.real if any(config.data.ratio > 0 for config in configs) else None
-    there = resident(held, next(iter(rendered.values()), None))
-    return Feed(members, there.read, there.pool, [rows_in(data.real, pool) for pool in pools])
+    renderers: list[SyntheticSource | None] = []
+    held = [real] if any(config.data.ratio > 0 for config in configs) else []
+    stored: list[tuple[int, int] | None] = []  # where a member's stored synthetic records begin and end
+    start_of: dict[int, int] = {}
+    for config, (_, _, source) in zip(configs, members, strict=True):
+        is_mixed = config.data.ratio < 1
+        renderers.append(source if is_mixed and isinstance(source, SyntheticSource) else None)
+        stored.append(None)
+        if not is_mixed or isinstance(source, SyntheticSource):
+            continue
+        if not isinstance(source, RecordPool):
+            raise ValueError(
+                f"run {config.run_id} draws from a {type(source).__name__}: device placement renders a SyntheticSource "
+                "and holds a RecordPool; give others host placement"
+            )
+        if id(source) not in start_of:
+            start_of[id(source)] = sum(map(len, held))
+            held.append(source)
+        stored[-1] = (start_of[id(source)], start_of[id(source)] + len(source))
+    rows = [
+        (rows_in(real, pool), None if span is None else np.arange(*span))
+        for (_, pool, _), span in zip(members, stored, strict=True)
+    ]
+    return Feed(members, reader(renderers), resident(held), rows)

@@ -8,6 +8,7 @@ clock of a machine matters. An owner checks that it still is one before everythi
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -73,12 +74,21 @@ def acquire(
     claim = folder / f".{OWNER}.{token}"
     claim.write_text(json.dumps({"token": token, "pid": os.getpid(), "host": platform.node(), "of": _here()}) + "\n")
     try:
-        os.link(claim, path)  # fails where the file exists, and is whole from its first moment
+        _link(claim, path)
     except FileExistsError:
         return None
     finally:
         claim.unlink()
     return Ownership(folder, token, refresh_seconds)
+
+
+def has_living_owner(folder: Path) -> bool:
+    """Whether a process has the folder that neither ended on this machine nor has been silent for long; only looks."""
+    path = folder / OWNER
+    owner = _read(path)
+    if owner is None or _has_ended(owner):
+        return False
+    return abs(time.time() - path.stat().st_mtime) < STALE_SECONDS  # its clock may differ: a look may be mistaken
 
 
 def describe(folder: Path) -> str:
@@ -97,26 +107,41 @@ def _removed(path: Path, stale_seconds: float) -> bool:
     stale = _is_stale(aside, stale_seconds)
     if not stale:  # between the look and the rename another took over: it gets its file back
         try:
-            os.link(aside, path)
+            _link(aside, path)
         except FileExistsError:
             stale = False
     aside.unlink()
     return stale
 
 
+def _link(source: Path, path: Path) -> None:
+    """Gives a file a second name, whole from its first moment. Raises FileExistsError where the name is taken."""
+    try:
+        os.link(source, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        with path.open("x") as file:  # a bucket mounted as a folder knows no links; empty for a moment
+            file.write(source.read_text())
+
+
 def _is_stale(path: Path, stale_seconds: float) -> bool:
     """Whether its process has ended on this machine, or the file is that old by its file system's clock."""
     owner = _read(path)
-    if owner and owner["host"] == platform.node() and owner["of"] == _here() and not _is_alive(owner["pid"]):
+    if owner and _has_ended(owner):
         return True
     probe = path.with_name(f".clock.{secrets.token_hex(8)}")
     probe.touch()
     now = probe.stat().st_mtime
     probe.unlink()
     try:
-        return now - path.stat().st_mtime > stale_seconds
+        return abs(now - path.stat().st_mtime) > stale_seconds  # in the future: the clock was set back
     except FileNotFoundError:
         return False
+
+
+def _has_ended(owner: dict[str, Any]) -> bool:
+    return owner["host"] == platform.node() and owner["of"] == _here() and not _is_alive(owner["pid"])
 
 
 def _here() -> str:
@@ -142,6 +167,7 @@ def _token(path: Path) -> str | None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         return None
+    return json.loads(text) if text else None

@@ -7,6 +7,7 @@ goes on from its last checkpoint and ends with the same numbers. A member whose 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -31,7 +32,7 @@ from ecg_jax.record import row
 from ecg_jax.response import Response, check_information, check_response
 from ecg_jax.store import MetricsLog, Store, read_metrics, write_json, write_text
 from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train
-from ecg_jax.watch import Clock, append_segment, memory_mib, write_curve
+from ecg_jax.watch import Clock, Profiler, append_segment, write_curve
 
 #: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
 SAVE_STEPS, SAVE_SECONDS = 500, 60.0
@@ -63,14 +64,24 @@ class StoppedError(Exception):
     """The pack was asked to stop, and has saved what it has."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What a study wants to hear and decide: see `OnStep`, `OnRun`, `Keep`; `stop()` ends a pack after its step."""
+    """What a study wants to hear and decide: see `OnStep`, `OnRun`, `Keep`.
+
+    `stop()` ends a pack after its step. `slot_left()` are the seconds until it will, infinite where nobody knows: a
+    pack that is done sooner writes rows and no checkpoint. `profiler` traces the first steps that are trained.
+    """
 
     on_step: OnStep = lambda config, step, loss: None
     on_run: OnRun = lambda config, record: None
     keep: Keep = lambda config: False
-    stop: Callable[[], bool] = lambda: False
+    stop: Callable[[], bool] = _never
+    slot_left: Callable[[], float] = lambda: math.inf
+    profiler: Profiler = dataclasses.field(default_factory=lambda: Profiler(None))
 
 
 def curve_steps(last: int) -> list[int]:
@@ -101,7 +112,7 @@ def run_pack(
         check_information(runs[-1], data)
         check_response(runs[-1], response)
         write_json(store.trunk(runs[-1]) / "config.json", to_json(runs[-1]))
-    with Checkpoints(store.pack(pack.pack_id) / "checkpoints") as checkpoints:
+    with Checkpoints(store.checkpoints(pack.pack_id)) as checkpoints:
         _PackRun(store, pack, data, response, owner, checkpoints, placement, hooks).run()
 
 
@@ -151,7 +162,8 @@ class _PackRun:
         for k, runs in enumerate(self.pack.members):
             for config in runs:
                 if k in self.ends and not self.store.is_done(config) and config.branch_step > self.ends[k].step:
-                    self._finish(k, config, None, self.ends[k].message)
+                    times = self.clock.lap(config, len(self.leads), 1)
+                    self._finish(k, config, None, self.ends[k].message, times)
         return [(k, c) for k, runs in enumerate(self.pack.members) for c in runs if not self.store.is_done(c)]
 
     # ---- the trunks ---------------------------------------------------------------------------------------------
@@ -173,9 +185,11 @@ class _PackRun:
                 self._save(step, state, logs)
                 raise StoppedError
             if stop in curve:
+                errors_KxRxM = self._errors(state.params, masks=1)
                 for k, log in enumerate(logs):
                     if k not in self.ends:
-                        log.add(step - 1, {"eval/heldout/loss": self._loss(k, state, masks=1)})
+                        loss = held.overall(errors_KxRxM[k], self.response.heldout)
+                        log.add(step - 1, {"eval/heldout/loss": loss})
             if stop in wanting and self._is_short():
                 self.branches[stop] = jax.tree.map(jnp.copy, state)
             elif stop in wanting or time.monotonic() - saved > SAVE_SECONDS:
@@ -205,17 +219,21 @@ class _PackRun:
     def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
         for log in logs:
             log.flush()
-        self.owner.check()
-        for held_step, branch in self.branches.items():
-            self.checkpoints.save(held_step, branch)
+        self._save_branches()
         with self.clock.saving():
             self.checkpoints.save(step, state)
 
+    def _save_branches(self) -> None:
+        """Saves the branch points that were held in memory only, before the pack is left."""
+        self.owner.check()
+        for step, branch in self.branches.items():
+            self.checkpoints.save(step, branch)
+
     def _is_short(self) -> bool:
-        """Whether all that is left, at the rate of the steps so far, is done sooner than a checkpoint pays."""
-        runs = self.pack.members[0]
-        steps = runs[-1].branch_step + sum(config.budget_steps - config.branch_step for config in runs)
-        return self.clock.step_seconds * steps < SHORT_SECONDS and not self.checkpoints.steps
+        """Whether the pack, at the rate of its steps so far, ends before a checkpoint pays, or within its slot."""
+        seconds = self.clock.step_seconds * self.pack.steps
+        fits_slot = seconds < self.hooks.slot_left() < math.inf
+        return (seconds < SHORT_SECONDS or fits_slot) and not self.checkpoints.steps
 
     # ---- the cool-downs -----------------------------------------------------------------------------------------
 
@@ -237,13 +255,19 @@ class _PackRun:
         stream = self.feed.batches(range(branch, budget))
         state = self._train(state, stream, logs, optim.branch_rate, configs, ends)
         if step_of(state) < budget:
-            raise StoppedError  # it begins again at its branch point
+            self._save_branches()  # it begins again at its own
+            raise StoppedError
         for log in logs:
             if log is not None:
                 log.flush()
+        errors_KxRxM = self._errors(state.params)
+        times = self.clock.lap(group[0][1], len(self.leads), len(group))
         for k, config in group:
             end = self.ends[k] if k in self.ends and self.ends[k].step < branch else ends.get(k)
-            self._finish(k, config, None if end else member(state.params, k), end.message if end else "")
+            if end:
+                self._finish(k, config, None, end.message, times)
+            else:
+                self._finish(k, config, errors_KxRxM[k], "", times, functools.partial(member, state.params, k))
 
     def _forget(self) -> None:
         """Drops the branch points that no run needs any more; the newest checkpoint stays to go on from."""
@@ -290,7 +314,7 @@ class _PackRun:
         return train(
             self.program,
             state,
-            stream,
+            self.hooks.profiler.around(stream),
             rates,
             self.decays,
             resident=self.feed.resident,
@@ -298,20 +322,26 @@ class _PackRun:
             stop=self.hooks.stop,
         )
 
-    def _loss(self, k: int, state: TrainState, masks: int | None = None) -> float:
-        heldout, params = self.response.heldout, member(state.params, k)
-        objective = self.leads[k].objective
-        errors = held.model_errors(self.program.model, params, heldout, objective=objective, masks=masks)
-        return held.overall(errors, heldout)
+    def _errors(self, params_K: Any, masks: int | None = None) -> np.ndarray:
+        """The errors of all members on the frozen records, `(K, R, masks)`."""
+        model, heldout = self.program.model, self.response.heldout
+        options = {"objective": self.leads[0].objective, "masks": masks}
+        if len(self.leads) == 1:  # without an axis of one, as in the train step
+            return held.model_errors(model, member(params_K, 0), heldout, **options)[None]
+        return held.pack_errors(model, params_K, heldout, **options)
 
-    def _finish(self, k: int, config: RunConfig, params: Any | None, diverged: str) -> None:
-        """Evaluates a run, unless it diverged, and writes its record, last."""
+    def _finish(
+        self,
+        k: int,
+        config: RunConfig,
+        errors_RxM: np.ndarray | None,
+        diverged: str,
+        times: dict[str, float | None],
+        params: Callable[[], Any] = dict,
+    ) -> None:
+        """Writes the record of a run, last. `errors_RxM` is None, and `diverged` says why, where it diverged."""
         folder, heldout = self.store.run(config), self.response.heldout
-        shape = heldout.hidden.shape[:2]
-        if params is None:
-            errors = np.full(shape, np.nan)
-        else:
-            errors = held.model_errors(self.program.model, params, heldout, objective=config.objective)
+        errors = np.full(heldout.hidden.shape[:2], np.nan) if errors_RxM is None else errors_RxM
         patients = held.per_patient(errors, heldout)
         patients.insert(0, "run_id", config.run_id)
         self.owner.check()
@@ -327,11 +357,9 @@ class _PackRun:
             references=self.response.references,
             diverged=diverged,
         )
-        members = len(self.leads)
-        record |= {"pack_size": members, "placement": self.placement.value, "segments": len(segments)}
-        record |= self.clock.lap(config, members) | {"memory_mib": memory_mib()}
+        record |= {"pack_size": len(self.leads), "placement": self.placement.value, "segments": len(segments)} | times
         if self.hooks.keep(config) and not record["diverged"]:
             facts = CardFacts(record, self.pools[k], heldout.pool)
-            export_encoder(self.store.encoder(config), config, params, facts)
+            export_encoder(self.store.encoder(config), config, params(), facts)
         write_json(folder / "record.json", record)
         self.hooks.on_run(config, record)

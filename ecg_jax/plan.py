@@ -23,7 +23,7 @@ from ecg_jax.train import program
 #: Of an accelerator's memory, what a pack may take; and how much faster a pack of twice the size must be per run.
 MEMORY_SHARE, WORTH = 0.6, 1.1
 MOST_MEMBERS = 64
-TIMED_STEPS = 10
+TIMED_STEPS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,13 @@ class Pack:
     def runs(self) -> list[RunConfig]:
         """All runs of all members."""
         return [run for runs in self.members for run in runs]
+
+    @property
+    def steps(self) -> int:
+        """Train steps of the pack: of its trunks, and of a cool-down per budget."""
+        return max(run.branch_step for run in self.runs) + sum(
+            steps - branch for steps, branch in {(run.budget_steps, run.branch_step) for run in self.runs}
+        )
 
 
 def shape_of(runs: Sequence[RunConfig]) -> str:
@@ -94,16 +101,17 @@ def measured_size(config: RunConfig) -> int:
         return 1
     stats = jax.local_devices()[0].memory_stats() or {}
     room = MEMORY_SHARE * stats.get("bytes_limit", 0)
-    size, cost = 1, _seconds_per_member(config, 1)
+    size, cost = 1, seconds_per_member(config, 1)
     while 2 * size <= MOST_MEMBERS and 2 * size * training_bytes(config.model, config.batch_records) < room:
-        twice = _seconds_per_member(config, 2 * size)
+        twice = seconds_per_member(config, 2 * size)
         if cost / twice < WORTH:
             break
         size, cost = 2 * size, twice
     return size
 
 
-def _seconds_per_member(config: RunConfig, members: int) -> float:
+def seconds_per_member(config: RunConfig, members: int) -> float:
+    """Measured seconds of a train step, per run, of a pack of so many. Needs a mesh in force."""
     made = program(config)
     state = made.init(np.arange(members))
     shape = (members, config.batch_records, config.model.samples, 12)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
-from ecg_jax.sweep import trunks
+from ecg_jax.forecast import flops
 
 #: Seconds between plain lines when the output is not a terminal.
 QUIET_SECONDS = 15.0
@@ -26,9 +26,9 @@ class StudyProgress:
     def __init__(self, targets: Sequence[RunConfig], done: Sequence[RunConfig], evaluations_per_run: int = 0):
         self._console = Console(highlight=False)
         self._evaluations = evaluations_per_run
-        self._total = self._work(targets)
+        self._total = flops(targets, evaluations_per_run)
         self._runs, self._finished = len(targets), len(done)
-        self._skipped = self._total - self._work([t for t in targets if t not in done])
+        self._skipped = self._total - flops([t for t in targets if t not in done], evaluations_per_run)
         self._done, self._began, self._spoken = self._skipped, time.monotonic(), time.monotonic()
         self._tick: tuple[float, int] = (time.monotonic(), 0)
         self._rate = 0.0
@@ -93,16 +93,6 @@ class StudyProgress:
 
     def _tally(self) -> str:
         return f"{self._finished}/{self._runs} runs"
-
-    def _work(self, targets: Sequence[RunConfig]) -> float:
-        """FLOPs of the trunks, cool-downs and evaluations of `targets`."""
-        total = 0.0
-        for group in trunks(targets):
-            model = group[0].model
-            steps = max(c.branch_step for c in group) + sum(c.budget_steps - c.branch_step for c in group)
-            total += steps * group[0].batch_records * train_flops_per_record(model)
-            total += len(group) * self._evaluations * forward_flops_per_record(model)
-        return total
 
 
 def _label(config: RunConfig) -> str:

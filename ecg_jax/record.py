@@ -56,7 +56,7 @@ def row(
         "tokens_seen": records * c.model.tokens_per_record,
         "train_flops": records * train_flops_per_record(c.model),
         "real_fraction": c.data.real_fraction,
-        "mixing": "replacement",
+        "mixing": c.data.mixing.value,
         "real_seen": real_seen,
         "unique_real_patients": len(np.unique(pool.patient_id)) if real_seen else 0,
         "unique_real_records": len(pool) if real_seen else 0,

@@ -2,6 +2,7 @@
 
     STORE/<study>/study.json                     the runs that the study asked for, and its settings
     STORE/<study>/packs/<pack_id>/               pack.json owner.json checkpoints/: trunks that train together
+                                                 (checkpoints may lie elsewhere, such as in a bucket)
     STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl
     STORE/<study>/runs/<run_id>/                 config.json metrics.jsonl patients.csv record.json
     STORE/<study>/runs/<run_id>/encoder/         of the runs whose weights the study keeps; see `encoder`
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from etils import epath
 
 from ecg_jax.config import RunConfig, differences, to_json
 
@@ -30,22 +32,24 @@ MACHINE_COLUMNS = (
     "placement",
     "records_per_second",
     "flops_per_second",
+    "utilisation",
     "input_wait",
     "saving_seconds",
     "memory_mib",
 )
 #: What the layout above is called in `study.json`.
-FORMAT = 2
+FORMAT = 3
 #: Columns to be read as text.
 IDENTITIES = {"run_id": str, "trunk_id": str}
 
 
 @dataclasses.dataclass(frozen=True)
 class Store:
-    """The folder of one study."""
+    """The folder of one study. `checkpoint_root` is another place for its checkpoints: a folder, or `gs://…`."""
 
     root: Path
     study: str
+    checkpoint_root: str | None = None
 
     @property
     def path(self) -> Path:
@@ -60,6 +64,12 @@ class Store:
     def pack(self, pack_id: str) -> Path:
         """The folder of a pack."""
         return self.packs / pack_id
+
+    def checkpoints(self, pack_id: str) -> epath.Path:
+        """The folder of a pack's checkpoints."""
+        if self.checkpoint_root is None:
+            return epath.Path(self.pack(pack_id) / "checkpoints")
+        return epath.Path(self.checkpoint_root) / self.study / pack_id
 
     def trunk(self, config: RunConfig) -> Path:
         """The folder of the run's trunk."""
@@ -138,7 +148,14 @@ def check_settings(store: Store, settings: dict[str, Any]) -> None:
         )
 
 
-def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: dict[str, Any]) -> Store:
+def open_store(
+    root: Path,
+    study: str,
+    targets: Sequence[RunConfig],
+    settings: dict[str, Any],
+    *,
+    checkpoint_root: str | None = None,
+) -> Store:
     """Makes the study's folder, or finds it again.
 
     `settings` says what the study is, in JSON values; `settings["target"]`, where given, is the name of the recordings
@@ -146,7 +163,7 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
     difference, when the folder was made with other settings, and OSError when it cannot be written.
     """
     check_folder(root)
-    store = Store(root, study)
+    store = Store(root, study, checkpoint_root)
     check_settings(store, settings)
     tree = {"format": FORMAT, "settings": settings, "targets": [to_json(target) for target in targets]}
     write_json(store.path / "study.json", tree)
@@ -204,11 +221,14 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file atomically: readers see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # there only where the disk is full, or the write was broken off
 
 
 class MetricsLog:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import jax
 
@@ -23,7 +24,9 @@ from ecg_jax.pack import Hooks, Keep, StoppedError, run_pack
 from ecg_jax.plan import Pack, measured_size, plan
 from ecg_jax.progress import StudyProgress
 from ecg_jax.response import Response
+from ecg_jax.slot import Slot
 from ecg_jax.store import Store
+from ecg_jax.watch import Profiler
 
 
 def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
@@ -59,15 +62,20 @@ def run_study(
     keep: Keep = lambda config: False,
     placement: Placement | None = None,
     pack_size: int | None = None,
-) -> None:
-    """Does the runs of `targets` that are not done. `responses` maps `RunConfig.response` to what it names, and `keep`
-    says which runs leave their encoder.
+    minutes: float | None = None,
+    profile: Path | None = None,
+) -> int:
+    """Does the runs of `targets` that are not done, and returns how many are left. `responses` maps
+    `RunConfig.response` to what it names, and `keep` says which runs leave their encoder.
 
     Several processes may do one study: each pack has one owner, and who is done early waits for the others, to take
     over what one of them leaves behind. `placement` is the device's on accelerators and the host's elsewhere, and
-    `pack_size` is measured, unless they are given. Sets the mesh over all devices. Raises StoppedError after SIGTERM,
-    with everything saved, and RuntimeError on several hosts.
+    `pack_size` is measured, unless they are given. With `minutes`, only packs that will be done in them are begun, in
+    their order, and these write rows and no checkpoints; what is left then waits for the next start. `profile` is a
+    folder for a trace of the first steps. Sets the mesh over all devices. Raises StoppedError after SIGTERM, with
+    everything saved, and RuntimeError on several hosts.
     """
+    slot = Slot(minutes)
     if jax.process_count() > 1:
         raise RuntimeError(f"{jax.process_count()} processes: a study's store has one writer; start one process")
     # Orbax tells of every save at this level; progress is told by the bars.
@@ -78,17 +86,39 @@ def run_study(
     with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress, _sigterm() as stopping:
         if done:
             progress.say(f"{len(done)} of {len(targets)} runs are done already: going on with the rest")
-        hooks = Hooks(progress.on_step, progress.on_run, keep, stopping.is_set)
+        hooks = Hooks(
+            on_step=progress.on_step,
+            on_run=progress.on_run,
+            keep=keep,
+            stop=lambda: stopping.is_set() or slot.is_over(),
+            slot_left=slot.left,
+            profiler=Profiler(profile),
+        )
         size_of: Callable[[RunConfig], int] = measured_size if pack_size is None else lambda config: pack_size
         packs = _planned(store, targets, size_of)
         while packs := [pack for pack in packs if not all(map(store.is_done, pack.runs))]:
-            tried = [_try(store, pack, data, responses, placement, hooks, progress) for pack in packs]
+            fitting = [pack for pack in packs if slot.fits(store, pack)]
+            if not fitting:
+                break
+            try:
+                tried = [
+                    slot.fits(store, pack) and _try(store, pack, data, responses, placement, hooks, progress)
+                    for pack in fitting
+                ]
+            except StoppedError:
+                if stopping.is_set():
+                    raise
+                break
             if not any(tried):
-                others = sorted({describe(store.pack(pack.pack_id)) for pack in packs} - {""})
-                progress.wait(f"waiting for {len(packs)} packs that {' and '.join(others)} train")
+                others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
+                progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
                 time.sleep(LOOK_SECONDS)
             if stopping.is_set():
                 raise StoppedError
+        left = sum(not store.is_done(target) for target in targets)
+        if left:
+            progress.say(f"{left} of {len(targets)} runs are left for another {minutes:g} minutes: the same command")
+        return left
 
 
 def _planned(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:

@@ -1,9 +1,10 @@
 """Sweeps: from axes to run configs, what of them is done, and doing the rest.
 
-    python -m ecg_jax.sweep status STORE      what is done and what is left, per study
+    python -m ecg_jax.sweep status STORE      what is done, running, waiting and failed (--watch: as it goes on)
     python -m ecg_jax.sweep export STORE      runs.csv, patients.csv and curve.csv of every study
     python -m ecg_jax.sweep show STORE RUN    a run's config and record; RUN may be the beginning of its id
     python -m ecg_jax.sweep merge FROM INTO   the finished runs of one store into another
+    python -m ecg_jax.sweep replay STORE      the logs, for TensorBoard or Weights & Biases
 
 An axis is a list of values for a field, `"data.real_fraction": [0, 0.5, 1]`; `grid` takes their product, `zip_axes`
 walks them together, and sweeps are chained with `+`.
@@ -20,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from ecg_jax.config import RunConfig
-from ecg_jax.flops import parameters
-from ecg_jax.merge import merge
 from ecg_jax.store import Store, export, read_json
 
 
@@ -61,20 +62,6 @@ def studies(root: Path) -> list[Store]:
     return found
 
 
-def status(store: Store) -> str:
-    """A table of a study's runs, done of planned, by size and real fraction."""
-    targets = store.targets()
-    done = {target.run_id for target in targets if store.is_done(target)}
-    diverged = sum(store.record(t)["diverged"] for t in targets if t.run_id in done)
-    lines = [f"{store.study}: {len(done)} of {len(targets)} runs done, {diverged} of them diverged"]
-    groups: dict[tuple[int, float], list[bool]] = {}
-    for t in targets:
-        groups.setdefault((parameters(t.model).blocks, t.data.real_fraction), []).append(t.run_id in done)
-    for (size, fraction), states in groups.items():
-        lines.append(f"  {size:>13,} parameters  real fraction {fraction:<5g} {sum(states):>4} of {len(states)}")
-    return "\n".join(lines)
-
-
 def show(root: Path, run: str) -> str:
     """Config and record of the run whose id begins with `run`, as JSON. Raises ValueError unless one does."""
     found = [path for store in studies(root) for path in sorted(store.path.glob("runs/*")) if path.name.startswith(run)]
@@ -87,11 +74,57 @@ def show(root: Path, run: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "show":
+            print(show(options.store, options.run))
+        else:
+            _do(options, studies(options.store))
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:
+    # Here: these build on what a sweep is.
+    from ecg_jax import replay, status
+    from ecg_jax.merge import merge
+
+    console = Console(highlight=False)
+    if options.command == "status" and options.watch:
+        status.watch(stores, console)
+        return
+    for store in stores:
+        match options.command:
+            case "status":
+                console.print(status.shown(status.status(store)), soft_wrap=True)
+            case "merge":
+                merged = merge(store, Store(options.into, store.study))
+                print(
+                    f"{store.study}: {merged.copied} runs copied; {merged.held_by_both} in both, their losses at most "
+                    f"{merged.largest_difference:.2%} apart"
+                )
+            case "export":
+                folder = options.out / store.study if options.out else store.path
+                for path in export(store, folder).values():
+                    print(path)
+            case "replay" if options.tensorboard is not None:
+                count = replay.to_tensorboard(store, options.tensorboard)
+                print(f"{store.study}: {count} logs; now: tensorboard --logdir {options.tensorboard}")
+            case "replay":
+                print(f"{store.study}: {replay.to_wandb(store, options.wandb)} logs in project {options.wandb}")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ecg_jax.sweep", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("store", type=Path, metavar="STORE", help="the folder that holds studies, as OUT/store")
-    commands.add_parser("status", parents=[shared], help="what is done and what is left, per study")
+    status = commands.add_parser(
+        "status", parents=[shared], help="what is done, running, waiting and failed, per study, and the time left"
+    )
+    status.add_argument("--watch", action="store_true", help="look again every few seconds until all is done")
     export_parser = commands.add_parser(
         "export", parents=[shared], help="write runs.csv, patients.csv and curve.csv of every study"
     )
@@ -101,28 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     merge_parser = commands.add_parser("merge", help="copy the finished runs of one store into another")
     merge_parser.add_argument("store", type=Path, metavar="FROM", help="the store to copy from, which stays as it is")
     merge_parser.add_argument("into", type=Path, metavar="INTO", help="the store to copy into")
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "show":
-            print(show(options.store, options.run))
-            return 0
-        for store in studies(options.store):
-            if options.command == "status":
-                print(status(store))
-            elif options.command == "merge":
-                merged = merge(store, Store(options.into, store.study))
-                print(
-                    f"{store.study}: {merged.copied} runs copied; {merged.held_by_both} in both, their losses at most "
-                    f"{merged.largest_difference:.2%} apart"
-                )
-            else:
-                folder = options.out / store.study if options.out else store.path
-                for path in export(store, folder).values():
-                    print(path)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    replay = commands.add_parser("replay", parents=[shared], help="the logs of all runs, for another program's eyes")
+    there = replay.add_mutually_exclusive_group(required=True)
+    there.add_argument("--tensorboard", type=Path, metavar="DIR", help="as TensorBoard's event files")
+    there.add_argument("--wandb", metavar="PROJECT", help="as runs of a project of Weights & Biases")
+    return parser
 
 
 if __name__ == "__main__":

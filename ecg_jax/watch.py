@@ -1,25 +1,31 @@
-"""Watching a pack: where its time goes, the machine it runs on, and the curve of its trunks."""
+"""Watching a pack: where its time goes, a trace of it, the machine it runs on, and the curve of its trunks."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pandas as pd
 
-from ecg_jax.config import RunConfig
+from ecg_jax.backend import is_deterministic
+from ecg_jax.config import Precision, RunConfig
 from ecg_jax.flops import train_flops_per_record
+from ecg_jax.mesh import make_mesh
 from ecg_jax.store import read_metrics, write_text
 from ecg_jax.train import Finished
 
-#: Steps that are left out of the mean: they compile.
+#: Steps of a pack that are left out of its rates: they compile.
 WARM_UP_STEPS = 2
 
 
@@ -32,8 +38,10 @@ class Clock:
         self._all: list[float] = []
 
     def heard(self, finished: Finished) -> None:
-        """Hears of a finished step."""
+        """Hears of a finished step. The first ones, which compile, count in the pack's seconds and not in its rates."""
         self._all.append(finished.seconds)
+        if len(self._all) <= WARM_UP_STEPS:
+            return
         self._steps += 1
         self._seconds += finished.seconds
         self._waited += finished.waited
@@ -51,23 +59,70 @@ class Clock:
         seen = sorted(self._all[WARM_UP_STEPS:]) or self._all
         return seen[len(seen) // 2] if seen else 0.0
 
-    def lap(self, config: RunConfig, members: int) -> dict[str, float]:
-        """The columns of a run's record that tell of time, since the last lap.
+    def lap(self, config: RunConfig, members: int, runs: int) -> dict[str, float | None]:
+        """The columns of the records of so many runs that tell of time, since the last lap.
 
-        Seconds are the run's share of its pack's; rates are of the whole pack, while it trained.
+        Seconds are a run's share of its pack's; rates are of the whole pack while it trained, None where it did not.
         """
         now = time.perf_counter()
-        records = self._steps * config.batch_records * members
-        trained = max(self._seconds, 1e-9)
+        rate = self._steps * config.batch_records * members / self._seconds if self._steps else None
+        flops = rate * train_flops_per_record(config.model) if rate else None
         columns = {
-            "seconds": round((now - self._began) / members, 3),
-            "records_per_second": round(records / trained, 1),
-            "flops_per_second": records / trained * train_flops_per_record(config.model),
-            "input_wait": round(self._waited / trained, 4),
-            "saving_seconds": round(self._saving, 3),
+            "seconds": round((now - self._began) / runs, 3),
+            "records_per_second": round(rate, 1) if rate else None,
+            "flops_per_second": flops,
+            "utilisation": round(flops / peak_flops(config.model.precision) / jax.device_count(), 4) if flops else None,
+            "input_wait": round(self._waited / self._seconds, 4) if self._steps else None,
+            "saving_seconds": round(self._saving / runs, 3),
+            "memory_mib": memory_mib(),
         }
         self._began, self._steps, self._seconds, self._waited, self._saving = now, 0, 0.0, 0.0, 0.0
         return columns
+
+
+@functools.cache
+def peak_flops(precision: Precision) -> float:
+    """FLOP/s of the best square matrix product on one device, measured once: what utilisation is a share of."""
+    size, tries = (1024, 10) if jax.default_backend() == "cpu" else (8192, 20)
+    ones = np.ones((size, size), jnp.bfloat16 if precision is Precision.BFLOAT16 else np.float32)
+    device, seconds = jax.local_devices()[0], []
+    with jax.set_mesh(make_mesh([device])):  # the mesh in force may spread over others
+        a, product = jax.device_put(ones, device), jax.jit(lambda a: a @ a)
+        for _ in range(tries + 1):  # the first compiles
+            began = time.perf_counter()
+            jax.block_until_ready(product(a))
+            seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
+class Profiler:
+    """Traces a few steps of the first training it sees into a folder, to be opened with XProf or TensorBoard."""
+
+    #: Steps before the trace begins, which compile, and steps it holds.
+    AFTER, STEPS = 5, 5
+
+    def __init__(self, folder: Path | None):
+        self._folder = folder  # None: nothing is traced
+
+    def around(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches, the first time with a trace of what happens between them."""
+        folder, self._folder = self._folder, None
+        if folder is None:
+            yield from batches
+            return
+        tracing = False
+        try:
+            for number, batch in enumerate(batches):
+                if number == self.AFTER:
+                    jax.profiler.start_trace(folder)
+                    tracing = True
+                if number == self.AFTER + self.STEPS:
+                    jax.profiler.stop_trace()
+                    tracing = False
+                yield batch
+        finally:
+            if tracing:
+                jax.profiler.stop_trace()
 
 
 def memory_mib() -> float:
@@ -90,6 +145,7 @@ def append_segment(folder: Path) -> None:
         "hosts": jax.process_count(),
         "python": platform.python_version(),
         "jax": jax.__version__,
+        "deterministic": is_deterministic(),
     }
     path = folder / "segments.jsonl"
     write_text(path, "".join(json.dumps(line) + "\n" for line in [*read_metrics(path), segment]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,16 +14,17 @@ from rich.console import Console
 
 from ecg_jax.config import fingerprint
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import data_dir_from_environment, ptbxl
+from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.download import download
-from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.publishers import PUBLICATIONS
-from ecg_jax.data.real.recording import Exclusion, raise_first
 from ecg_jax.data.real.transfer import read_small
 from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, standin_pool
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.evaluate.heldout import HeldOut, freeze
 from ecg_jax.store import read_json, write_json
+
+if typing.TYPE_CHECKING:
+    from ecg_jax.data.real.recording import Exclusion
 
 TRAIN_FOLDS = (1, 2, 3, 4, 5, 6, 7, 8)
 VALIDATION_FOLD = 9
@@ -75,6 +77,11 @@ def load_real(
     A recording with NaN or a flat lead is an error, or is left out by name. Raises FileNotFoundError or ValueError for
     a folder of another shape, damaged or flawed files, or a broken split.
     """
+    # Here, since a node that trains from packed data may have no WFDB, TFDS or ArrayRecord.
+    from ecg_jax.data.real import ptbxl
+    from ecg_jax.data.real.prepare import prepare_ptbxl
+    from ecg_jax.data.real.recording import raise_first
+
     excluded: list[Exclusion] = []
     on_bad = excluded.append if leave_out_flawed else raise_first
     pool = prepare_ptbxl(data_dir, cache_dir, on_bad=on_bad, progress=progress)

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from ecg_jax import ladder
+from ecg_jax import backend, ladder
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
@@ -39,6 +39,7 @@ from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store, read
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace
 from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.dry_run import add_dry_run, print_forecast
 
 STUDY = "lr_transfer"
 TIER = Tier.ACQUISITION
@@ -159,6 +160,17 @@ def cells(preset: Preset, real_source: str = "", response: str = "") -> list[Cel
     return sorted(found, key=lambda cell: cell.work)
 
 
+def wanted_cells(options: argparse.Namespace, real_source: str = "", response: str = "") -> list[Cell]:
+    """The cells of the panels that are asked for."""
+    plan = cells(PRESETS[options.preset], real_source, response)
+    return [cell for cell in plan if cell.question in options.questions]
+
+
+def at_rates(cell: Cell, rates: Sequence[float]) -> list[RunConfig]:
+    """The runs of a cell at these rates."""
+    return [replace(cell.config, {"optim.learning_rate": rate}) for rate in rates]
+
+
 def next_rates(losses: Mapping[float, float], start: float, reach: int) -> list[float]:
     """The rates to try next: three at first, then what the best one lacks of `reach` neighbours on either side."""
     centre = min(losses, key=lambda rate: losses[rate]) if losses else start
@@ -168,7 +180,7 @@ def next_rates(losses: Mapping[float, float], start: float, reach: int) -> list[
 
 def losses_of(store: Store, cell: Cell, rates: Sequence[float]) -> dict[float, float]:
     """The held-out loss at each rate that is done; infinite where the run diverged."""
-    configs = {rate: replace(cell.config, {"optim.learning_rate": rate}) for rate in rates}
+    configs = dict(zip(rates, at_rates(cell, rates), strict=True))
     records = {rate: store.record(config) for rate, config in configs.items() if store.is_done(config)}
     return {rate: math.inf if record["diverged"] else record["loss"] for rate, record in records.items()}
 
@@ -332,8 +344,7 @@ def run(options: argparse.Namespace, console: Console) -> pd.DataFrame:
     for folder in (options.out, options.results):
         check_folder(folder)
     data = load(options, console)
-    plan = cells(PRESETS[options.preset], f"{data.target} {data.identity}", data.heldout.identity)
-    plan = [cell for cell in plan if cell.question in options.questions]
+    plan = wanted_cells(options, f"{data.target} {data.identity}", data.heldout.identity)
     settings = {"training data": data.identity, "response": data.heldout.identity, "target": data.target}
     synthetic = SyntheticSource(0, recipe(TIER))
     training = TrainingData(data.training, {synthetic.identity: synthetic})
@@ -345,7 +356,7 @@ def run(options: argparse.Namespace, console: Console) -> pd.DataFrame:
         console.print(f"cell {number} of {len(plan)}: {cell.question}, {cell.group}, {cell.value}")
         losses: dict[float, float] = {}
         while missing := next_rates(losses, cell.config.optim.learning_rate, options.reach):
-            wanted = [replace(cell.config, {"optim.learning_rate": rate}) for rate in missing]
+            wanted = at_rates(cell, missing)
             targets |= {config.run_id: config for config in wanted}
             open_store(options.out / "store", STUDY, list(targets.values()), settings)
             left = [config for config in wanted if not store.is_done(config)]
@@ -373,6 +384,7 @@ def parser() -> argparse.ArgumentParser:
         default=["width", "depth", "arm", "batch"],
         help="which panels (default: all)",
     )
+    add_dry_run(p)
     p.add_argument("--reach", type=int, default=1, help="neighbours of the best rate on either side (%(default)s)")
     p.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
     p.add_argument("--standin-patients", type=int, default=1000, metavar="K", help="where there is no PTB-XL")
@@ -384,9 +396,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
     options, console = parser().parse_args(arguments), Console(highlight=False)
+    backend.configure()
     try:
         if options.reach < 1:
             raise ValueError(f"--reach {options.reach} must be at least 1")
+        if options.dry_run:
+            first = [run for cell in wanted_cells(options) for run in at_rates(cell, next_rates({}, START_RATE, 1))]
+            print_forecast(console, first, "the first three rates of every cell; most need one to three more")
+            return 0
         table = run(options, console)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

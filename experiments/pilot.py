@@ -20,9 +20,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from rich.console import Console
 from wfdb.processing import xqrs_detect
 
-from ecg_jax import ladder
+from ecg_jax import backend, ladder
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.real import ptbxl
@@ -38,6 +39,7 @@ from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split
+from experiments.dry_run import add_dry_run, print_forecast
 
 SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)
@@ -162,7 +164,12 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
     parser.add_argument("--out", type=Path, default=Path("out/pilot"), help="where runs are kept")
     parser.add_argument("--results", type=Path, default=Path("results/pilot"), help="where tables and figure go")
+    add_dry_run(parser)
     options = parser.parse_args()
+    backend.configure()
+    if options.dry_run:
+        print_forecast(Console(highlight=False), targets("", dict.fromkeys((100, PATCH_MS, 250), "")))
+        return
     if options.data_dir is None:
         parser.error("the pilot needs real recordings: give --data-dir or set ECG_DATA_DIR")
 

@@ -18,11 +18,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
 
-from ecg_jax import ladder
+from ecg_jax import backend, ladder
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
@@ -41,6 +42,7 @@ from experiments.data import (
     load_real,
     load_standin,
 )
+from experiments.dry_run import add_dry_run, print_forecast
 
 STUDY = "quickstart"
 SIZES = (30_000, 60_000, 100_000, 300_000)
@@ -137,17 +139,22 @@ def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -
     return data
 
 
-def run(options: argparse.Namespace, console: Console) -> Store:
-    """Loads the data, does the runs that are not done, and writes tables, fits, figures and report."""
-    with jax.set_mesh(make_mesh()):
-        check_batch(options.batch)
-    axes = {
+def axes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What `targets` varies, as the command line says."""
+    return {
         "sizes": options.sizes,
         "fractions": options.fractions,
         "budgets": options.budgets,
         "seeds": range(options.seeds),
         "batch_records": options.batch,
     }
+
+
+def run(options: argparse.Namespace, console: Console) -> Store:
+    """Loads the data, does the runs that are not done, and writes tables, fits, figures and report."""
+    with jax.set_mesh(make_mesh()):
+        check_batch(options.batch)
+    axes = axes_of(options)
     # What can be refused is refused before any data is fetched or read.
     targets(**axes)
     check_folder(options.out)
@@ -212,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--seeds", type=int, default=len(SEEDS), metavar="K", help="seeds per trunk (%(default)s)")
     p.add_argument("--batch", type=int, default=BATCH_RECORDS, metavar="B", help="records per step (%(default)s)")
+    add_dry_run(p)
     p.add_argument(
         "--leave-out-flawed",
         action="store_true",
@@ -236,9 +244,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
-    options = parser().parse_args(arguments)
+    options, console = parser().parse_args(arguments), Console(highlight=False)
+    backend.configure()
     try:
-        run(options, Console(highlight=False))
+        if options.dry_run:
+            print_forecast(console, targets(**axes_of(options)))
+        else:
+            run(options, console)
     except StoppedError:
         print("stopped: all is saved, and the same command goes on", file=sys.stderr)
         return 128 + signal.SIGTERM

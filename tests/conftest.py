@@ -5,14 +5,15 @@ import tempfile
 from pathlib import Path
 
 # Before NumPy and JAX are loaded. Small matrices: more threads only wait for each other. And what one test has
-# compiled, the others and the processes they start need not compile again.
+# compiled, the others, in any worker, and the processes they start need not compile again.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-_CACHE = tempfile.TemporaryDirectory(prefix="ecg-jax-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="ecg-jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 
 def _folder(variable: str) -> Path:

@@ -59,3 +59,60 @@ def test_one_device_and_eight_agree():
     np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-5)
     np.testing.assert_allclose(packed["losses"], one["losses"], rtol=1e-5)
     np.testing.assert_allclose(eight["errors"], one["errors"], rtol=1e-4)
+
+
+RESTORED = """
+import sys
+import jax
+jax.config.update("jax_num_cpu_devices", 4)
+import numpy as np
+from pools import made_up_pool
+from test_config import make_config
+from doing import trained
+from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax.feed import TrainingData
+from ecg_jax.mesh import make_mesh
+from ecg_jax.train import program
+
+config = make_config(budget_records=2048, **{"data.synthetic_records": 1000})
+data = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1000, 1)})
+with jax.set_mesh(make_mesh()), Checkpoints(sys.argv[1]) as checkpoints:
+    _, state, _ = trained([config], data, range(8))
+    checkpoints.save(8, state)
+    _, _, four = trained([config], data, range(8, 16), state=state)
+with jax.set_mesh(make_mesh(jax.devices()[:1])), Checkpoints(sys.argv[1]) as checkpoints:
+    restored = checkpoints.restore(abstract(program(config).init(np.zeros(1))))
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(restored)} == {1}
+    _, _, one = trained([config], data, range(8, 16), state=restored)
+np.testing.assert_allclose(one, four, rtol=1e-5)
+"""
+
+
+def test_a_checkpoint_of_four_devices_is_restored_onto_one(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORED, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+STUDY = """
+import sys
+from pathlib import Path
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+from test_pack import DATA, PACKED, RESPONSE
+from ecg_jax.store import export, open_store
+from ecg_jax.study import run_study
+
+store = open_store(Path(sys.argv[1]), "s", PACKED, {})
+assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2) == 0
+rows = [store.record(run) for run in PACKED]
+assert all(row["loss"] < 1 and 0 < row["utilisation"] < 1.5 for row in rows), rows
+"""
+
+
+def test_a_study_uses_all_devices(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", STUDY, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine, peers
+from benchmarks import machine
 from benchmarks.realism import compare, figures, report, sources, transfer
 from benchmarks.realism.compare import Settings
 from benchmarks.realism.features import Described, describe
@@ -23,6 +23,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.synthetic.identity import fingerprint
 from ecg_jax.data.synthetic.tiers import Tier, recipe
+from experiments.neurokit import require_neurokit
 
 FULL = Settings()
 QUICK = Settings(
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("out/cache"), help="where PTB-XL is prepared once")
     parser.add_argument("--quick", action="store_true", help="a smoke run: few records, one seed, four tiers")
     options = parser.parse_args()
-    peers.require_neurokit()
+    require_neurokit()
     data_dir = data_dir_from_environment()
     run(data_dir, options.out, options.cache, QUICK if options.quick else FULL)
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import wfdb
 
-from benchmarks import peers
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real.prepare import prepare_ptbxl
@@ -20,14 +16,13 @@ from ecg_jax.data.synthetic.fitted import fit_priors
 from ecg_jax.data.synthetic.source import SyntheticSource
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.data.synthetic.tiers import Tier, recipe
+from experiments.neurokit import MULTILEADS, varied_records
 
 #: Fold 9 validates and fold 10 is sealed: neither is read for this.
 TRAIN_FOLDS = tuple(range(1, 9))
 SEED = 7
 RATE_HZ, SECONDS, NATIVE_RATE_HZ = 100, 10, 500
-#: NeuroKit2 starts every record at the same phase of a beat: it renders longer ones, cut at random.
-NEUROKIT_SECONDS = 12
-NEUROKIT = {"NeuroKit2 multileads": "multileads", "NeuroKit2 ecgsyn": "ecgsyn"}
+NEUROKIT = {"NeuroKit2 multileads": MULTILEADS, "NeuroKit2 ecgsyn": "ecgsyn"}
 Advance = Callable[[int], None]
 
 
@@ -84,23 +79,4 @@ def of_tier(tier: Tier, fit: RecordPool, count: int) -> Records:
 
 def neurokit(name: str, count: int, advance: Advance = lambda done: None) -> Records:
     """Records of NeuroKit2 at 500 Hz, through the chain. Its "ecgsyn" has one lead: it stands in all twelve places."""
-    peers.require_neurokit()
-    tasks = [(NEUROKIT[name], number) for number in range(count)]
-    signals = []
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(4, os.cpu_count() or 1), context) as workers:
-        for done, ecg_mv in enumerate(workers.map(_neurokit_record, tasks, chunksize=8)):
-            signals.append(ecg_mv)
-            advance(done + 1)
-    counts = apply_chain(np.stack(signals), NATIVE_RATE_HZ, RATE_HZ)
-    return Records(name, counts, np.arange(count), "published statistics")
-
-
-def _neurokit_record(task: tuple[str, int]) -> np.ndarray:
-    """One record `(5000, 12)`: heart rate about 72 ± 13 /min, and its variation about 1 to 5 /min."""
-    method, number = task
-    rng = np.random.default_rng((SEED, number))
-    rate_bpm, sd_bpm = float(np.clip(rng.normal(72, 13), 45, 130)), float(rng.uniform(1, 5))
-    ecg = peers.neurokit_record(method, NATIVE_RATE_HZ, NEUROKIT_SECONDS, rate_bpm, sd_bpm, number)
-    start = int(rng.integers(len(ecg) - NATIVE_RATE_HZ * SECONDS))
-    return np.broadcast_to(ecg[start : start + NATIVE_RATE_HZ * SECONDS], (NATIVE_RATE_HZ * SECONDS, len(LEADS)))
+    return Records(name, varied_records(NEUROKIT[name], count, advance), np.arange(count), "published statistics")

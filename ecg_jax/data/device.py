@@ -1,13 +1,14 @@
 """Device placement: records are found or rendered inside the training step, from their source and index alone.
 
-Pools of records lie in the accelerator's memory as int16; synthetic records are rendered where they are trained on.
-Only three words per record travel. Shapes are the same for every real fraction. The same records as the host's
-placement, to the rounding of one count.
+Pools of records, real ones and stored synthetic ones, lie in the accelerator's memory as int16; all other synthetic
+records are rendered where they are trained on. Only three words per record travel. Shapes are the same for every real
+fraction. The same records as the host's placement, to the rounding of one count.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,67 +24,103 @@ from ecg_jax.data.synthetic.sampling import Grid
 from ecg_jax.data.synthetic.source import GUARD_SAMPLES, RENDER_RATE_HZ, SyntheticSource, index_keys
 
 _SPREAD = P("member", "data")
-#: What an index of 64 bits is cut into on its way: is it synthetic, the high word, the low word.
+#: What an index of 64 bits is cut into on its way: is it to be rendered, the high word, the low word.
 WORDS = 3
 
 
-def words_of(ids: BatchIds, rows: np.ndarray) -> np.ndarray:
-    """A batch of ids as uint32 `(B, 3)`: is it synthetic, high and low word of its index.
+def words_of(ids: BatchIds, real_rows: np.ndarray, synthetic_rows: np.ndarray | None = None) -> np.ndarray:
+    """A batch of ids as uint32 `(B, 3)`: is it to be rendered, high and low word of its index.
 
-    The index of a real record becomes its row in the resident pool: `rows[index]`.
+    The index of a record of a pool becomes its row in the resident pool: of a real one `real_rows[index]`, and of a
+    stored synthetic one `synthetic_rows[index]` (None: synthetic records are rendered).
     """
     index = ids.index.astype(np.uint64)
     is_real = ids.source != SYNTHETIC
-    index[is_real] = rows[ids.index[is_real]]
-    words = (~is_real, index >> np.uint64(32), index & np.uint64(0xFFFFFFFF))
+    index[is_real] = real_rows[ids.index[is_real]]
+    if synthetic_rows is not None:
+        index[~is_real] = synthetic_rows[ids.index[~is_real]]
+    is_rendered = ~is_real if synthetic_rows is None else np.zeros_like(is_real)
+    words = (is_rendered, index >> np.uint64(32), index & np.uint64(0xFFFFFFFF))
     return np.stack([word.astype(np.uint32) for word in words], axis=1)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Resident:
-    """What the training step takes records from: a resident pool, a renderer, or both (None: not needed)."""
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Makes records of what travels, inside the training step: `reader(pool, words)`.
 
-    pool: jax.Array | None  # (records, samples, 12) int16, whole on every device
-    synthetic: SyntheticSource | None
+    `renders` says which members of the pack draw from which source. Equal readers share a compiled program.
+    """
 
-    def read(self, pool: jax.Array | None, words_KxBx3: jax.Array) -> jax.Array:
-        """The records `(K, B, samples, 12)` int16 of a pack's batches, spread as these are; traceable. `pool` is an
-        argument so that the compiled program does not hold a copy of it."""
-        is_synthetic_KxB, high_KxB, low_KxB = (words_KxBx3[..., column] for column in range(WORDS))
+    renders: tuple[tuple[SyntheticSource, tuple[int, ...]], ...]
+
+    def __call__(self, pool: jax.Array | None, words_KxBx3: jax.Array) -> jax.Array:
+        """The records `(K, B, samples, 12)` int16 of a pack's batches, spread as these are; traceable. `pool`
+        `(records, samples, 12)`, None where nothing is read from one, is an argument so that the compiled program does
+        not hold a copy of it."""
+        # Every device reads and renders its part for itself: the generator knows nothing of meshes.
         if pool is None:
-            return self._rendered(high_KxB, low_KxB)
-        real_KxBxSxE = pool.at[low_KxB].get(out_sharding=_SPREAD, mode="clip")
-        if self.synthetic is None:
-            return real_KxBxSxE
-        return jnp.where(is_synthetic_KxB[:, :, None, None] == 1, self._rendered(high_KxB, low_KxB), real_KxBxSxE)
+            return jax.shard_map(lambda words: self._local(None, words), in_specs=_SPREAD, out_specs=_SPREAD)(
+                words_KxBx3
+            )
+        return jax.shard_map(self._local, in_specs=(P(), _SPREAD), out_specs=_SPREAD)(pool, words_KxBx3)
 
-    def _rendered(self, high_KxB: jax.Array, low_KxB: jax.Array) -> jax.Array:
-        def local(high: jax.Array, low: jax.Array) -> jax.Array:
-            return self._render(high.ravel(), low.ravel()).reshape(*high.shape, -1, len(LEADS))
-
-        # Every device renders its part for itself: the generator knows nothing of meshes.
-        return jax.shard_map(local, in_specs=(_SPREAD, _SPREAD), out_specs=_SPREAD)(high_KxB, low_KxB)
-
-    def _render(self, high_B: jax.Array, low_B: jax.Array) -> jax.Array:
-        source = self.synthetic
-        keys = index_keys(jnp.uint32(source.seed), high_B, low_B, source.records_per_patient)
-        made_by = source.made_by.compiled
-        if made_by.needs_priors:
-            grid = Grid(source.sample_rate_hz, source.seconds)
-            leads_BxLxS = generator.synthesise(*keys, made_by, source.fitted, grid)
-        else:
-            grid = Grid(RENDER_RATE_HZ, source.seconds, GUARD_SAMPLES)
-            rendered = generator.synthesise(*keys, source.made_by, None, grid)
-            chain = factored_chain(source.seconds, RENDER_RATE_HZ, source.sample_rate_hz, GUARD_SAMPLES)
-            leads_BxLxS = chain(rendered.reshape(-1, rendered.shape[-1])).reshape(*rendered.shape[:2], -1)
-        counts = jnp.rint(generator.all_leads(leads_BxLxS) * COUNTS_PER_UNIT)
-        return jnp.clip(counts, -32767, 32767).astype(jnp.int16)
+    def _local(self, pool: jax.Array | None, words_KxBx3: jax.Array) -> jax.Array:
+        is_rendered_KxB, high_KxB, low_KxB = (words_KxBx3[..., column] for column in range(WORDS))
+        found = None if pool is None else pool.at[low_KxB].get(mode="clip")
+        everybody = tuple(range(len(high_KxB)))
+        for source, members in self.renders:
+            part = slice(None) if members == everybody else np.array(members)
+            high, low = high_KxB[part], low_KxB[part]
+            rendered = _render(source, high.ravel(), low.ravel()).reshape(*high.shape, -1, len(LEADS))
+            if found is None:
+                found = jnp.zeros((*high_KxB.shape, *rendered.shape[2:]), jnp.int16)
+            chosen = jnp.where(is_rendered_KxB[part][:, :, None, None] == 1, rendered, found[part])
+            found = chosen if members == everybody else found.at[part].set(chosen)
+        return found
 
 
-def resident(real: RecordPool | None, synthetic: SyntheticSource | None) -> Resident:
-    """Puts a pool on every device of the mesh in force."""
-    pool = None if real is None else jax.device_put(real.ecg, jax.NamedSharding(jax.sharding.get_mesh(), P()))
-    return Resident(pool, synthetic)
+def _render(source: SyntheticSource, high_B: jax.Array, low_B: jax.Array) -> jax.Array:
+    keys = index_keys(jnp.uint32(source.seed), high_B, low_B, source.records_per_patient)
+    made_by = source.made_by.compiled
+    if made_by.needs_priors:
+        grid = Grid(source.sample_rate_hz, source.seconds)
+        leads_BxLxS = generator.synthesise(*keys, made_by, source.fitted, grid)
+    else:
+        grid = Grid(RENDER_RATE_HZ, source.seconds, GUARD_SAMPLES)
+        rendered = generator.synthesise(*keys, source.made_by, None, grid)
+        chain = factored_chain(source.seconds, RENDER_RATE_HZ, source.sample_rate_hz, GUARD_SAMPLES)
+        leads_BxLxS = chain(rendered.reshape(-1, rendered.shape[-1])).reshape(*rendered.shape[:2], -1)
+    counts = jnp.rint(generator.all_leads(leads_BxLxS) * COUNTS_PER_UNIT)
+    return jnp.clip(counts, -32767, 32767).astype(jnp.int16)
+
+
+def reader(sources: Sequence[SyntheticSource | None]) -> Reader:
+    """The reader of a pack whose member k renders from `sources[k]`, or not at all. Needs a mesh in force.
+
+    Raises ValueError when members that lie on different devices render from different sources.
+    """
+    members: dict[SyntheticSource, tuple[int, ...]] = {}
+    for k, source in enumerate(sources):
+        if source is not None:
+            members[source] = (*members.get(source, ()), k)
+    rows = jax.sharding.get_abstract_mesh().shape["member"]
+    if rows > 1 and len(members) > 1:
+        raise ValueError(
+            f"a pack spread over {rows} rows of the mesh renders from one synthetic source, not {len(members)}: give "
+            "the mesh one row, or pack runs of one source"
+        )
+    if rows > 1:  # all devices run one program: what a member does not need is thrown away
+        share = tuple(range(len(sources) // rows))
+        members = {source: share for source in members}
+    return Reader(tuple(members.items()))
+
+
+def resident(pools: Sequence[RecordPool]) -> jax.Array | None:
+    """The records of `pools`, one after the other, on every device of the mesh in force; None of none."""
+    if not pools:
+        return None
+    together = pools[0].ecg if len(pools) == 1 else np.concatenate([pool.ecg for pool in pools])
+    return jax.device_put(together, jax.NamedSharding(jax.sharding.get_mesh(), P()))
 
 
 def rows_in(pool: RecordPool, part: RecordPool) -> np.ndarray:

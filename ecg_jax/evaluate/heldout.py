@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.sharding import PartitionSpec as P
@@ -97,6 +99,29 @@ def model_errors(
     Needs a mesh in force. The batch is rounded up to a multiple of the devices, and the last one is padded; what the
     padding gives is dropped. Raises ValueError where a mask leaves nothing of a record to be scored.
     """
+    return _errors(functools.partial(_record_errors, model, objective, params), heldout, masks, batch_records)
+
+
+def pack_errors(
+    model: Model,
+    params_K: Params,
+    heldout: HeldOut,
+    *,
+    objective: Objective = Objective.MASKED,
+    masks: int | None = None,
+    batch_records: int = 64,
+) -> np.ndarray:
+    """`model_errors` of all members of a pack together, `(K, R, masks)`; every array of `params_K` is `(K, ...)`."""
+    return _errors(functools.partial(_pack_record_errors, model, objective, params_K), heldout, masks, batch_records)
+
+
+def _errors(
+    errors_of: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+    heldout: HeldOut,
+    masks: int | None,
+    batch_records: int,
+) -> np.ndarray:
+    """The errors `(..., R, masks)` from `errors_of(ecg, hidden)`: sums and counts `(..., B)`."""
     hidden = heldout.hidden[:, :masks]
     rows, columns = (index.ravel() for index in np.indices(hidden.shape[:2]))
     batch = -(-batch_records // data_devices()) * data_devices()
@@ -105,15 +130,14 @@ def model_errors(
         part = (np.arange(start, start + batch) % len(rows))[host_slice(batch)]
         ecg = place_batch(heldout.pool.ecg[rows[part]])
         # Waits for each batch: on virtual CPU devices many programs in flight stop each other for good.
-        bits = place_batch(hidden[rows[part], columns[part]])
-        sum_B, count_B = _record_errors(model, objective, params, ecg, bits)
+        sum_B, count_B = errors_of(ecg, place_batch(hidden[rows[part], columns[part]]))
         sums.append(np.asarray(sum_B, np.float64))
         counts.append(np.asarray(count_B))
-    sums_R, counts_R = (np.concatenate(parts)[: len(rows)] for parts in (sums, counts))
+    sums_R, counts_R = (np.concatenate(parts, axis=-1)[..., : len(rows)] for parts in (sums, counts))
     if not counts_R.all():
-        unscored = np.flatnonzero(counts_R == 0)[0]
+        unscored = np.flatnonzero(counts_R == 0)[0] % len(rows)
         raise ValueError(heldout.nothing_scored(rows[unscored], columns[unscored]))
-    return (sums_R / counts_R).reshape(hidden.shape[:2])
+    return (sums_R / counts_R).reshape(*sums_R.shape[:-1], *hidden.shape[:2])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -122,6 +146,21 @@ def _record_errors(
 ) -> tuple[jax.Array, jax.Array]:
     of_records = objectives.of(objective).errors(model, params, normalise(ecg_BxSxE), hidden_BxTxU)
     return jax.reshard(of_records, P())  # every host gets all of them
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _pack_record_errors(
+    model: Model, objective: Objective, params_K: Params, ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    errors = functools.partial(objectives.of(objective).errors, model)
+    members = len(jax.tree.leaves(params_K)[0])
+
+    def for_all(x_BxX: jax.Array) -> jax.Array:
+        # Products of a mapped and an unmapped operand have no rule for where their result lies.
+        return jnp.broadcast_to(x_BxX, (members, *x_BxX.shape), out_sharding=P("member", "data"))
+
+    of_records = jax.vmap(errors)(params_K, for_all(normalise(ecg_BxSxE)), for_all(hidden_BxTxU))
+    return jax.reshard(of_records, P())
 
 
 def per_patient(errors: np.ndarray, heldout: HeldOut) -> pd.DataFrame:

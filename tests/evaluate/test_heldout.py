@@ -10,7 +10,7 @@ from ecg_jax.config import Objective
 from ecg_jax.data.ecg import normalise
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
-from ecg_jax.mesh import place_batch
+from ecg_jax.mesh import place_batch, place_members
 from ecg_jax.objectives import masked
 
 
@@ -99,3 +99,15 @@ def test_a_record_that_is_not_scored_is_named(heldout, mesh):
         for errors in (lambda h: held.model_errors(model, params, h, batch_records=36), references.mean_errors):
             with pytest.raises(ValueError, match=f"record {record}, mask 0: no sample is scored"):
                 errors(frozen)
+
+
+def test_a_pack_is_scored_as_its_members_are(heldout, mesh):
+    model = models.build(ladder.model_config(10_000))
+    members = [model.init(jax.random.key(seed)) for seed in (0, 1)]
+    rng = np.random.default_rng(0)  # the read-out begins at zero: all would predict the same
+    members = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), members)
+    pack = jax.tree.map(lambda *leaves: place_members(np.stack(leaves)), *members)
+    together = held.pack_errors(model, pack, heldout, masks=2, batch_records=5)
+    alone = [held.model_errors(model, params, heldout, masks=2, batch_records=5) for params in members]
+    assert together.shape == (2, 12, 2) and not np.allclose(alone[0], alone[1])
+    np.testing.assert_allclose(together, alone, rtol=1e-5)

@@ -21,12 +21,17 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "ECG_DATA_DIR"}
 
 
-#: So short runs would keep their branch points in memory.
-SAVING = "from ecg_jax import pack; pack.SHORT_SECONDS = 0; from experiments import quickstart; quickstart.main()"
+#: So short runs would keep their branch points in memory, and a CPU would pack nothing.
+SAVING = """
+from ecg_jax import pack, study
+pack.SHORT_SECONDS, study.measured_size = 0, lambda config: 3
+from experiments import quickstart
+raise SystemExit(quickstart.main())
+"""
 
 
 def start(out: Path, *arguments: str, saving: bool = False) -> subprocess.Popen:
-    """The quickstart, begun; with `saving`, every pack writes checkpoints."""
+    """The quickstart, begun; with `saving`, three runs train together, and every pack writes checkpoints."""
     program = ["-c", SAVING] if saving else ["-m", "experiments.quickstart"]
     command = [sys.executable, *program, "--out", str(out), *(arguments or ARGUMENTS)]
     return subprocess.Popen(
@@ -34,9 +39,9 @@ def start(out: Path, *arguments: str, saving: bool = False) -> subprocess.Popen:
     )
 
 
-def finish(out: Path, *arguments: str) -> str:
+def finish(out: Path, *arguments: str, saving: bool = False) -> str:
     """Runs to the end and returns what was printed."""
-    process = start(out, *arguments)
+    process = start(out, *arguments, saving=saving)
     printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed[-4000:]
     return printed

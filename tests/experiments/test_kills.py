@@ -1,4 +1,4 @@
-"""Killed at random moments, some of them while a checkpoint is written: the same tables in the end."""
+"""Packs killed at random moments, some of them while a checkpoint is written: the same tables in the end."""
 
 import time
 
@@ -6,14 +6,14 @@ import demo
 import numpy as np
 import pytest
 
-KILLS = 12
-#: Long enough that so many kills fit in: 24 trunks.
-ARGUMENTS = (*demo.ARGUMENTS, "--seeds", "4")
+KILLS = 25
+#: Long enough that so many kills fit in: 48 trunks.
+ARGUMENTS = (*demo.ARGUMENTS, "--seeds", "8")
 
 
 @pytest.mark.long
 def test_many_kills_at_random_moments(tmp_path):
-    demo.finish(tmp_path / "undisturbed", *ARGUMENTS)
+    demo.finish(tmp_path / "undisturbed", *ARGUMENTS, saving=True)
     out, rng = tmp_path / "killed", np.random.default_rng()
     seed = int(rng.integers(2**32))
     rng, kills, during_a_save = np.random.default_rng(seed), 0, 0
@@ -31,9 +31,9 @@ def test_many_kills_at_random_moments(tmp_path):
                 break
             kills += 1
             print(f"kill {kills} after {time.monotonic() - began:.1f} s")
-    assert kills >= 10, f"only {kills} kills before the end (seed {seed})"
+    assert kills >= 20, f"only {kills} kills before the end (seed {seed})"
     assert during_a_save >= 1, f"no kill met a save (seed {seed})"
-    demo.finish(out, *ARGUMENTS)
+    demo.finish(out, *ARGUMENTS, saving=True)
     assert demo.results(out) == demo.results(tmp_path / "undisturbed"), f"seed {seed}"
 
 

@@ -1,0 +1,179 @@
+"""What of a study is done, running, waiting and failed, and how long the rest will take: from its store alone.
+
+It reads what runs write whole, so it may look at any moment: while runs are being done, were killed, or never began.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ecg_jax.config import Mixing, RunConfig
+from ecg_jax.flops import parameters, train_flops_per_record
+from ecg_jax.forecast import duration, flops
+from ecg_jax.ownership import describe, has_living_owner
+from ecg_jax.store import Store, read_json, read_metrics
+
+#: Seconds between looks of `watch`.
+LOOK_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A pack that a living process trains: who does, and how far its first trunk's log has come, of its last branch
+    point or budget."""
+
+    pack_id: str
+    owner: str
+    members: int
+    parameters: int
+    step: int
+    last_step: int
+    flops_per_second: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The runs of a study by what became of them; `damaged` are checkpoints that were set aside."""
+
+    study: str
+    done: tuple[RunConfig, ...]
+    diverged: dict[str, str]  # run_id -> why
+    running: tuple[Running, ...]
+    being_done: frozenset[str]  # runs of the packs that are running
+    waiting: tuple[RunConfig, ...]
+    damaged: tuple[Path, ...]
+    seconds_left: float | None
+
+    @property
+    def targets(self) -> int:
+        """How many runs the study asked for."""
+        return len(self.done) + len(self.waiting)
+
+
+def status(store: Store) -> Status:
+    """Looks at a study. Raises FileNotFoundError without one, ValueError for a store of another version."""
+    targets = store.targets()
+    done = [run for run in targets if store.is_done(run)]
+    left = [run for run in targets if not store.is_done(run)]
+    records = {run.run_id: store.record(run) for run in done}
+    running, being_done = [], set()
+    by_trunk: dict[str, list[RunConfig]] = {}
+    for run in left:
+        by_trunk.setdefault(run.trunk_id, []).append(run)
+    for path in sorted(store.packs.glob("*/pack.json")):
+        leads = [RunConfig.from_json(tree) for tree in read_json(path)["members"]]
+        runs = [run for lead in leads for run in by_trunk.get(lead.trunk_id, ())]
+        if runs and has_living_owner(path.parent):
+            being_done |= {run.run_id for run in runs}
+            running.append(_running(store, path.parent, leads, runs))
+    rates = [record["flops_per_second"] for record in records.values() if record["flops_per_second"]]
+    rates = [pack.flops_per_second for pack in running if pack.flops_per_second] or rates
+    return Status(
+        study=store.study,
+        done=tuple(done),
+        diverged={run_id: record["message"] for run_id, record in records.items() if record["diverged"]},
+        running=tuple(running),
+        being_done=frozenset(being_done),
+        waiting=tuple(left),
+        damaged=tuple(sorted(store.packs.glob("*/checkpoints/*.damaged*"))),
+        seconds_left=_left(store, left, running, rates),
+    )
+
+
+def _running(store: Store, folder: Path, leads: Sequence[RunConfig], runs: Sequence[RunConfig]) -> Running:
+    lead = leads[0]
+    steps = read_metrics(store.trunk(lead) / "metrics.jsonl")
+    last_step = max(run.branch_step for run in runs)
+    for run in sorted(runs, key=lambda run: run.budget_records):  # the cool-down that is under way, if one is
+        cooling = read_metrics(store.run(run) / "metrics.jsonl")
+        if cooling and len(steps) and steps[-1]["step"] + 1 >= last_step:
+            steps, last_step = cooling, run.budget_steps
+    recent = [line["perf/step_seconds"] for line in steps[-50:] if "perf/step_seconds" in line]
+    work = len(leads) * lead.batch_records * train_flops_per_record(lead.model)
+    return Running(
+        pack_id=folder.name,
+        owner=describe(folder),
+        members=len(leads),
+        parameters=parameters(lead.model).blocks,
+        step=steps[-1]["step"] + 1 if steps else 0,
+        last_step=last_step,
+        flops_per_second=work / statistics.median(recent) if recent else None,
+    )
+
+
+def _left(store: Store, left: Sequence[RunConfig], running: Sequence[Running], rates: Sequence[float]) -> float | None:
+    """Seconds for the rest at the rate of what runs now, all processes together, or of the last records."""
+    if not left:
+        return 0.0
+    if not rates:
+        return None
+    trained = sum(
+        (len(read_metrics(store.trunk(run) / "metrics.jsonl"))) * run.batch_records * train_flops_per_record(run.model)
+        for run in {run.trunk_id: run for run in left}.values()
+    )
+    return max(0.0, flops(left, 0) - trained) / (statistics.median(rates) * max(1, len(running)))
+
+
+def shown(status: Status) -> Group:
+    """A status for reading."""
+    failed = f", {len(status.diverged)} of them diverged"
+    head = f"{status.study}: {len(status.done)} of {status.targets} runs done{failed}"
+    if status.seconds_left:
+        head += f"; about {duration(status.seconds_left)} left"
+    parts: list[Table | Text] = [Text(head), _groups(status)]
+    for pack in status.running:
+        what = f"{pack.members} x {pack.parameters:,} parameters, step {pack.step:,} of {pack.last_step:,}"
+        parts.append(Text(f"running: {what}: {pack.owner}"))
+    reasons: dict[str, list[str]] = {}
+    for run_id, reason in status.diverged.items():
+        reasons.setdefault(reason, []).append(run_id)
+    parts += [Text(f"diverged: {', '.join(ids)}: {reason}") for reason, ids in reasons.items()]
+    parts += [Text(f"set aside, and done again: {path}") for path in status.damaged]
+    return Group(*parts)
+
+
+def _groups(status: Status) -> Table:
+    """Runs by size, real fraction and whatever else of the data varies over the study."""
+    every = [*status.done, *status.waiting]
+    always = {
+        "size": lambda run: f"{parameters(run.model).blocks:,}",
+        "real": lambda run: f"{run.data.real_fraction:g}",
+    }
+    sometimes = {
+        "patients": lambda run: "all" if run.data.real_patients is None else str(run.data.real_patients),
+        "synthetic": lambda run: run.data.tier + (" repeated" if run.data.synthetic_records else ""),
+        "mixing": lambda run: "" if run.data.mixing is Mixing.REPLACEMENT else run.data.mixing.value,
+    }
+    columns = always | {name: of for name, of in sometimes.items() if len(set(map(of, every))) > 1}
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for name in (*columns, "done", "running", "waiting", "diverged"):
+        table.add_column(name, justify="right", no_wrap=True)
+    cells: dict[tuple[str, ...], list[int]] = {}
+    done = {run.run_id for run in status.done}
+    for run in sorted(every, key=lambda run: (parameters(run.model).blocks, run.data.real_fraction)):
+        counts = cells.setdefault(tuple(of(run) for of in columns.values()), [0, 0, 0, 0])
+        counts[0 if run.run_id in done else 1 if run.run_id in status.being_done else 2] += 1
+        counts[3] += run.run_id in status.diverged
+    for cell, counts in cells.items():
+        table.add_row(*cell, *(str(count) if count else "" for count in counts))
+    return table
+
+
+def watch(stores: Sequence[Store], console: Console) -> None:
+    """Shows the studies until all their runs are done, again every few seconds."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            looks = [status(store) for store in stores]
+            live.update(Group(*map(shown, looks)), refresh=True)
+            if not any(look.waiting for look in looks):
+                return
+            time.sleep(LOOK_SECONDS)

@@ -1,0 +1,319 @@
+"""How do convergence and final loss change with size for mixed pretraining, against pure synthetic and pure real?
+
+The study of this project. Arms: real fractions at the full pool (the headline), nested small pools of patients, and the
+controls that tell what an effect is made of: as many synthetic records as there are real ones, repeated alike; noise
+with the pool's spectra in place of the synthetic ECG; mixing on top of the real exposures instead of in their place;
+and, on a GPU, another generator. The first block is seed 0 of the headline at every size; every further block adds a
+seed, a shuffle or a control at every size, so that each number of whole blocks is a balanced design.
+
+Command:   python -m experiments.mixed_vs_pure --preset cpu --out out/mixed_vs_pure
+           python -m experiments.mixed_vs_pure --preset gpu --minutes 9      (again and again, until nothing is left)
+Hardware:  cpu: 2 cores, under 4 GiB, hours; gpu: one H200-class GPU, about half an hour by FLOPs. --dry-run tells.
+Writes:    OUT/store and OUT/runs.csv, patients.csv, curve.csv of what is done.
+Status:    no claim is made of it yet. Losses are of fold 9; hypotheses are to be registered first, and the largest size
+           of each preset is planned but not run, since its losses stay sealed until they are predicted.
+Killed and started again, it goes on where it stopped and ends with the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import enum
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ecg_jax import backend, ladder
+from ecg_jax.config import DataConfig, Mixing, RunConfig, to_json
+from ecg_jax.data.ecg import RecordPool, Source
+from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
+from ecg_jax.data.synthetic.source import PUBLISHED
+from ecg_jax.data.synthetic.surrogate import fit_spectrum
+from ecg_jax.feed import Placement, TrainingData
+from ecg_jax.pack import StoppedError
+from ecg_jax.slot import Slot
+from ecg_jax.store import Store, check_folder, export, open_store
+from ecg_jax.study import response_of, run_study
+from ecg_jax.sweep import replace
+from experiments.data import HOW_TO_GET_PTBXL, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.dry_run import add_dry_run, print_forecast
+from experiments.neurokit import GENERATOR, neurokit_pool
+from experiments.packed import load_packed, pack_data
+
+STUDY = "mixed_vs_pure"
+TIER = Tier.ACQUISITION
+SYNTHETIC_SEED = 0
+BATCH_RECORDS = 64
+
+
+class Synthetic(enum.StrEnum):
+    """What an arm mixes with the real records."""
+
+    FRESH = "fresh"  # an unbounded stream
+    REPEATED = "repeated"  # as many records as the real pool, repeated exactly as it is
+    NOISE = "noise"  # tier T-1: the pool's spectra and no heartbeat
+    INDEPENDENT = "independent"  # as many records of another generator as the real pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """Runs at every size. `repeats` are seeds, each with a shuffle of its own where `patients` cuts the pool."""
+
+    fractions: tuple[float, ...]
+    repeats: tuple[int, ...] = (0,)
+    patients: int | None = None
+    synthetic: Synthetic = Synthetic.FRESH
+    mixing: Mixing = Mixing.REPLACEMENT
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Sizes, budgets in records and arms; `predicted` is the size that is held out until it is predicted."""
+
+    sizes: tuple[int, ...]
+    predicted: int
+    budgets: tuple[int, ...]
+    arms: tuple[Arm, ...]
+
+
+#: Arms of a prediction: the size's runs at the fractions that the primary contrasts compare.
+PREDICTED = Arm((0.0, 0.5, 1.0))
+
+PRESETS = {
+    "cpu": Preset(
+        sizes=(30_000, 100_000, 300_000),
+        predicted=1_000_000,
+        budgets=(4_096, 10_240, 25_600, 64_000),
+        arms=(
+            Arm((0.0, 0.5, 1.0), repeats=(0, 1, 2)),
+            Arm((0.5, 1.0), repeats=(0, 1, 2), patients=150),
+            Arm((0.5,), synthetic=Synthetic.REPEATED),
+            Arm((0.5,), synthetic=Synthetic.NOISE),
+            Arm((0.5,), mixing=Mixing.ADDITIVE),
+        ),
+    ),
+    "gpu": Preset(
+        sizes=(30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000),
+        predicted=30_000_000,
+        budgets=(3_072, 10_240, 30_720, 99_840, 299_520),
+        arms=(
+            Arm((0.0, 0.1, 0.5, 0.9, 1.0), repeats=(0, 1, 2)),
+            Arm((0.1, 0.5, 1.0), repeats=(0, 1, 2), patients=150),
+            Arm((0.1, 0.5, 1.0), repeats=(0, 1), patients=470),
+            Arm((0.5,), repeats=(0, 1, 2), synthetic=Synthetic.REPEATED),
+            Arm((0.5,), synthetic=Synthetic.NOISE),
+            Arm((0.5,), mixing=Mixing.ADDITIVE),
+            Arm((0.5,), synthetic=Synthetic.INDEPENDENT),
+        ),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The identities of what runs are made from: real records, response, and synthetic sources with what they know."""
+
+    real_source: str
+    real_records: int
+    response: str
+    synthetic: Mapping[Synthetic, tuple[str, str]]
+
+
+#: For a look at the plan before any data is read: the records of PTB-XL's training folds in the smallest sample.
+NOTHING_READ = Inputs("", 1520, "", {kind: (kind.value, PUBLISHED) for kind in Synthetic})
+
+
+def blocks(preset: Preset, inputs: Inputs = NOTHING_READ) -> Iterator[list[RunConfig]]:
+    """The runs of a preset, block by block: one repeat of one arm at every size but the predicted one."""
+    for repeat in sorted({repeat for arm in preset.arms for repeat in arm.repeats}):
+        for arm in preset.arms:
+            if repeat in arm.repeats:
+                yield _runs(preset, preset.sizes, arm, repeat, inputs)
+
+
+def predicted(preset: Preset, inputs: Inputs = NOTHING_READ) -> list[RunConfig]:
+    """The runs of the size that is held out."""
+    return _runs(preset, (preset.predicted,), PREDICTED, 0, inputs)
+
+
+def _runs(preset: Preset, sizes: Sequence[int], arm: Arm, repeat: int, inputs: Inputs) -> list[RunConfig]:
+    identity, information = inputs.synthetic[arm.synthetic]
+    finite = arm.synthetic in (Synthetic.REPEATED, Synthetic.INDEPENDENT)
+    tier = {Synthetic.NOISE: Tier.NOISE.value, Synthetic.INDEPENDENT: GENERATOR}.get(arm.synthetic, TIER.value)
+    runs = []
+    for size in sizes:
+        for fraction in arm.fractions:
+            factor = 1 / fraction if arm.mixing is Mixing.ADDITIVE else 1
+            base = RunConfig(
+                study=STUDY,
+                model=ladder.model_config(size),
+                data=DataConfig(
+                    real_fraction=fraction,
+                    real_source=inputs.real_source,
+                    synthetic_source=identity,
+                    real_patients=arm.patients,
+                    pool_shuffle=repeat if arm.patients else 0,
+                    synthetic_records=inputs.real_records if finite else None,
+                    mixing=arm.mixing,
+                    tier=tier,
+                    real_information=information,
+                ),
+                optim=ladder.optim_config(),
+                budget_records=BATCH_RECORDS * 2,
+                batch_records=BATCH_RECORDS,
+                response=inputs.response,
+                seed=repeat,
+            )
+            runs += [replace(base, {"budget_records": round(factor * budget)}) for budget in preset.budgets]
+    return runs
+
+
+def sources(preset: Preset, data: StudyData, folder: Path, console: Console) -> dict[Synthetic, Source]:
+    """The synthetic sources of a preset's arms; what takes long is kept in `folder`."""
+    stream = SyntheticSource(SYNTHETIC_SEED, recipe(TIER))
+    found: dict[Synthetic, Source] = {}
+    for kind in {arm.synthetic for arm in preset.arms}:
+        match kind:
+            case Synthetic.FRESH | Synthetic.REPEATED:
+                found[kind] = stream
+            case Synthetic.NOISE:
+                spectrum = fit_spectrum(data.training)
+                found[kind] = SyntheticSource(SYNTHETIC_SEED, recipe(Tier.NOISE), fitted=spectrum)
+            case Synthetic.INDEPENDENT:
+                found[kind] = neurokit_pool(len(data.training), folder / "neurokit.npz", console)
+    return found
+
+
+def _identity(source: Source) -> tuple[str, str]:
+    """The identity of a source, and what it knows of real recordings."""
+    return (source.source, PUBLISHED) if isinstance(source, RecordPool) else (source.identity, source.real_information)
+
+
+def load(options: argparse.Namespace, console: Console) -> StudyData:
+    """Packed data, PTB-XL, or the stand-in, saying so."""
+    if options.packed is not None:
+        return load_packed(options.packed)
+    folder = data_dir_or_none(options.data_dir)
+    if folder is None:
+        console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
+        return load_standin(options.standin_patients)
+    with console.status(f"reading PTB-XL from {folder}"):
+        data = load_real(folder, options.out / "data", leave_out_flawed=True)
+    for item in data.excluded:
+        console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
+    return data
+
+
+def dry_run(preset: Preset, console: Console) -> None:
+    """Prints what a preset takes, in all, for its first block, and for the size that is held out."""
+    planned = list(blocks(preset))
+    parts = {
+        f"all {len(planned)} blocks": [run for block in planned for run in block],
+        "the first block alone": planned[0],
+        "the size that is held out until it is predicted: not run": predicted(preset),
+    }
+    for title, runs in parts.items():
+        print_forecast(console, runs, title)
+
+
+def run(options: argparse.Namespace, console: Console) -> Store:
+    """Does the runs of the wanted blocks that are not done, and writes the tables of all that are."""
+    preset = PRESETS[options.preset]
+    # What can be refused is refused before any data is read.
+    check_folder(options.out)
+    Slot(options.minutes)
+    data = load(options, console)
+    kinds = sources(preset, data, options.out / "data", console)
+    identities = {kind: _identity(source) for kind, source in kinds.items()}
+    inputs = Inputs(f"{data.target} {data.identity}", len(data.training), data.heldout.identity, identities)
+    planned = list(blocks(preset, inputs))
+    targets = [run for block in planned for run in block]
+    settings = {
+        "preset": to_json(preset),
+        "synthetic data": {kind: identities[kind][0] for kind in sorted(identities)},
+        "target": data.target,
+        "training data": data.identity,
+        "response": data.heldout.identity,
+    }
+    store = open_store(options.out / "store", STUDY, targets, settings, checkpoint_root=options.checkpoints)
+    wanted = [run for block in planned[: options.blocks] for run in block]
+    console.print(
+        f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
+        f"{len(planned)} blocks, {len(targets)} runs, of which {len(wanted)} are wanted now",
+        soft_wrap=True,
+    )
+    training = TrainingData(data.training, {identities[kind][0]: source for kind, source in kinds.items()})
+    run_study(
+        store,
+        wanted,
+        training,
+        {data.heldout.identity: response_of(data.heldout, data.training)},
+        placement=options.placement,
+        pack_size=options.pack_size,
+        minutes=options.minutes,
+        profile=options.profile,
+    )
+    export(store, options.out)
+    return store
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m experiments.mixed_vs_pure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  python -m experiments.mixed_vs_pure --preset gpu --dry-run                what it would take; reads nothing
+  python -m experiments.mixed_vs_pure --blocks 1                            the smallest balanced design
+  python -m experiments.mixed_vs_pure --pack out/data                       real data as files for a bare GPU node
+  python -m experiments.mixed_vs_pure --preset gpu --packed out/data --minutes 9
+  python -m ecg_jax.sweep status out/mixed_vs_pure/store --watch            in another terminal""",
+    )
+    p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="sizes, budgets and arms (%(default)s)")
+    p.add_argument("--out", type=Path, default=Path("out/mixed_vs_pure"), help="where everything goes (%(default)s)")
+    p.add_argument("--blocks", type=int, metavar="N", help="do the first N blocks only (default: all)")
+    add_dry_run(p)
+    data = p.add_argument_group("data")
+    data.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
+    data.add_argument("--packed", type=Path, metavar="DIR", help="read the data that --pack wrote instead")
+    data.add_argument("--pack", type=Path, metavar="DIR", help="write the data to DIR for --packed, and stop")
+    data.add_argument("--standin-patients", type=int, default=1000, metavar="K", help="where there is no PTB-XL")
+    machine = p.add_argument_group("the machine (no part of a run's identity)")
+    machine.add_argument(
+        "--minutes", type=float, help="leave after so long, having begun only what fits (default: never)"
+    )
+    machine.add_argument("--checkpoints", metavar="DIR", help="where they go: a folder or gs://… (default: OUT)")
+    machine.add_argument("--pack-size", type=int, metavar="K", help="runs that train together (default: measured)")
+    machine.add_argument("--placement", type=Placement, choices=list(Placement), help="where batches are put together")
+    machine.add_argument("--deterministic", action="store_true", help="bit-identical GPU runs, at some cost in speed")
+    machine.add_argument("--profile", type=Path, metavar="DIR", help="write a trace of the first steps, for XProf")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line's entry; returns the exit status."""
+    options, console = parser().parse_args(arguments), Console(highlight=False)
+    backend.configure(deterministic=options.deterministic)
+    try:
+        if options.dry_run:
+            dry_run(PRESETS[options.preset], console)
+        elif options.pack is not None:
+            pack_data(options.pack, load(options, console))
+        else:
+            run(options, console)
+    except StoppedError:
+        print("stopped: all is saved, and the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,229 @@
+"""What a study survives: each fault ends with the tables of an undisturbed run, or with one clear error."""
+
+import dataclasses
+import os
+import subprocess
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from doing import do
+from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
+
+from ecg_jax import pack, study
+from ecg_jax.checkpoint import Checkpoints
+from ecg_jax.mesh import make_mesh, place_members
+from ecg_jax.ownership import LostOwnershipError, acquire
+from ecg_jax.slot import Slot, expected_seconds
+from ecg_jax.store import open_store
+from ecg_jax.study import run_study
+
+pytestmark = pytest.mark.usefixtures("mesh")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The tables of three trunks in packs of two and one."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    with jax.set_mesh(make_mesh(jax.devices()[:1])):
+        return tables(run(root, PACKED, size=2), root)
+
+
+def same(store, folder, expected):
+    for name, frame in expected.items():
+        pd.testing.assert_frame_equal(tables(store, folder)[name], frame, check_exact=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system in memory: `mount(size)` makes it, or gives it another size or options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> None:
+        verb = ["-o", f"remount,{options}"] if os.path.ismount(folder) else ["-t", "tmpfs", "-o", options]
+        done = subprocess.run(["mount", *verb, "tmpfs", str(folder)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+
+    yield folder, mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost(undisturbed, small_disk, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    folder, mount = small_disk
+    mount("size=64m")
+    store = open_store(folder, "s", PACKED, {})
+    filler, steps = folder / "filler", []
+
+    def fill(config, step, loss):
+        steps.append(step)
+        if len(steps) == 25:  # the first branch point is saved, and the next one not
+            with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+                while True:
+                    file.write(bytes(2**16))
+
+    with pytest.raises(OSError, match=r"[Nn]o space left"):
+        do(store, PACKED, DATA, RESPONSE, size=2, on_step=fill)
+    whole = [path.name for path in store.packs.glob("*/checkpoints/*") if path.name.isdigit()]
+    assert whole
+    filler.unlink()
+    resumed = []
+    do(store, PACKED, DATA, RESPONSE, size=2, on_step=lambda config, step, loss: resumed.append(step))
+    assert resumed[0] == int(max(whole, key=int))
+    same(store, tmp_path, undisturbed)
+
+
+def test_a_read_only_store_is_refused_at_once(small_disk):
+    folder, mount = small_disk
+    mount("size=1m")
+    open_store(folder, "s", PACKED, {})
+    mount("ro")
+    with pytest.raises(OSError, match=f"cannot write to {folder}: .* is not writable; choose another output folder"):
+        open_store(folder, "s", PACKED, {})
+
+
+def test_who_was_taken_over_in_its_midst_writes_no_more(undisturbed, tmp_path):
+    """A clock that jumps makes a living owner look dead: another takes over and does it all."""
+    store, steps, heard = open_store(tmp_path, "s", PACKED, {}), [], []
+
+    def jump(config, step, loss):
+        steps.append(step)
+        if len(steps) == 20:
+            for owner in store.packs.glob("*/owner.json"):
+                os.utime(owner, (0, owner.stat().st_mtime + 1000))
+            do(store, PACKED, DATA, RESPONSE, size=2, on_run=lambda config, record: heard.append(config.run_id))
+
+    with pytest.raises(LostOwnershipError, match="has been taken over by another process"):
+        do(store, PACKED, DATA, RESPONSE, size=2, on_step=jump)
+    assert sorted(heard) == sorted(config.run_id for config in PACKED)
+    same(store, tmp_path, undisturbed)
+
+
+def test_a_clock_set_back_frees_the_folder_of_a_dead_owner(tmp_path):
+    acquire(tmp_path, refresh_seconds=60)
+    stamp = (tmp_path / "owner.json").stat().st_mtime + 300
+    os.utime(tmp_path / "owner.json", (stamp, stamp))
+    with acquire(tmp_path) as heir:
+        heir.check()
+
+
+def test_one_owner_where_the_file_system_knows_no_links(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with acquire(tmp_path) as owner:
+        owner.check()
+        assert acquire(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_in_one_member_leaves_the_others_alone(undisturbed, tmp_path, monkeypatch):
+    train = pack.train
+
+    def poisoned(program, *arguments, **options):
+        def step(state, *rest):
+            if int(state.step[0]) == 9:
+                spoil = place_members(np.array([np.nan, 1.0]))
+                params = jax.tree.map(lambda p: p * spoil.reshape(-1, *[1] * (p.ndim - 1)), state.params)
+                state = dataclasses.replace(state, params=params)
+            return program.train_step(state, *rest)
+
+        return train(dataclasses.replace(program, train_step=step), *arguments, **options)
+
+    monkeypatch.setattr(pack, "train", poisoned)
+    together = [config for config in PACKED if config.seed < 2]
+    runs = tables(run(tmp_path, together, size=2), tmp_path)["runs"].set_index(["seed", "records_seen"])
+    assert runs.loc[0].message.tolist() == ["the training loss became nan at step 9"] * 2
+    expected = undisturbed["runs"].set_index(["seed", "records_seen"])
+    np.testing.assert_array_equal(runs.loc[1].loss, expected.loc[1].loss)
+
+
+@pytest.mark.parametrize("flips", [4, pytest.param(40, marks=pytest.mark.long)])
+def test_a_flipped_bit_of_a_checkpoint_never_passes(flips, tmp_path, caplog):
+    state = {"w": jax.random.normal(jax.random.key(0), (400, 50))}
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+    rng = np.random.default_rng(0)
+    for flip in range(flips):
+        folder = tmp_path / str(flip)
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(1, state)
+        victim = max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        raw = bytearray(victim.read_bytes())
+        raw[rng.integers(len(raw))] ^= 1 << rng.integers(8)
+        victim.write_bytes(raw)
+        with Checkpoints(folder) as checkpoints:
+            found = checkpoints.restore(like)
+            assert found is None or np.array_equal(found["w"], state["w"]), "a changed state passed"
+
+
+# ---- slots ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_leaves_whole_rows_and_no_checkpoints(undisturbed, tmp_path, monkeypatch):
+    store, begun = open_store(tmp_path, "s", PACKED, {}), set()
+
+    class OnePack(Slot):
+        def fits(self, store, pack):
+            if not begun:
+                begun.add(pack.pack_id)
+            return pack.pack_id in begun
+
+    monkeypatch.setattr(study, "Slot", OnePack)
+    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    responses = {RESPONSE.heldout.identity: RESPONSE}
+    assert run_study(store, PACKED, DATA, responses, pack_size=2, minutes=9) == 2
+    assert not list(store.packs.glob("*/checkpoints/[0-9]*"))
+    monkeypatch.undo()
+    assert run_study(store, PACKED, DATA, responses, pack_size=2) == 0
+    for name, frame in undisturbed.items():  # the mesh of `run_study` spreads over all devices
+        pd.testing.assert_frame_equal(tables(store, tmp_path)[name], frame, check_exact=False, rtol=2e-3)
+
+
+def test_a_pack_cut_off_by_its_slot_is_saved(undisturbed, tmp_path, monkeypatch):
+    store = open_store(tmp_path, "s", PACKED, {})
+    looks = iter(range(10**6))
+    monkeypatch.setattr(Slot, "is_over", lambda self: next(looks) > 30)
+    responses = {RESPONSE.heldout.identity: RESPONSE}
+    assert run_study(store, PACKED, DATA, responses, pack_size=2, minutes=9) > 0
+    assert list(store.packs.glob("*/checkpoints/[0-9]*"))
+    monkeypatch.undo()
+    assert run_study(store, PACKED, DATA, responses, pack_size=2) == 0
+    for name, frame in undisturbed.items():
+        pd.testing.assert_frame_equal(tables(store, tmp_path)[name], frame, check_exact=False, rtol=2e-3)
+
+
+def test_what_does_not_fit_its_slot_is_not_begun(tmp_path):
+    store = run(tmp_path, TARGETS)
+    whole = pack.Pack((tuple(TARGETS),))
+    assert expected_seconds(store, whole) > 0
+    hour, short = Slot(60), Slot(0.3)
+    assert hour.fits(store, whole)
+    assert short.left() < 3.1 and short.fits(store, whole)  # no slot of this length would ever hold it
+    hour._end = 0.0
+    assert hour.is_over() and not hour.fits(store, whole)
+    with pytest.raises(ValueError, match=r"a slot of 0\.1 minutes is none: 15 s of it are for leaving"):
+        Slot(0.1)
+
+
+def test_a_trace_and_where_the_time_went_are_written(tmp_path):
+    store = open_store(tmp_path / "store", "s", TARGETS, {})
+    responses = {RESPONSE.heldout.identity: RESPONSE}
+    run_study(store, TARGETS, DATA, responses, profile=tmp_path / "trace")
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+    record = store.record(TARGETS[-1])
+    assert 0 < record["utilisation"] < 1.5 and record["memory_mib"] > 10
+    assert record["records_per_second"] > 0 and 0 <= record["input_wait"] < 1
+
+
+def test_checkpoints_may_lie_elsewhere(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    store = open_store(tmp_path, "s", PACKED, {}, checkpoint_root=str(tmp_path / "elsewhere"))
+    do(store, PACKED, DATA, RESPONSE, size=2)
+    assert list((tmp_path / "elsewhere" / "s").glob("*/[0-9]*"))
+    assert not list(store.packs.glob("*/checkpoints"))
+    same(store, tmp_path, undisturbed)
