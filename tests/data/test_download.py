@@ -8,6 +8,7 @@ import json
 import socket
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from loopback import serving
@@ -371,3 +372,11 @@ def test_a_truncated_archive_says_so(tmp_path):
 
 def test_hosts_are_all_served():
     assert {publication.host for publication in PUBLICATIONS.values()} == set(Host)
+
+
+def test_two_downloads_into_one_folder_take_turns(publisher, tmp_path):
+    publication = publish(publisher, records=20)
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(downloads.download, publication, tmp_path / "set") for _ in range(3)]
+        assert len({future.result() for future in done}) == 1
+    assert all(publisher.asked[f"ptb-xl/records500/00000/{i:05d}_hr.dat"] == 1 for i in range(1, 21))

@@ -7,13 +7,15 @@ file has its name only when it is whole and its checksum is the publisher's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import fcntl
 import io
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -61,18 +63,32 @@ def download(
     if licence != publication.licence:
         say(f"{publication.host} states the licence: {licence}")
     chosen = choose(files, publication, records)
+    folder = folder.resolve()  # `.` has no name
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [file for file in chosen if not _extracted(folder, file)]
-    _check_room(folder, todo)
-    say(f"{len(chosen):,} of {len(files):,} files, into {folder}")
-    _fetch_all(todo, folder, console, timeout_s, attempts)
-    if publication.row_paths is not None:
-        _cut_table(folder, publication, chosen, say)
-    for file in todo:
-        if is_archive(file.path):
-            say(f"{file.path}: {extract(folder / file.path, folder):,} files taken out")
-            _mark_extracted(folder, file)
+    with _alone(folder, say):
+        todo = [file for file in chosen if not _extracted(folder, file)]
+        _check_room(folder, todo)
+        say(f"{len(chosen):,} of {len(files):,} files, into {folder}")
+        _fetch_all(todo, folder, console, timeout_s, attempts)
+        if publication.row_paths is not None:
+            _cut_table(folder, publication, chosen, say)
+        for file in todo:
+            if is_archive(file.path):
+                say(f"{file.path}: {extract(folder / file.path, folder):,} files taken out")
+                _mark_extracted(folder, file)
     return chosen
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """One download into a folder at a time: the processes of one study may all begin the same."""
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"another download into {folder} is under way: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch_all(files: Sequence[RemoteFile], folder: Path, console: Console, timeout_s: float, attempts: int) -> None:
