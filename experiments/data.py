@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,13 @@ from rich.console import Console
 from ecg_jax.config import fingerprint
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import data_dir_from_environment
+from ecg_jax.data.real.download import download
+from ecg_jax.data.real.publishers import PUBLICATIONS
+from ecg_jax.data.real.transfer import read_small
 from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, standin_pool
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.evaluate.heldout import HeldOut, freeze
-from ecg_jax.store import read_json
+from ecg_jax.store import read_json, write_json
 
 if typing.TYPE_CHECKING:
     from ecg_jax.data.real.recording import Exclusion
@@ -34,6 +38,9 @@ HOW_TO_GET_PTBXL = (
     "ECG_DATA_DIR is not set: running on a stand-in target, not on real ECG. To run on real ECG, fetch PTB-XL "
     "(https://physionet.org/content/ptb-xl/1.0.3, 1.7 GB, open access) and set ECG_DATA_DIR to its folder."
 )
+
+#: Seconds after which a publisher that does not answer counts as out of reach.
+REACH_S = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +121,48 @@ def data_dir_or_none(option: Path | None) -> Path | None:
     if option is not None:
         return option
     return data_dir_from_environment() if os.environ.get("ECG_DATA_DIR") else None
+
+
+def fetch_ptbxl(folder: Path, records: int, console: Console) -> Path | None:
+    """The first `records` recordings of PTB-XL in `folder`, from their publisher; None, saying why, where none come.
+
+    What an earlier call fetched whole is used without asking anybody; what it fetched in part is gone on with.
+    """
+    publication, receipt = PUBLICATIONS["ptbxl"], folder / "fetched.json"
+    if receipt.is_file() and read_json(receipt) == {"records": records}:
+        return folder
+    trouble = _out_of_reach(f"{publication.addresses[0]}/LICENSE.txt")
+    if not trouble:
+        console.print(
+            f"ECG_DATA_DIR is not set: fetching {records} records of PTB-XL (about {0.12 * records:.0f} MB) into "
+            f"{folder}; --fetch 0 does without",
+            soft_wrap=True,
+        )
+        try:
+            download(publication, folder, records=records, console=console)
+            write_json(receipt, {"records": records})
+            return folder
+        except (OSError, ValueError) as error:
+            trouble = str(error)
+    console.print(f"PTB-XL could not be fetched: {trouble}", soft_wrap=True)
+    return None
+
+
+def _out_of_reach(url: str) -> str:
+    """Why `url` cannot be read within `REACH_S`, "" where it can; in a thread, as looking up a name has no time-out."""
+    found = [f"no answer within {REACH_S:g} s"]
+
+    def ask() -> None:
+        try:
+            read_small(url, timeout_s=REACH_S, attempts=1)
+            found.append("")
+        except OSError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(REACH_S)
+    return found[-1]
 
 
 def split(

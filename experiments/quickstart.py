@@ -1,7 +1,8 @@
 """How does loss on held-out real ECG fall with size and data, for pure synthetic, mixed and pure real pretraining?
 
 The whole experiment in miniature: sizes x real fractions (0, 0.5, 1) x budgets, on PTB-XL where ECG_DATA_DIR names a
-folder that holds it, else on a stand-in target. So small a study settles nothing; it shows every part at work.
+folder that holds it, else on a few hundred of its recordings, fetched from PhysioNet, and out of reach of it on a
+stand-in target. So small a study settles nothing; it shows every part at work.
 
 Command:   make demo        (python -m experiments.quickstart --out out/quickstart)
 Hardware:  2 CPU cores, under 4 GiB. Wall time: about 6 minutes.
@@ -28,11 +29,19 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
 from ecg_jax.mesh import check_batch, make_mesh
 from ecg_jax.pack import Keep, StoppedError
-from ecg_jax.store import Store, check_folder, check_settings, export, open_store
+from ecg_jax.store import Store, check_folder, check_settings, export, open_store, read_study
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from experiments import analysis, report
-from experiments.data import HOW_TO_GET_PTBXL, STANDIN_NOTE, StudyData, data_dir_or_none, load_real, load_standin
+from experiments.data import (
+    HOW_TO_GET_PTBXL,
+    STANDIN_NOTE,
+    StudyData,
+    data_dir_or_none,
+    fetch_ptbxl,
+    load_real,
+    load_standin,
+)
 from experiments.dry_run import add_dry_run, print_forecast
 
 STUDY = "quickstart"
@@ -42,6 +51,7 @@ BUDGETS = (1024, 2048, 4096)
 SEEDS = (0,)
 BATCH_RECORDS = 32
 STANDIN_PATIENTS = 1000
+FETCH_RECORDS = 400
 SYNTHETIC_SEED = 0
 TIER = Tier.ACQUISITION
 
@@ -100,6 +110,14 @@ def keeps(runs: Sequence[RunConfig]) -> Keep:
     return lambda run: (run.budget_records, run.seed) == (budget, seed)
 
 
+def fetched(options: argparse.Namespace, console: Console) -> Path | None:
+    """PTB-XL's first recordings, fetched; None where they are not wanted, cannot be had, or the study has none."""
+    begun = Store(options.out / "store", STUDY).path / "study.json"
+    if not options.fetch or (begun.exists() and read_study(begun)["settings"]["target"] == STANDIN_NOTE):
+        return None  # a study begun on the stand-in goes on with it
+    return fetch_ptbxl(options.out / "ptbxl", options.fetch, console)
+
+
 def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -> StudyData:
     """The data of the study: real where there is a folder of it, and otherwise the stand-in, saying so."""
     if data_dir is None:
@@ -137,16 +155,16 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     with jax.set_mesh(make_mesh()):
         check_batch(options.batch)
     axes = axes_of(options)
-    data_dir = data_dir_or_none(options.data_dir)
+    # What can be refused is refused before any data is fetched or read.
+    targets(**axes)
+    check_folder(options.out)
+    data_dir = data_dir_or_none(options.data_dir) or fetched(options, console)
     settings = {
         **axes,
         "seeds": options.seeds,
         "synthetic data": synthetic_source().identity,
         "target": STANDIN_NOTE if data_dir is None else "PTB-XL",
     }
-    # What can be refused is refused before any data is read.
-    targets(**axes)
-    check_folder(options.out)
     check_settings(Store(options.out / "store", STUDY), settings)
     data = load(data_dir, options, console)
     runs = targets(f"{data.target} {data.identity}", data.heldout.identity, **axes)
@@ -206,6 +224,13 @@ def parser() -> argparse.ArgumentParser:
         "--leave-out-flawed",
         action="store_true",
         help="leave out recordings with missing samples or a flat lead, naming each, instead of stopping",
+    )
+    p.add_argument(
+        "--fetch",
+        type=int,
+        default=FETCH_RECORDS,
+        metavar="N",
+        help="records of PTB-XL to fetch where no folder is given; 0: the stand-in at once (%(default)s)",
     )
     p.add_argument(
         "--standin-patients",

@@ -109,6 +109,8 @@ def test_what_cannot_be_one_folder_is_refused(tmp_path):
     pool = make_pool()
     with pytest.raises(ValueError, match="sample_rate_hz 250, the first one 100"):
         write_shards(tmp_path / "a", [pool, dataclasses.replace(pool, sample_rate_hz=250)], fingerprint={})
+    with pytest.raises(ValueError, match="source 'made-up' is no name for TFDS"):
+        write_shards(tmp_path / "a", [dataclasses.replace(pool, source="made-up")], fingerprint={})
     with pytest.raises(ValueError, match="no records"):
         write_shards(tmp_path / "a", [pool.take(np.array([], int))], fingerprint={})
     write(tmp_path / "a", pool)

@@ -10,7 +10,11 @@ import pandas as pd
 
 from ecg_jax.store import MACHINE_COLUMNS
 
-ARGUMENTS = ("--sizes", "10000", "16000", "--budgets", "256", "512", "--batch", "16", "--standin-patients", "40")
+#: `--fetch 0`: no test asks the network for anything.
+ARGUMENTS = (
+    *("--sizes", "10000", "16000", "--budgets", "256", "512", "--batch", "16"),
+    *("--standin-patients", "40", "--fetch", "0"),
+)
 
 
 def environment() -> dict[str, str]:

@@ -1,19 +1,25 @@
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import re
 import runpy
 import sys
+import threading
 
 import demo
+import loopback
 import numpy as np
 import pandas as pd
 import pytest
 from pools import made_up_pool
+from ptbxl_layout import write_ptbxl
+from rich.console import Console
 
 import ecg_jax
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
+from ecg_jax.data.real.publishers import PUBLICATIONS
 from ecg_jax.feed import mixture_of
 from experiments import data, quickstart
 
@@ -169,7 +175,7 @@ def test_the_sealed_fold_is_never_held_out():
     ],
 )
 def test_runs_too_short_to_tell_anything_are_reported(budget, message, tmp_path, capsys):
-    arguments = ["--sizes", "10000", "--budgets", budget, "--batch", "16", "--standin-patients", "40"]
+    arguments = ["--sizes", "10000", "--budgets", budget, "--batch", "16", "--standin-patients", "40", "--fetch", "0"]
     assert run(tmp_path / "out", *arguments)[0] == 2
     assert message in capsys.readouterr().err
     assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 3
@@ -225,3 +231,61 @@ def test_a_split_broken_on_purpose_is_noticed(fold, monkeypatch):
         data.split(pool, pool.in_folds((9,)))
     broken = dataclasses.replace(sound, training=pool.in_folds(data.TRAIN_FOLDS))
     assert streamed_patients(broken) & set(pool.patient_id[pool.fold >= 9])
+
+
+# ---- PTB-XL fetched where there is none ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def publisher(tmp_path, monkeypatch):
+    """PTB-XL's layout with invented signals on the loopback, in place of PhysioNet."""
+    write_ptbxl(tmp_path / "published", 20)
+    with loopback.serving() as publisher:
+        sums = ""
+        (tmp_path / "published" / "LICENSE.txt").write_text("CC BY 4.0")
+        for path in sorted((tmp_path / "published").rglob("*.*")):
+            name = path.relative_to(tmp_path / "published").as_posix()
+            publisher.files[name] = path.read_bytes()
+            sums += f"{hashlib.sha256(path.read_bytes()).hexdigest()} {name}\n"
+        publisher.files["SHA256SUMS.txt"] = sums.encode()
+        here = dataclasses.replace(PUBLICATIONS["ptbxl"], addresses=(publisher.address,))
+        monkeypatch.setitem(PUBLICATIONS, "ptbxl", here)
+        yield publisher
+
+
+def fetched(folder) -> tuple[object, str]:
+    said = io.StringIO()
+    found = data.fetch_ptbxl(folder, 12, Console(file=said, highlight=False))
+    return found, said.getvalue()
+
+
+def test_without_a_folder_the_first_records_are_fetched_once(publisher, tmp_path):
+    folder, said = fetched(tmp_path / "ptbxl")
+    assert "fetching 12 records of PTB-XL (about 1 MB)" in said and "Licence: Creative Commons" in said
+    real = data.load_real(folder, tmp_path / "cache")
+    assert real.note == "" and real.target == "PTB-XL"
+    assert [int(record[6:]) for record in real.training.record_id] == [1, 2, 3, 4, 5, 6, 7, 8, 11, 12]
+    assert list(real.heldout.pool.record_id) == ["ptbxl/00009"]
+    publisher.files.clear()
+    assert fetched(tmp_path / "ptbxl") == (folder, "")
+
+
+def test_out_of_reach_it_says_why_and_goes_on(publisher, tmp_path):
+    publisher.faults["LICENSE.txt"] = ["503"]
+    folder, said = fetched(tmp_path / "ptbxl")
+    assert folder is None and len(said.splitlines()) == 1
+    assert "could not be fetched: http://127.0.0.1" in said and "answers 503 Service Unavailable; try again" in said
+
+
+def test_a_network_that_never_answers_takes_no_longer_than_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "REACH_S", 0.05)
+    answered = threading.Event()
+    monkeypatch.setattr(data, "read_small", lambda *_, **__: answered.wait(20))
+    folder, said = fetched(tmp_path / "ptbxl")
+    answered.set()
+    assert folder is None and "no answer within 0.05 s" in said
+
+
+def test_a_study_begun_on_the_stand_in_never_turns_real(finished, publisher):
+    status, printed = run(finished[0], *demo.ARGUMENTS[:-1], "12")
+    assert status == 0 and "12 of 12 runs are done already" in printed and not publisher.asked

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from tensorflow_datasets.proto import tf_example_pb2
 
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT
@@ -23,6 +25,8 @@ from ecg_jax.data.whole_folder import whole_folder
 
 SPLIT = "records"
 FORMAT_VERSION = "1.0.0"
+#: Groups of 1: a record is read alone. Uncompressed: 1.45 times the bytes, and a third less time to read a record.
+WRITER_OPTIONS = "group_size:1,uncompressed"
 #: Records decoded at a time while a folder is loaded.
 _READ_BLOCK = 512
 
@@ -104,9 +108,21 @@ class ShardSource:
         return self.rows(np.array([index]))[0]["ecg"]
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Returns the records at `indices` as int16 `(len(indices), samples, 12)`."""
-        rows = self.rows(indices)
-        return np.stack([row["ecg"] for row in rows]) if rows else np.empty((0, self.samples, len(LEADS)), np.int16)
+        """Returns the records at `indices` as int16 `(len(indices), samples, 12)`. Raises ValueError as `rows` does.
+
+        Only the signal is decoded: a third of the time that `rows` takes, which decodes every feature.
+        """
+        ecg = np.empty((len(indices), self.samples, len(LEADS)), np.int16)
+        if not len(indices):
+            return ecg  # array_record refuses an empty list
+        try:
+            examples = self._records.data_source.__getitems__([int(index) for index in indices])
+        except RuntimeError as error:
+            raise self._damaged(error) from error
+        for row, example in zip(ecg, examples, strict=True):
+            (content,) = tf_example_pb2.Example.FromString(example).features.feature["ecg"].bytes_list.value
+            row[:] = np.frombuffer(content, "<i2").reshape(row.shape)
+        return ecg
 
     def rows(self, indices: np.ndarray) -> Sequence[dict[str, Any]]:
         """Returns the records at `indices` with what identifies them (see `features`); texts are bytes.
@@ -116,7 +132,10 @@ class ShardSource:
         try:
             return self._records.__getitems__([int(index) for index in indices])
         except RuntimeError as error:
-            raise ValueError(f"{self.folder}: a shard is damaged ({error}); remove it and make it again") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: RuntimeError) -> ValueError:
+        return ValueError(f"{self.folder}: a shard is damaged ({error}); remove it and make it again")
 
     def check_fingerprint(self, expected: Mapping[str, Any]) -> None:
         """Raises ValueError, naming what differs, when the shards were made from something else than `expected`."""
@@ -191,12 +210,14 @@ def _write_records(folder: Path, pools: Iterable[RecordPool]) -> tuple[RecordPoo
         units.update(pool.unit.tolist())
     if first is None:
         raise ValueError(f"{folder.name}: no records to write")
+    if not re.fullmatch(r"\w+", first.source):
+        raise ValueError(f"{folder.name}: source {first.source!r} is no name for TFDS: letters, digits and _ only")
     return first, lengths, dict(sorted(units.items()))
 
 
 def _write_shard(path: Path, pool: RecordPool) -> None:
     encoder = features(pool.ecg.shape[1])
-    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")  # group 1: a record is read alone
+    writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
     try:
         for i in range(len(pool)):
             row = {

@@ -1,0 +1,201 @@
+"""What `benchmarks.reading` times: reading at random, building, and memory at a million records."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import wfdb
+
+from benchmarks import machine
+from benchmarks.writing import write_csv, write_json
+from ecg_jax.data.real import prepare, ptbxl, shards
+from ecg_jax.data.stream import read_ahead
+from ecg_jax.store import read_json
+
+BATCH = 64
+RATES_HZ = (100, 500)
+#: Records per turn: the peer takes milliseconds each, we microseconds.
+OURS, PEERS = 6400, 192
+#: Names of one shard, linked: a set of a million records on the disk space of one shard.
+MILLION, SHARD = 1_000_000, 8_000
+
+Turn = Callable[[], tuple[float, float, int]]  # wall seconds, processor seconds, records
+
+
+def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> None:
+    """Times everything and writes speed.csv, building.csv, memory.csv and notes.json."""
+    versions = worker.stdout.readline().split() if worker else []
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {rate: Path(scratch) / str(rate) for rate in RATES_HZ}
+        for rate, folder in folders.items():
+            shards.write_shards(folder, [ptbxl.read_ptbxl(data, sample_rate_hz=rate)], fingerprint={})
+        turns = {(name, rate): turn for rate in RATES_HZ for name, turn in _turns(folders[rate], rate, worker).items()}
+        seconds = _interleaved(turns, rounds)
+        write_csv(_speed(seconds), out / "speed.csv")
+        write_csv(_building(data, Path(scratch), rounds), out / "building.csv")
+        write_csv(_memory(folders[100], Path(scratch)), out / "memory.csv")
+    notes = {
+        "peer": f"torch {versions[0]}, wfdb {versions[1]}" if versions else "left out: no --torch-python",
+        "rounds": rounds,
+        "batch_records": BATCH,
+        **machine.describe(),
+    }
+    write_json(notes, out / "notes.json")
+    for name in ("speed", "building", "memory"):
+        print(f"{name}\n{pd.read_csv(out / f'{name}.csv').to_string(index=False)}\n")
+
+
+def _turns(folder: Path, rate_hz: int, worker: subprocess.Popen | None) -> dict[str, Turn]:
+    source = shards.ShardSource(folder)
+    pool = np.concatenate([source.read(np.arange(len(source)))] * 4)  # beyond the caches at both rates
+    batch = np.empty((BATCH, *pool.shape[1:]), np.int16)
+    rng = np.random.default_rng(0)
+
+    def indices(step: int) -> np.ndarray:
+        return np.random.default_rng(step).integers(0, len(source), BATCH)
+
+    def through_grain() -> int:
+        return sum(len(ecg) for ecg in read_ahead(lambda step: source.read(indices(step)), range(OURS // BATCH)))
+
+    def every_feature() -> int:
+        return sum(len(source.rows(indices(step))) for step in range(OURS // BATCH // 4))
+
+    def copies() -> int:
+        for _ in range(OURS // BATCH):
+            np.take(pool, rng.integers(0, len(pool), BATCH), axis=0, out=batch)
+        return OURS
+
+    def peer() -> tuple[float, float, int]:
+        worker.stdin.write(f"{rate_hz} {PEERS}\n")
+        worker.stdin.flush()
+        wall_s, processor_s, records = worker.stdout.readline().split()
+        return float(wall_s), float(processor_s), int(records)
+
+    turns: dict[str, Turn] = {
+        "ours: Grain, ArrayRecord": lambda: _timed(through_grain),
+        "TFDS, every feature decoded": lambda: _timed(every_feature),
+        "limit: memory copy": lambda: _timed(copies),
+    }
+    if worker is not None:
+        turns["wfdb.rdrecord, torch DataLoader"] = peer
+    return turns
+
+
+def _timed(run: Callable[[], int]) -> tuple[float, float, int]:
+    wall, processor = time.perf_counter(), time.process_time()
+    records = run()
+    return time.perf_counter() - wall, time.process_time() - processor, records
+
+
+def _interleaved(turns: dict[tuple[str, int], Turn], rounds: int) -> pd.DataFrame:
+    """Everybody once a round, every second round backwards, after a first turn that does not count."""
+    rows = []
+    for number in range(-1, rounds):
+        for name, rate in list(turns) if number % 2 else reversed(list(turns)):
+            wall_s, processor_s, records = turns[name, rate]()
+            rows.append((number, name, rate, wall_s / records, processor_s / records))
+    table = pd.DataFrame(rows, columns=["round", "reader", "rate_hz", "wall_s", "processor_s"])
+    return table[table["round"] >= 0]
+
+
+def _speed(seconds: pd.DataFrame) -> pd.DataFrame:
+    """Records per second of processor time, and the peer's seconds over a reader's within each round."""
+    rows = []
+    for (rate, reader), mine in seconds.groupby(["rate_hz", "reader"], sort=False):
+        peers = seconds[(seconds.reader.str.startswith("wfdb")) & (seconds.rate_hz == rate)].set_index("round")
+        ratio = (peers.processor_s / mine.set_index("round").processor_s).dropna()
+        spread = {"median": ratio.median(), "least": ratio.min(), "greatest": ratio.max()} if len(ratio) else {}
+        rows.append(
+            {
+                "rate_hz": rate,
+                "reader": reader,
+                "records_per_s_of_a_core": 1 / mine.processor_s.median(),
+                "microseconds": 1e6 * mine.processor_s.median(),
+                "wall_records_per_s": 1 / mine.wall_s.median(),
+                **{f"times_the_peer_{name}": value for name, value in spread.items()},
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["rate_hz", "microseconds"])
+
+
+def _building(data: Path, scratch: Path, rounds: int) -> pd.DataFrame:
+    """Building PTB-XL at 100 Hz against reading its 500 Hz files, in processor seconds, in turn."""
+    folder = data / "ptbxl"
+    recordings = ptbxl.list_raw(folder)
+
+    def read() -> int:
+        return sum(wfdb.rdrecord(str(recording.signal)).p_signal.shape[0] > 0 for recording in recordings)
+
+    def build(number: int) -> int:
+        return len(prepare.prepare_ptbxl(folder, scratch / f"built-{number}"))
+
+    build(-1)  # the chain's matrix is made once
+    turns = [(_timed(read), _timed(lambda number=number: build(number))) for number in range(min(rounds, 3))]
+    reading, building = (np.array([turn[i][1] / turn[i][2] for turn in turns]) for i in (0, 1))
+    row = {
+        "records": len(recordings),
+        "reading_ms": 1e3 * np.median(reading),
+        "building_ms": 1e3 * np.median(building),
+        "building_over_reading": np.median(building / reading),
+        "least": (building / reading).min(),
+        "greatest": (building / reading).max(),
+    }
+    return pd.DataFrame([row])
+
+
+#: A process of its own: opens the shards, reads 20,000 records at random, says its resident memory before and after.
+_READER = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from ecg_jax.data.real.shards import ShardSource
+def peak():  # of this program alone: getrusage counts what its parent held
+    return re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
+source = ShardSource(Path(sys.argv[1]))
+source.read(np.arange(64))
+opened = peak()
+rng = np.random.default_rng(0)
+for _ in range(20_000 // 64):
+    source.read(rng.integers(0, len(source), 64))
+print(len(source), opened, peak())
+"""
+
+
+def _memory(folder: Path, scratch: Path) -> pd.DataFrame:
+    """Peak memory of a process that reads 20,000 records at random, from one shard and from a million names of it."""
+    sample = shards.open_shards(folder)
+    one = scratch / "one"
+    shards.write_shards(one, [sample.take(np.arange(SHARD) % len(sample))], fingerprint={})
+    rows = []
+    for where in (one, _linked(one, scratch / "million", MILLION // SHARD)):
+        command = [sys.executable, "-W", "ignore", "-c", _READER, str(where)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True)
+        records, opened, peak = map(int, answer.stdout.split())
+        rows.append({"records": records, "opened_mb": opened / 1024, "peak_mb": peak / 1024})
+    return pd.DataFrame(rows)
+
+
+def _linked(one: Path, folder: Path, count: int) -> Path:
+    """A set of `count` shards that are all links to the shard in `one`."""
+    folder.mkdir()
+    (shard,) = one.glob("*.array_record*")
+    names = [f"{shard.name.partition('-00000-of-')[0]}-{i:05d}-of-{count:05d}" for i in range(count)]
+    for name in names:
+        os.link(shard, folder / name)
+    info, metadata = (read_json(one / name) for name in ("dataset_info.json", "metadata.json"))
+    info["splits"][0] |= {"shardLengths": info["splits"][0]["shardLengths"] * count}
+    metadata["shard_bytes"] = dict.fromkeys(names, shard.stat().st_size)
+    shutil.copy(one / "features.json", folder)
+    for name, tree in (("dataset_info.json", info), ("metadata.json", metadata)):
+        (folder / name).write_text(json.dumps(tree), encoding="utf-8")
+    return folder
