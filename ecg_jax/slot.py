@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import parameters, train_flops_per_record
@@ -33,18 +35,22 @@ class Slot:
         """Whether it is time to leave."""
         return self.left() == 0
 
-    def fits(self, store: Store, pack: Pack) -> bool:
-        """Whether a pack should be begun: it will be done in time, or nobody knows, or no slot would ever hold it."""
-        expected = expected_seconds(store, pack)
-        return expected is None or expected <= self.left() or expected > self._whole
+    def fitting(self, store: Store, packs: Sequence[Pack]) -> list[int]:
+        """Which packs may be begun now: those that will be done in time, of which nobody knows, or that no slot would
+        ever hold."""
+        if self._whole == math.inf:
+            return list(range(len(packs)))
+        records = [store.record(run) for run in store.targets() if store.is_done(run)]
+        expected = [expected_seconds(records, pack) for pack in packs]
+        left = self.left()
+        return [k for k, seconds in enumerate(expected) if seconds is None or seconds <= left or seconds > self._whole]
 
 
-def expected_seconds(store: Store, pack: Pack) -> float | None:
-    """How long a pack will take, from the rates of finished runs of its size and pack size, or else of the next smaller
-    size, which use the machine no better; None when there are none."""
+def expected_seconds(records: Sequence[dict[str, Any]], pack: Pack) -> float | None:
+    """How long a pack will take, from the rates in the records of runs of its size and pack size, or else of the next
+    smaller size, which use the machine no better; None when there are none."""
     size = parameters(pack.shape.model).blocks
-    done = [store.record(run) for run in store.targets() if store.is_done(run)]
-    done = [row for row in done if row["pack_size"] == len(pack.members) and 0 < row["n_params"] <= size]
+    done = [row for row in records if row["pack_size"] == len(pack.members) and 0 < row["n_params"] <= size]
     if not done:
         return None
     nearest = max(row["n_params"] for row in done)

@@ -102,21 +102,18 @@ def run_study(
         size_of: Callable[[RunConfig], int] = measured_size if pack_size is None else lambda config: pack_size
         packs = _planned(store, targets, size_of)
         while packs := _unfinished(store, packs):
-            fitting = [pack for pack in packs if agreed(slot.fits(store, pack))]
+            fitting = [packs[k] for k in agreed(slot.fitting(store, packs))]
             if not fitting:
                 break
-            try:
-                tried = [
-                    agreed(slot.fits(store, pack)) and _try(store, pack, data, responses, placement, hooks, progress)
-                    for pack in fitting
-                ]
+            try:  # one, and then what fits is asked again
+                tried = any(_try(store, pack, data, responses, placement, hooks, progress) for pack in fitting)
             except StoppedError:
                 if agreed(stopping.is_set()):
                     raise
                 break
-            if not any(tried) and not wait:
+            if not tried and not wait:
                 break
-            if not any(tried):
+            if not tried:
                 others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
                 progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
                 time.sleep(LOOK_SECONDS)

@@ -168,10 +168,9 @@ def test_a_slot_leaves_whole_rows_and_no_checkpoints(undisturbed, tmp_path, monk
     store, begun = open_store(tmp_path, "s", PACKED, {}), set()
 
     class OnePack(Slot):
-        def fits(self, store, pack):
-            if not begun:
-                begun.add(pack.pack_id)
-            return pack.pack_id in begun
+        def fitting(self, store, packs):
+            begun.update([packs[0].pack_id] if not begun else [])
+            return [k for k, pack in enumerate(packs) if pack.pack_id in begun]
 
     monkeypatch.setattr(study, "Slot", OnePack)
     monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
@@ -200,12 +199,12 @@ def test_a_pack_cut_off_by_its_slot_is_saved(undisturbed, tmp_path, monkeypatch)
 def test_what_does_not_fit_its_slot_is_not_begun(tmp_path):
     store = run(tmp_path, TARGETS)
     whole = pack.Pack((tuple(TARGETS),))
-    assert expected_seconds(store, whole) > 0
-    hour, short = Slot(60), Slot(0.3)
-    assert hour.fits(store, whole)
-    assert short.left() < 3.1 and short.fits(store, whole)  # no slot of this length would ever hold it
+    assert expected_seconds([store.record(run) for run in TARGETS], whole) > 0
+    hour, short, endless = Slot(60), Slot(0.3), Slot(None)
+    assert hour.fitting(store, [whole]) == endless.fitting(store, [whole]) == [0]
+    assert short.left() < 3.1 and short.fitting(store, [whole]) == [0]  # no slot of this length would ever hold it
     hour._end = 0.0
-    assert hour.is_over() and not hour.fits(store, whole)
+    assert hour.is_over() and hour.fitting(store, [whole]) == []
     with pytest.raises(ValueError, match=r"a slot of 0\.1 minutes is none: 15 s of it are for leaving"):
         Slot(0.1)
 
