@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from ecg_jax import ladder
+from ecg_jax.collectives import received_bytes
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.flops import parameters, train_flops_per_record
@@ -70,6 +71,8 @@ class Compiled:
     flops: float  # of the whole step, analytic
     xla_flops: float  # per chip, XLA's own count: the body of a scan once
     memory_traffic: float  # per chip, XLA's own count: the body of a scan once
+    moved_bytes: float  # received by each chip, read off the compiled program
+    weight_bytes: int  # of one weight as it travels: the compute precision's
     compile_seconds: float
 
     @property
@@ -85,14 +88,23 @@ class Compiled:
     @property
     def gathered_bytes(self) -> float:
         """What fully-sharded data parallelism must at least move to each chip per step: the weights forward and again
-        backward, and the gradients, in float32, less the chip's own share (ZeRO-3, Rajbhandari et al. 2020)."""
-        return 3 * 4 * self.parameters * (1 - 1 / self.chips)
+        backward, and the gradients, less the chip's own share (ZeRO-3, Rajbhandari et al. 2020)."""
+        return 3 * self.weight_bytes * self.parameters * (1 - 1 / self.chips)
 
     @property
     def step_seconds(self) -> float:
         """The least time of a step: whichever of arithmetic, memory and links takes longest, at full speed."""
         held = (self.argument_bytes + self.temporary_bytes) / self.chip.bandwidth
-        return max(self.flops / self.chips / self.chip.flops, held, self.gathered_bytes / self.chip.links)
+        return max(self.flops / self.chips / self.chip.flops, held, self.moved_bytes / self.chip.links)
+
+    @property
+    def bound(self) -> str:
+        """What that time is spent on."""
+        times = {
+            "arithmetic": self.flops / self.chips / self.chip.flops,
+            "links": self.moved_bytes / self.chip.links,
+        }
+        return next((name for name, seconds in times.items() if seconds == self.step_seconds), "memory")
 
 
 def devices_of(topology: str) -> list[Any]:
@@ -147,6 +159,8 @@ def compile_step(config: RunConfig, topology: str, *, scan: bool = True) -> Comp
         flops=config.batch_records * train_flops_per_record(config.model),
         xla_flops=costs.get("flops", float("nan")),
         memory_traffic=costs.get("bytes accessed", float("nan")),
+        moved_bytes=sum(received_bytes(compiled.as_text()).values()),
+        weight_bytes=2 if config.model.precision is Precision.BFLOAT16 else 4,
         compile_seconds=time.perf_counter() - began,
     )
 
@@ -167,6 +181,9 @@ def table(rows: Sequence[Compiled], records: Sequence[float], price: float) -> p
                 "temp_mib": row.temporary_bytes / 2**20,
                 "fits": row.fits,
                 "step_flops": row.flops,
+                "moved_mib": row.moved_bytes / 2**20,
+                "over_least": row.moved_bytes / row.gathered_bytes if row.gathered_bytes else float("nan"),
+                "bound": row.bound,
                 "step_ms": 1e3 * row.step_seconds,
                 "records_per_s": row.batch_records / row.step_seconds,
                 "per_host": row.batch_records / row.step_seconds / max(1, row.chips // CHIPS_PER_HOST),
@@ -233,7 +250,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="""columns:
   args, temp MiB    what each chip holds: weights, optimiser and batch; and what a step needs besides
   fits              whether both are within 92 % of the chip's memory
-  step_ms           at best: the longest of FLOPs at peak, one pass over what is held, and the least that FSDP must move
+  moved_mib         what each chip receives per step, read off the compiled program
+  over_least        that, over the least that fully sharded data parallelism must move
+  step_ms           at best: the longest of FLOPs at peak, one pass over what is held, and what is moved: see bound
   per_host          records per second that each host must supply for that
   chip_hours, cost  of --records at that speed, and --price per chip-hour""",
     )

@@ -21,7 +21,8 @@ def run(*arguments, module="ecg_jax.aot", **environment) -> subprocess.Completed
 def compiled(**changes) -> aot.Compiled:
     given = {
         "topology": "v5e:4x4", "chips": 16, "parameters": 10**8, "batch_records": 1024, "argument_bytes": 10**8,
-        "temporary_bytes": 10**9, "flops": 3e13, "xla_flops": 2e12, "memory_traffic": 1e9, "compile_seconds": 9.0,
+        "temporary_bytes": 10**9, "flops": 3e13, "xla_flops": 2e12, "memory_traffic": 1e9,
+        "moved_bytes": 1e6, "weight_bytes": 4, "compile_seconds": 9.0,
     }  # fmt: skip
     return aot.Compiled(**given | changes)
 
@@ -29,7 +30,13 @@ def compiled(**changes) -> aot.Compiled:
 def test_the_roofline_is_its_longest_part():
     assert compiled(flops=1e17).step_seconds == pytest.approx(1e17 / 16 / 197e12)
     assert compiled(temporary_bytes=10**10, parameters=1).step_seconds == pytest.approx(1.01e10 / 819e9)
-    assert compiled(parameters=10**10).step_seconds == pytest.approx(12e10 * 15 / 16 / 200e9)
+    assert compiled(moved_bytes=1e11).step_seconds == pytest.approx(1e11 / 200e9)
+    bounds = [
+        compiled(**change).bound for change in ({"flops": 1e17}, {"temporary_bytes": 10**10}, {"moved_bytes": 1e11})
+    ]
+    assert bounds == ["arithmetic", "memory", "links"]
+    assert compiled(parameters=10**10).gathered_bytes == pytest.approx(12e10 * 15 / 16)
+    assert compiled(parameters=10**10, weight_bytes=2).gathered_bytes == pytest.approx(6e10 * 15 / 16)
     assert compiled(parameters=10**10, chips=1).gathered_bytes == 0
     table = aot.table([compiled(flops=1e17)], [2048.0], 3.0)
     hours = 2 * 1e17 / 197e12 / 3600
