@@ -7,13 +7,14 @@ in the pack it began in.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 
-from ecg_jax.config import RunConfig, fingerprint, to_json
+from ecg_jax.config import DataConfig, RunConfig, fingerprint, to_json
 from ecg_jax.flops import training_bytes
 from ecg_jax.mesh import place_members, place_pack
 from ecg_jax.processes import agreed, is_first
@@ -21,8 +22,9 @@ from ecg_jax.store import Store, read_json, write_json
 from ecg_jax.sweep import trunks
 from ecg_jax.train import program
 
-#: Of an accelerator's memory, what a pack may take; and how much faster a pack of twice the size must be per run.
-MEMORY_SHARE, WORTH = 0.6, 1.1
+#: Of an accelerator's memory, what a pack may take; and how much cheaper a pack of so many times the size must make a
+#: run. Every size that is tried costs the compilation of a program.
+MEMORY_SHARE, GROWTH, WORTH = 0.6, 4, 1.2
 MOST_MEMBERS = 64
 TIMED_STEPS = 5
 
@@ -65,10 +67,13 @@ def shape_of(runs: Sequence[RunConfig]) -> str:
     return fingerprint([*shared, rate, sorted(run.budget_records for run in runs)])
 
 
-def plan(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:
+def plan(
+    store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int], new_shapes: int | None = None
+) -> list[Pack]:
     """The packs of a study's targets, in their order: those on record, and new ones of `size_of(run)` members.
 
-    New ones are recorded before this returns. The first process calls it under the ownership of `store.packs`.
+    New ones are recorded before this returns, at most those of `new_shapes` shapes, first things first, where asking
+    for a size takes long. The first process calls it under the ownership of `store.packs`.
     """
     groups = {runs[0].trunk_id: tuple(sorted(runs, key=lambda c: c.budget_records)) for runs in trunks(targets)}
     packs, packed = [], set()
@@ -80,7 +85,7 @@ def plan(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfi
     for trunk_id, runs in groups.items():
         if trunk_id not in packed:
             shapes.setdefault(shape_of(runs), []).append(runs)
-    for alike in shapes.values():
+    for alike in list(shapes.values())[:new_shapes]:
         size = min(size_of(alike[0][-1]), len(alike)) if len(alike) > 1 else 1
         for start in range(0, len(alike), size):
             pack = Pack(tuple(alike[start : start + size]))
@@ -93,22 +98,33 @@ def plan(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfi
     return sorted(wanted, key=lambda pack: min(order.get(run.trunk_id, len(order)) for run in pack.runs))
 
 
+def is_measured() -> bool:
+    """Whether the best size of a pack has to be measured here. One run fills the cores of a CPU."""
+    return jax.default_backend() != "cpu"
+
+
 def measured_size(config: RunConfig) -> int:
     """How many runs of a shape train together fastest on the default device. Needs a mesh in force.
 
-    Doubles the pack while that makes each run at least 10 % cheaper and its memory lasts. One on a CPU, whose cores a
-    single run fills.
+    The pack grows while that makes each run a good deal cheaper and its memory lasts. One on a CPU.
     """
-    if jax.default_backend() == "cpu":
+    if not is_measured():
         return 1
+    # Of a shape, only what a step is made of costs time.
+    steps = {"data": DataConfig(0.0, "", ""), "budget_records": 8 * config.batch_records, "seed": 0, "response": ""}
+    return _measured_size(dataclasses.replace(config, **steps))
+
+
+@functools.lru_cache(maxsize=256)
+def _measured_size(config: RunConfig) -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
     room = agreed(MEMORY_SHARE * stats.get("bytes_limit", 0))
     size, cost = 1, agreed(seconds_per_member(config, 1))
-    while 2 * size <= MOST_MEMBERS and 2 * size * training_bytes(config.model, config.batch_records) < room:
-        twice = agreed(seconds_per_member(config, 2 * size))
-        if cost / twice < WORTH:
+    while GROWTH * size <= MOST_MEMBERS and GROWTH * size * training_bytes(config.model, config.batch_records) < room:
+        larger = agreed(seconds_per_member(config, GROWTH * size))
+        if cost / larger < WORTH:
             break
-        size, cost = 2 * size, twice
+        size, cost = GROWTH * size, larger
     return size
 
 

@@ -18,10 +18,11 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references as lines
 from ecg_jax.feed import Placement, TrainingData
+from ecg_jax.flops import parameters
 from ecg_jax.mesh import make_mesh
 from ecg_jax.ownership import LostOwnershipError, acquire, describe
 from ecg_jax.pack import Hooks, Keep, StoppedError, run_pack
-from ecg_jax.plan import Pack, measured_size, plan
+from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.progress import StudyProgress
 from ecg_jax.response import Response
@@ -99,21 +100,38 @@ def run_study(
             slot_left=slot.left,
             profiler=Profiler(profile),
         )
-        size_of: Callable[[RunConfig], int] = measured_size if pack_size is None else lambda config: pack_size
-        packs = _planned(store, targets, size_of)
-        while packs := _unfinished(store, packs):
+        ask = pack_size is None and is_measured()
+
+        def size_of(config: RunConfig) -> int:
+            size = measured_size(config) if pack_size is None else pack_size
+            if ask:
+                progress.say(f"{parameters(config.model).blocks:,} parameters: packs of {size} train fastest here")
+            return size
+
+        def planned(new_shapes: int) -> list[Pack]:  # all at once, unless asking for a size takes long
+            return _planned(store, targets, size_of, new_shapes if ask else None)
+
+        known = planned(0)
+        while True:
+            packs = _unfinished(store, known)
             fitting = [packs[k] for k in agreed(slot.fitting(store, packs))]
             if not fitting:
-                break
+                before, known = len(known), known if agreed(slot.is_over()) else planned(1)
+                if len(known) == before:
+                    break
+                continue
             try:  # one, and then what fits is asked again
                 tried = any(_try(store, pack, data, responses, placement, hooks, progress) for pack in fitting)
             except StoppedError:
                 if agreed(stopping.is_set()):
                     raise
                 break
-            if not tried and not wait:
-                break
             if not tried:
+                before, known = len(known), planned(1)
+                if len(known) > before:
+                    continue
+                if not wait:
+                    break
                 others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
                 progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
                 time.sleep(LOOK_SECONDS)
@@ -135,12 +153,14 @@ def _unfinished(store: Store, packs: Sequence[Pack]) -> list[Pack]:
     return [packs[k] for k in agreed([k for k, p in enumerate(packs) if not all(map(store.is_done, p.runs))])]
 
 
-def _planned(store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int]) -> list[Pack]:
+def _planned(
+    store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int], new_shapes: int | None
+) -> list[Pack]:
     owner = None
     while is_first() and (owner := acquire(store.packs)) is None:
         time.sleep(0.1)
     with owner or contextlib.nullcontext():
-        return plan(store, targets, size_of)
+        return plan(store, targets, size_of, new_shapes)
 
 
 def _try(

@@ -11,7 +11,7 @@ import pytest
 from doing import do
 from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 
-from ecg_jax import pack, study
+from ecg_jax import pack, study, sweep
 from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.mesh import make_mesh, place_members
 from ecg_jax.ownership import LostOwnershipError, acquire
@@ -226,3 +226,19 @@ def test_checkpoints_may_lie_elsewhere(undisturbed, tmp_path, monkeypatch):
     assert list((tmp_path / "elsewhere" / "s").glob("*/[0-9]*"))
     assert not list(store.packs.glob("*/checkpoints"))
     same(store, tmp_path, undisturbed)
+
+
+def test_sizes_that_must_be_measured_are_asked_for_when_their_turn_comes(tmp_path, monkeypatch, capsys):
+    targets = [*PACKED, *sweep.grid(PACKED[0], {"batch_records": [64], "seed": [0, 1]})]
+    store = open_store(tmp_path, "s", targets, {})
+    recorded = []
+
+    def measured(config):
+        recorded.append((config.batch_records, len(list(store.packs.glob("*/pack.json")))))
+        return 2
+
+    monkeypatch.setattr(study, "is_measured", lambda: True)
+    monkeypatch.setattr(study, "measured_size", measured)
+    assert run_study(store, targets, DATA, {RESPONSE.heldout.identity: RESPONSE}) == 0
+    assert recorded == [(PACKED[0].batch_records, 0), (64, 2)]  # the first shape's packs are known, and done
+    assert all(store.is_done(target) for target in targets)
