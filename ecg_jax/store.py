@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,23 @@ def check_folder(path: Path) -> None:
     if not standing.is_dir() or not os.access(standing, os.W_OK):
         reason = "is not writable" if standing.is_dir() else "is not a folder"
         raise OSError(f"cannot write to {path}: {standing} {reason}; choose another output folder")
+
+
+def check_checkpoints(root: str) -> None:
+    """Raises OSError when nothing can be written to where checkpoints are to lie: a folder, or `gs://…`, where only
+    writing shows what is permitted."""
+    if "://" not in root:
+        check_folder(Path(root))
+        return
+    probe = epath.Path(root) / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        probe.write_text("can checkpoints be written here?")
+        probe.unlink()
+    except Exception as error:  # every backend of a bucket has kinds of its own
+        raise OSError(
+            f"cannot write checkpoints to {root}: {type(error).__name__}: {str(error).splitlines()[0][:300]}; does the "
+            "bucket exist, and may this machine's account create and delete objects in it?"
+        ) from error
 
 
 def check_settings(store: Store, settings: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ from ecg_jax.forecast import records_trained
 from ecg_jax.pack import StoppedError
 from ecg_jax.processes import agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
-from ecg_jax.store import Store, check_folder, export, open_store
+from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace, trunks
 from experiments.data import StudyData, load_or_standin
@@ -251,6 +251,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     preset = PRESETS[options.preset]
     # What can be refused is refused before any data is read.
     check_folder(options.out)
+    if options.checkpoints is not None:
+        check_checkpoints(options.checkpoints)
     Slot(options.minutes)
     with in_turn():  # the first prepares what the others find
         data = load(options, console)

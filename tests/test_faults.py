@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from doing import do
+from etils import epath
 from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 
 from ecg_jax import pack, study, sweep
@@ -18,6 +19,7 @@ from ecg_jax.ownership import LostOwnershipError, acquire
 from ecg_jax.slot import Slot, expected_seconds
 from ecg_jax.store import open_store
 from ecg_jax.study import run_study
+from experiments import mixed_vs_pure
 
 pytestmark = pytest.mark.usefixtures("mesh")
 
@@ -242,3 +244,17 @@ def test_sizes_that_must_be_measured_are_asked_for_when_their_turn_comes(tmp_pat
     assert run_study(store, targets, DATA, {RESPONSE.heldout.identity: RESPONSE}) == 0
     assert recorded == [(PACKED[0].batch_records, 0), (64, 2)]  # the first shape's packs are known, and done
     assert all(store.is_done(target) for target in targets)
+
+
+def test_a_bucket_without_permission_is_refused_before_data_is_read(monkeypatch, capsys):
+    class Forbidden(Exception):
+        pass
+
+    def refuse(path, text):
+        raise Forbidden("403 the account may not create objects\nlong tail")
+
+    monkeypatch.setattr(type(epath.Path("gs://bucket/x")), "write_text", refuse)
+    assert mixed_vs_pure.main(["--checkpoints", "gs://bucket/checkpoints", "--packed", "nowhere"]) == 2
+    told = capsys.readouterr().err
+    assert "error: cannot write checkpoints to gs://bucket/checkpoints: Forbidden: 403 the account may not" in told
+    assert "long tail" not in told and told.count("\n") == 1
