@@ -26,7 +26,7 @@ from benchmarks import machine
 from benchmarks.writing import PALETTE, new_figure, write_csv, write_figure, write_json
 from experiments.launch import local
 
-SIZES = (1_000_000, 10_000_000)
+SIZES = (100_000, 1_000_000)
 PROCESSES = (1, 2, 4)
 TOPOLOGIES = ("v5e:4x4", "v5e:16x16", "v5p:2x4x4", "v6e:4x4")
 #: The tpu preset's ladder, with its batch and the records of its longest run.

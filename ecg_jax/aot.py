@@ -83,7 +83,7 @@ class Compiled:
     @property
     def chip(self) -> Chip:
         """The chip of the topology."""
-        return CHIPS[self.topology.partition(":")[0]]
+        return CHIPS[self.topology.rpartition("*")[2].partition(":")[0]]
 
     @property
     def gathered_bytes(self) -> float:
@@ -108,15 +108,18 @@ class Compiled:
 
 
 def devices_of(topology: str) -> list[Any]:
-    """The devices of a topology such as "v5e:4x4". Raises ValueError for one that does not exist, RuntimeError where
-    `libtpu` is missing."""
-    kind = topology.partition(":")[0]
-    if kind not in CHIPS or not re.fullmatch(r"\w+:\d+(x\d+)+", topology):
+    """The devices of a topology such as "v5e:4x4", or "2*v5e:4x4" for two such slices.
+
+    Raises ValueError for one that does not exist, RuntimeError where `libtpu` is missing.
+    """
+    form = re.fullmatch(r"(?:([1-9]\d*)\*)?((\w+):\d+(?:x\d+)+)", topology)
+    if form is None or form[3] not in CHIPS:
         raise ValueError(
-            f"{topology!r} is no topology: give one as v5e:4x4, v5p:2x4x4 or v6e:4x4; kinds: {', '.join(CHIPS)}"
+            f"{topology!r} is no topology: give one as v5e:4x4, v5p:2x4x4, v6e:4x4 or 2*v5e:4x4; kinds: "
+            f"{', '.join(CHIPS)}"
         )
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=topology)
+        found = topologies.get_topology_desc(platform="tpu", topology_name=form[2], num_slices=int(form[1] or 1))
     except Exception as error:  # the runtime raises one kind for all that is wrong
         if "libtpu" in str(error).lower() and "not" in str(error).lower():
             raise RuntimeError(f"libtpu is not installed: pip install 'ecg-jax[tpu]' ({error})") from error
@@ -250,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="""columns:
   args, temp MiB    what each chip holds: weights, optimiser and batch; and what a step needs besides
   fits              whether both are within 92 % of the chip's memory
-  moved_mib         what each chip receives per step, read off the compiled program
+  moved_mib         what each chip receives per step, read off the compiled program, without what slices exchange
   over_least        that, over the least that fully sharded data parallelism must move
   step_ms           at best: the longest of FLOPs at peak, one pass over what is held, and what is moved: see bound
   per_host          records per second that each host must supply for that

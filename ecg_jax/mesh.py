@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -18,11 +19,22 @@ AXES = ("member", "data")
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, members: int = 1) -> jax.sharding.Mesh:
-    """An explicit `(members, devices / members)` mesh over `devices` (default: all)."""
+    """An explicit `(members, devices / members)` mesh over `devices` (default: all).
+
+    Devices of several slices (or GPU nodes) are laid out so that neighbours along `data` share their fast links, and
+    only one step of a ring in each slice crosses the slower network. Raises ValueError when they do not divide evenly.
+    """
     devices = jax.devices() if devices is None else devices
     if len(devices) % members:
         raise ValueError(f"{len(devices)} devices do not divide into {members} rows of a mesh")
     shape = (members, len(devices) // members)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1:
+        if shape[1] % slices:
+            raise ValueError(f"{shape[1]} devices of a mesh's row do not divide by {slices} slices: pack fewer members")
+        inside, across = (members, shape[1] // slices), (1, slices)
+        grid = mesh_utils.create_hybrid_device_mesh(inside, across, devices)
+        return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Explicit,) * 2)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Explicit,) * 2, devices=devices)
 
 

@@ -50,7 +50,7 @@ def test_what_does_not_fit_is_told_with_numbers(capsys):
     assert aot.tell([compiled()], [1.0], 1.0) == 0
 
 
-@pytest.mark.parametrize("name", ["v9:4x4", "v5e", "v5e:four", "../v5e:4x4"])
+@pytest.mark.parametrize("name", ["v9:4x4", "v5e", "v5e:four", "../v5e:4x4", "0*v5e:4x4"])
 def test_a_topology_that_is_none_is_refused(name):
     with pytest.raises(ValueError, match="is no topology: give one as v5e:4x4"):
         aot.devices_of(name)
@@ -67,6 +67,13 @@ def test_a_small_size_compiles():
     assert done.returncode == 0, done.stderr[-2000:]
     row = dict(zip(*(line.split() for line in done.stdout.splitlines()[-2:]), strict=True))
     assert row["chips"] == "4" and row["fits"] == "True" and float(row["step_ms"]) > 0
+
+
+@needs_libtpu
+def test_a_small_size_compiles_for_two_slices():
+    done = run("--topology", "2*v5e:2x2", "--sizes", "10000", "--batch", "32")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2*v5e:2x2      8" in done.stdout
 
 
 @needs_libtpu

@@ -3,9 +3,13 @@
 import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from ecg_jax.mesh import make_mesh
 
 SCRIPT = """
 import json, sys
@@ -116,3 +120,9 @@ def test_a_study_uses_all_devices(tmp_path):
         [sys.executable, "-c", STUDY, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_row_of_a_mesh_that_slices_cannot_share_is_refused():
+    devices = [types.SimpleNamespace(slice_index=number // 2) for number in range(4)]
+    with pytest.raises(ValueError, match="1 devices of a mesh's row do not divide by 2 slices: pack fewer members"):
+        make_mesh(devices, members=4)
