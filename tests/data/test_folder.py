@@ -1,0 +1,283 @@
+"""Any folder of recordings as a set: traps of real files, damaged copies, and a build that is killed."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wfdb
+
+from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.preprocess import apply_chain
+from ecg_jax.data.real import build, folder
+from ecg_jax.data.real.shards import open_shards
+from ecg_jax.data.wfdb_files import write_signals
+
+KEEP = {"on_bad": lambda _: None}
+
+
+def copied(data_dir: Path, to: Path, *records: str) -> Path:
+    """Recordings of the real data, each with all its files, in one folder."""
+    to.mkdir(exist_ok=True)
+    for record in records:
+        for path in sorted((data_dir / record).parent.glob(f"{Path(record).name}.*")):
+            shutil.copy(path, to / path.name)
+    return to
+
+
+def made(to: Path, name: str, rate_hz: int = 500, seconds: float = 10, change=lambda ecg: ecg) -> np.ndarray:
+    to.mkdir(exist_ok=True)
+    rng = np.random.default_rng(3)
+    t = np.arange(int(rate_hz * seconds))[:, None] / rate_hz
+    ecg = np.sin(2 * np.pi * rng.uniform(1, 9, len(LEADS)) * t) * rng.uniform(0.5, 1.5, len(LEADS))
+    write_signals(to, name, change(ecg), rate_hz, ["Dx: 59118001,426783006"])
+    return ecg
+
+
+def reason_of(source: Path, record: str) -> str:
+    (entry,) = [entry for entry in folder.list_folder("x", source) if entry.record_id == f"x/{record}"]
+    with pytest.raises(ValueError) as told:
+        folder.read_entry(entry, 100)
+    return str(told.value)
+
+
+def test_ludb_as_an_unknown_folder(ecg_data_dir, tmp_path, capsys):
+    source = copied(ecg_data_dir, tmp_path / "mine", *(f"ludb/data/{number}" for number in (1, 2, 10)))
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("record", "patient", "labels"), ("1", "p", "SR; LVH"), ("10", "p", "AFIB")])
+    arguments = ["mine", "--source", str(source), "--data-dir", str(tmp_path / "built"), "--workers", "1"]
+    assert build.main([*arguments, "--labels", str(tmp_path / "labels.csv")]) == 0
+    assert "3 records; 0 recordings left out" in capsys.readouterr().out
+    pool = open_shards(tmp_path / "built" / "mine-100hz")
+    assert pool.record_id.tolist() == ["mine/1", "mine/10", "mine/2"]
+    assert pool.labels == (("LVH", "SR"), ("AFIB",), ())
+    assert pool.patient_id[0] == pool.patient_id[1] != pool.patient_id[2] and pool.fold[0] == pool.fold[1]
+    record = wfdb.rdrecord(str(source / "10"))
+    assert record.sig_name == [lead.lower() for lead in LEADS]
+    assert np.array_equal(pool.ecg[1], apply_chain(record.p_signal[:5000].astype(np.float32), 500, 100))
+    assert build.main([*arguments, "--labels", str(tmp_path / "labels.csv")]) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert build.main(arguments) == 2 and "was made from other data or settings" in capsys.readouterr().err
+
+
+def test_every_family_of_the_challenge(ecg_data_dir, tmp_path, capsys):
+    arguments = ["challenge", "--source", str(ecg_data_dir / "challenge2021"), "--data-dir", str(tmp_path)]
+    assert build.main([*arguments, "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "142 records; 5 recordings left out" in printed and "flat lead 5" in printed
+    with (tmp_path / "challenge-100hz.exclusions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 and all("/JS" in row["record_id"] for row in rows)
+    pool = open_shards(tmp_path / "challenge-100hz", **KEEP)
+    assert len({name.split("/")[1] for name in pool.record_id}) == 6 and all(pool.labels)
+    assert all(code.isdigit() for codes in pool.labels for code in codes)
+
+
+@pytest.mark.parametrize("record", ["E00015", "E00018", "E00793"])
+def test_georgias_headers_as_published(ecg_data_dir, tmp_path, record):
+    source = copied(ecg_data_dir, tmp_path / "g", f"challenge2021/georgia/{record}")
+    folder.read_entry(folder.list_folder("x", source)[0], 100)  # as repaired
+    published = (source / f"{record}.hea.orig").read_text()
+    (source / f"{record}.hea").write_text(published)
+    assert reason_of(source, record).startswith(("header:", "gain:"))
+    (source / f"{record}.hea").write_text(published.replace(f"{record}.mat 12", f"{record} 12", 1))
+    assert reason_of(source, record).startswith("gain: 4880 per unit")
+
+
+def test_two_leads_never_pass_for_twelve(ecg_data_dir, capsys, tmp_path):
+    arguments = ["mitdb", "--source", str(ecg_data_dir / "mitdb"), "--data-dir", str(tmp_path), "--workers", "1"]
+    assert build.main(arguments) == 2
+    assert "none of 13 recordings can be used; leads 13" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate_hz", [257, 400, 1000])
+def test_leads_by_name_units_and_rates(tmp_path, rate_hz):
+    ecg = made(tmp_path / "a", "r", rate_hz)
+    expected, labels = folder.read_entry(folder.list_folder("x", tmp_path / "a")[0], 100)
+    assert labels == ("426783006", "59118001")
+    assert np.abs(expected - apply_chain(ecg.astype(np.float32), rate_hz, 100).astype(int)).max() <= 1
+    header = (tmp_path / "a" / "r.hea").read_text().splitlines()
+    swapped = {"aVL": "aVF", "aVF": "aVL"}
+    lines = [line.replace("1000(0)/mV", "1(0)/uV") for line in header]
+    for k, line in enumerate(lines):
+        lead = line.rpartition(" ")[2]
+        lines[k] = line.removesuffix(lead) + swapped.get(lead, lead)
+    (tmp_path / "a" / "r.hea").write_text("\n".join(lines))
+    found, _ = folder.read_entry(folder.list_folder("x", tmp_path / "a")[0], 100)
+    order = [LEADS.index(swapped.get(lead, lead)) for lead in LEADS]
+    assert np.array_equal(found, expected[:, order])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("r.dat", "../r.dat", "header: r.hea is no WFDB header"),
+        ("r.dat", "s.dat", "no signals: r.hea names 's.dat'"),
+        (" V6", " V5", "leads: V5, V6 not there exactly once"),
+        ("/mV", "/mmHg", "unit: 'mmHg'"),
+        ("1000(0)", "0.002(0)", "amplitude: "),
+        ("1000(0)", "200000(0)", "amplitude: "),
+        ("r 12 500 5000", "r 12 500 4999", "too short: 10.00 s"),
+        ("r 12 500 5000", "r 12 50 5000", "rate: 50"),
+        ("r 12 500 5000", "r 12 500.5 5000", "rate: 500.5"),
+        ("r 12 500 5000", "r 12 500 5001", "unreadable: "),
+        ("r 12 500 5000", "r twelve", "header: r.hea is no WFDB header"),
+        ("r 12 500 5000", "r/2 12 500 5000", "header: "),
+        (" V6", " V6\n#", None),
+    ],
+)
+def test_a_recording_that_cannot_be_used_says_why(tmp_path, old, new, reason):
+    made(tmp_path / "a", "r")
+    path = tmp_path / "a" / "r.hea"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    if reason is None:
+        folder.read_entry(folder.list_folder("x", tmp_path / "a")[0], 100)
+    else:
+        assert reason_of(tmp_path / "a", "r").startswith(reason)
+
+
+def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):
+    made(tmp_path / "a", "flat", change=lambda ecg: ecg * (np.arange(12) != 7))
+    assert reason_of(tmp_path / "a", "flat").startswith("flat lead: V2")
+    made(tmp_path / "a", "short", seconds=9)
+    assert reason_of(tmp_path / "a", "short").startswith("too short: 9.00 s")
+    made(tmp_path / "a", "flipped")
+    path = tmp_path / "a" / "flipped.dat"
+    content = bytearray(path.read_bytes())
+    content[1001] ^= 4
+    path.write_bytes(content)
+    assert reason_of(tmp_path / "a", "flipped").startswith("damaged: checksum of lead")
+    content[0:2] = b"\x00\x80"
+    path.write_bytes(content)
+    header = path.with_suffix(".hea")
+    sums = np.frombuffer(bytes(content), "<i2").reshape(-1, 12).sum(axis=0, dtype=int) % 65536
+    lines = header.read_text().splitlines()
+    for k in range(12):
+        parts = lines[k + 1].split()
+        parts[6] = str(sums[k])
+        lines[k + 1] = " ".join(parts)
+    header.write_text("\n".join(lines))
+    assert reason_of(tmp_path / "a", "flipped").startswith("missing samples: I (1)")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("id,labels\nr,A\n", "there is no column 'record'; found"),
+        ("record\nr\nr\n", "line 3: record 'r' is there twice"),
+        ("record\n../r\n", "1 of 1 records have no .hea file, such as '../r'"),
+        ("record,fold\nr,two\n", "fold of r is 'two', expected a whole number"),
+        ("record,patient,fold\nr,p,1\ns,p,2\n", "patient p is in fold 1 .* and 2 .*: a split by fold would leak"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path, text, match):
+    made(tmp_path / "a", "r")
+    made(tmp_path / "a", "s")
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=match):
+        folder.list_folder("x", tmp_path / "a", tmp_path / "t.csv")
+
+
+KILLED = """
+import sys
+from ecg_jax.data.real import build
+build.SHARD_RECORDS = 2
+if __name__ == "__main__":
+    build.main(sys.argv[1:])
+"""
+
+
+def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
+    for k in range(9):
+        made(tmp_path / "a", f"r{k}")
+    (tmp_path / "killed.py").write_text(KILLED)
+    arguments = ["x", "--source", str(tmp_path / "a"), "--data-dir", str(tmp_path / "b"), "--workers", "1"]
+    root = str(Path(build.__file__).parents[3])
+    started = subprocess.Popen(
+        [sys.executable, str(tmp_path / "killed.py"), *arguments],
+        env=os.environ | {"PYTHONPATH": root},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    parts: list[Path] = []
+    while not parts:
+        assert started.poll() is None
+        parts = list(tmp_path.glob("b/.x-100hz.*.parts/*.json"))
+        time.sleep(0.005)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    assert not (tmp_path / "b" / "x-100hz").exists()
+    before = {path: path.stat().st_mtime_ns for path in parts}
+    asked = []
+    monkeypatch.setattr(build, "SHARD_RECORDS", 2)
+    monkeypatch.setattr(
+        build,
+        "_make_part",
+        lambda *given, make=build._make_part: asked.append(given[3]) or make(*given),
+    )
+    monkeypatch.setattr(build.concurrent.futures, "ProcessPoolExecutor", lambda n, _: InThisProcess())
+    assert build.main(arguments) == 0
+    assert asked and not {int(path.name[:5]) for path in before} & set(asked)
+    pool = open_shards(tmp_path / "b" / "x-100hz")
+    assert pool.record_id.tolist() == [f"x/r{k}" for k in range(9)]
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["x-100hz", "x-100hz.exclusions.csv"]
+
+
+class InThisProcess(build.concurrent.futures.ThreadPoolExecutor):
+    """A pool of one thread, which sees what a test has changed."""
+
+    def __init__(self):
+        super().__init__(1)
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """A copy with bytes flipped, cut off, doubled, or numbers changed."""
+    match rng.integers(4):
+        case 0:
+            changed = bytearray(content)
+            for place in rng.integers(len(changed), size=rng.integers(1, 9)):
+                changed[place] ^= 1 << int(rng.integers(8))
+            return bytes(changed)
+        case 1:
+            return content[: rng.integers(len(content))]
+        case 2:
+            start = int(rng.integers(len(content)))
+            return content[:start] + content[start // 2 :]
+        case _:
+            words = content.split(b" ")
+            words[rng.integers(len(words))] = [b"-1", b"1e999", b"nan", b"0", b"99999999999", b""][rng.integers(6)]
+            return b" ".join(words)
+
+
+@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 2000), marks=pytest.mark.long)], ids=len)
+def test_a_damaged_recording_is_read_or_told_of(ecg_data_dir, tmp_path, seeds):
+    kinds = ("ludb/data/7", "challenge2021/georgia/E00001", "ptbxl/records500/00000/00001_hr")
+    kinds = [kind for kind in kinds if (ecg_data_dir / f"{kind}.hea").is_file()]
+    assert len(kinds) > 1
+    (tmp_path / "outside.dat").write_bytes(b"\0" * 120000)
+    told = 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        kind = kinds[seed % len(kinds)]
+        source = copied(ecg_data_dir, tmp_path / f"s{seed}", kind)
+        victims = [path for path in sorted(source.iterdir()) if path.suffix in (".hea", ".dat", ".mat")]
+        victim = victims[rng.integers(len(victims))]
+        victim.write_bytes(damaged(victim.read_bytes(), rng))
+        (entry,) = folder.list_folder("x", source)
+        try:
+            ecg, _ = folder.read_entry(entry, 100)
+        except ValueError as error:
+            told += 1
+            assert ":" in str(error) and "\n" not in str(error), seed
+        else:
+            assert ecg.shape == (1000, 12) and ecg.dtype == np.int16 and (np.ptp(ecg, axis=0) > 0).all(), seed
+        shutil.rmtree(source)
+    assert told > len(seeds) / 4
