@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace, trunks
 from experiments.data import StudyData, load_or_standin
 from experiments.dry_run import add_dry_run, print_forecast
+from experiments.launch.slurm import check_task
 from experiments.neurokit import GENERATOR, neurokit_pool
 from experiments.packed import load_packed, pack_data
 
@@ -251,6 +253,7 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     preset = PRESETS[options.preset]
     # What can be refused is refused before any data is read.
     check_folder(options.out)
+    check_task(os.environ, len(trunks([run for block in list(blocks(preset))[: options.blocks] for run in block])))
     if options.checkpoints is not None:
         check_checkpoints(options.checkpoints)
     Slot(options.minutes)

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 #: Seconds before its time limit at which a task is told to save.
@@ -86,6 +86,16 @@ def submit(text: str, logs: Path) -> str:
     if done.returncode:
         raise RuntimeError(f"sbatch refused it: {done.stderr.strip()}")
     return done.stdout.strip()
+
+
+def check_task(environment: Mapping[str, str], trunks: int) -> None:
+    """Raises ValueError for a task of an array that can never have anything to train: one past the study's trunks."""
+    task = environment.get("SLURM_ARRAY_TASK_ID", "0")
+    if not task.isdigit() or int(task) >= max(1, trunks):
+        raise ValueError(
+            f"SLURM_ARRAY_TASK_ID is {task}: the study has {trunks} trunks to train, so at most tasks 0 to "
+            f"{max(0, trunks - 1)} find work; submit it with --tasks {max(1, trunks)} or fewer"
+        )
 
 
 def parser() -> argparse.ArgumentParser:

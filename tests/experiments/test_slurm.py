@@ -11,6 +11,7 @@ import pytest
 import slurm_cluster
 
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS
+from experiments import mixed_vs_pure
 from experiments.launch import slurm
 
 TESTS = Path(__file__).parents[1]
@@ -133,3 +134,15 @@ def test_every_run_is_done_once_on_a_cluster_that_misbehaves(tmp_path, monkeypat
         varying = [column for column in MACHINE_COLUMNS if column in local]
         pd.testing.assert_frame_equal(ours.drop(columns=varying), local.drop(columns=varying), check_exact=True)
     assert os.environ.get("SLURM_CONF") is None
+
+
+def test_a_task_past_the_study_is_refused_before_data_is_read(monkeypatch, capsys, tmp_path):
+    # Three sizes at three fractions, each one trunk.
+    command = ["--blocks", "1", "--out", str(tmp_path / "out"), "--packed", str(tmp_path / "nowhere")]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "9")
+    assert mixed_vs_pure.main(command) == 2
+    told = capsys.readouterr().err
+    assert "SLURM_ARRAY_TASK_ID is 9: the study has 9 trunks to train, so at most tasks 0 to 8 find work" in told
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "8")
+    assert mixed_vs_pure.main(command) == 2
+    assert "holds no packed data" in capsys.readouterr().err
