@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyedflib
 import pytest
 import wfdb
 
@@ -88,6 +89,45 @@ def test_georgias_headers_as_published(ecg_data_dir, tmp_path, record):
     assert reason_of(source, record).startswith(("header:", "gain:"))
     (source / f"{record}.hea").write_text(published.replace(f"{record}.mat 12", f"{record} 12", 1))
     assert reason_of(source, record).startswith("gain: 4880 per unit")
+
+
+def edf(path: Path, ecg: np.ndarray, rate_hz: int = 500, unit: str = "mV", names=LEADS) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with pyedflib.EdfWriter(str(path), len(names), file_type=pyedflib.FILETYPE_EDF) as file:
+        limit = 5000 if unit == "uV" else 5
+        ends = {"physical_max": limit, "physical_min": -limit, "digital_max": 32767, "digital_min": -32768}
+        kind = {"dimension": unit, "sample_frequency": rate_hz, "transducer": "", "prefilter": ""}
+        file.setSignalHeaders([{"label": f"ECG {name}", **kind, **ends} for name in names])
+        file.writeSamples([np.ascontiguousarray(ecg[:, k]) for k in range(len(names))])
+
+
+def test_edf_by_name_and_unit(tmp_path):
+    ecg = made(tmp_path / "a", "wfdb")
+    edf(tmp_path / "a" / "millivolts.edf", ecg)
+    edf(tmp_path / "a" / "microvolts.EDF", 1000 * ecg[:, ::-1], unit="uV", names=LEADS[::-1])
+    entries = folder.list_folder("x", tmp_path / "a")
+    assert [entry.record_id for entry in entries] == ["x/microvolts", "x/millivolts", "x/wfdb"]
+    one, two, three = (folder.read_entry(entry, 100)[0].astype(int) for entry in entries)
+    assert np.abs(one - three).max() <= 1 and np.abs(two - three).max() <= 1
+
+
+def test_edf_that_cannot_be_used_says_why(tmp_path):
+    ecg = made(tmp_path / "a", "r")
+    edf(tmp_path / "b" / "fewer.edf", ecg, names=LEADS[:11])
+    edf(tmp_path / "b" / "unit.edf", ecg, unit="mmHg")
+    edf(tmp_path / "b" / "short.edf", ecg[:4500])
+    (tmp_path / "b" / "text.edf").write_text("not this")
+    reasons = {
+        "fewer": "leads: V6",
+        "unit": "unit: 'mmHg'",
+        "short": "too short: 9.00 s",
+        "text": "unreadable: text.edf",
+    }
+    for record, reason in reasons.items():
+        assert reason_of(tmp_path / "b", record).startswith(reason)
+    edf(tmp_path / "a" / "r.edf", ecg)
+    with pytest.raises(ValueError, match="are one name for two recordings"):
+        folder.list_folder("x", tmp_path / "a")
 
 
 def test_two_leads_never_pass_for_twelve(ecg_data_dir, capsys, tmp_path):
@@ -173,7 +213,7 @@ def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):
     [
         ("id,labels\nr,A\n", "there is no column 'record'; found"),
         ("record\nr\nr\n", "line 3: record 'r' is there twice"),
-        ("record\n../r\n", "1 of 1 records have no .hea file, such as '../r'"),
+        ("record\n../r\n", "1 of 1 records have no .hea or .edf file, such as '../r'"),
         ("record,fold\nr,two\n", "fold of r is 'two', expected a whole number"),
         ("record,patient,fold\nr,p,1\ns,p,2\n", "patient p is in fold 1 .* and 2 .*: a split by fold would leak"),
     ],
@@ -262,13 +302,15 @@ def test_a_damaged_recording_is_read_or_told_of(ecg_data_dir, tmp_path, seeds):
     kinds = ("ludb/data/7", "challenge2021/georgia/E00001", "ptbxl/records500/00000/00001_hr")
     kinds = [kind for kind in kinds if (ecg_data_dir / f"{kind}.hea").is_file()]
     assert len(kinds) > 1
+    edf(tmp_path / "edf" / "r.edf", made(tmp_path / "pattern", "r"))
+    kinds += (str(tmp_path / "edf" / "r"),)
     (tmp_path / "outside.dat").write_bytes(b"\0" * 120000)
     told = 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
         kind = kinds[seed % len(kinds)]
         source = copied(ecg_data_dir, tmp_path / f"s{seed}", kind)
-        victims = [path for path in sorted(source.iterdir()) if path.suffix in (".hea", ".dat", ".mat")]
+        victims = [path for path in sorted(source.iterdir()) if path.suffix in (".hea", ".dat", ".mat", ".edf")]
         victim = victims[rng.integers(len(victims))]
         victim.write_bytes(damaged(victim.read_bytes(), rng))
         (entry,) = folder.list_folder("x", source)

@@ -40,7 +40,7 @@ RATES_HZ = (100, 250, 500)
 def build_folder(
     name: str, source: Path, data_dir: Path, *, table: Path | None, sample_rate_hz: int, workers: int, console: Console
 ) -> tuple[Path, list[Exclusion]]:
-    """Builds a folder of WFDB recordings as the set `name`; returns where it lies, and what was left out.
+    """Builds a folder of recordings as the set `name`; returns where it lies, and what was left out.
 
     Each shard is a fixed slice of the sorted recordings, read by a process of its own and kept, once whole, until all
     are; so memory is that of a slice per worker. Raises FileExistsError when the set is there, made from something
@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""sources:
   NAME = ptbxl          PTB-XL as its publisher lays it out, with its folds and SCP codes
-  any other NAME        a folder of 12-lead WFDB recordings (.hea with .dat or .mat), searched to any depth: your own,
+  any other NAME        a folder of 12-lead recordings, WFDB (.hea with .dat or .mat) or EDF, to any depth: your own,
                         LUDB, or a family of the PhysioNet Challenge 2021, whose SNOMED codes become the labels
 
 the table of labels:    record,patient,fold,labels      all but the first may be left out

@@ -1,4 +1,4 @@
-"""Any folder of 12-lead WFDB recordings: a hospital's own, LUDB, or a family of the PhysioNet Challenge 2021.
+"""Any folder of 12-lead WFDB or EDF recordings: a hospital's own, LUDB, or a family of the PhysioNet Challenge 2021.
 
 Leads are found by name, units are brought to millivolts, the first ten seconds are kept. Labels are those of a CSV
 file, or the SNOMED codes that the Challenge's headers give after `Dx`. What cannot be used is left out, by a named
@@ -18,6 +18,7 @@ import wfdb
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.real.edf import read_edf
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, flaw
 
 #: To be raised when a change of this code changes the records.
@@ -34,7 +35,7 @@ FOLDS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A recording of a folder: its header, and what a table of labels says of it (None: nothing)."""
+    """A recording of a folder: its WFDB header or EDF file, and what a table of labels says of it (None: nothing)."""
 
     record_id: str
     header: Path
@@ -44,7 +45,7 @@ class Entry:
 
 
 def list_folder(name: str, folder: Path, table: Path | None = None) -> tuple[Entry, ...]:
-    """Every WFDB header below `folder`, by its path: `NAME/path/of/record`.
+    """Every WFDB header (.hea) and EDF file (.edf) below `folder`, by its path: `NAME/path/of/record`.
 
     `table` is a CSV file with the column `record` (its path without suffix), and, as far as given, `patient`, `fold`
     and `labels` (separated by ";"). Without it each recording is a patient. Without folds, patients are spread over ten
@@ -56,13 +57,16 @@ def list_folder(name: str, folder: Path, table: Path | None = None) -> tuple[Ent
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     root = folder.resolve()
-    headers = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(folder.rglob("*.hea"))
-        if path.is_file() and path.resolve().is_relative_to(root)  # a link may lead anywhere
-    }
+    headers: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        # a link may lead anywhere
+        if path.suffix.lower() in (".hea", ".edf") and path.is_file() and path.resolve().is_relative_to(root):
+            record = path.relative_to(folder).with_suffix("").as_posix()
+            if record in headers:
+                raise ValueError(f"{headers[record]} and {path} are one name for two recordings: rename one of them")
+            headers[record] = path
     if not headers:
-        raise FileNotFoundError(f"{folder} holds no WFDB recording: not one .hea file")
+        raise FileNotFoundError(f"{folder} holds no recording: not one .hea or .edf file")
     rows = _read_table(table, headers) if table is not None else {}
     entries = []
     for record, header in headers.items():
@@ -92,8 +96,8 @@ def _read_table(table: Path, records: dict[str, Path]) -> dict[str, dict[str, st
     unknown = [record for record in rows if record not in records]
     if unknown:
         raise ValueError(
-            f"{table}: {len(unknown)} of {len(rows)} records have no .hea file, such as {unknown[0]!r}; the column "
-            f"holds paths without suffix, as {next(iter(records))!r}"
+            f"{table}: {len(unknown)} of {len(rows)} records have no .hea or .edf file, such as {unknown[0]!r}; the "
+            f"column holds paths without suffix, as {next(iter(records))!r}"
         )
     return rows
 
@@ -174,25 +178,10 @@ def read_entry(entry: Entry, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str
 
     Raises ValueError, as "reason: details", for one that cannot be used.
     """
-    header = _header(entry.header)
-    rate_hz = int(header.fs)
-    order = _lead_order(header.sig_name)
-    scale = np.array([_millivolts(header.units[k]) for k in order])
-    for gain in sorted({float(header.adc_gain[k]) for k in order}):
-        if not np.isfinite(gain) or gain == 0:
-            raise ValueError(f"gain: {gain} per unit in {entry.header.name}; the amplitude is unknown")
-        if gain in WRONG_GAINS:
-            raise ValueError(f"gain: {gain:g} per unit in {entry.header.name}, {WRONG_GAINS[gain]}; correct the header")
-    try:
-        record = wfdb.rdrecord(str(entry.header.with_suffix("")), physical=False)
-        ecg_mv = record.dac()[: SECONDS * rate_hz, order] * scale
-    except Exception as error:  # a damaged file fails anywhere in its parser
-        raise ValueError(f"unreadable: {entry.header.name}: {type(error).__name__}: {_line(error)}") from error
-    for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
-        if stated is not None and (int(total) - stated) % 65536:
-            raise ValueError(f"damaged: checksum of lead {lead} is {total % 65536}, stated {stated % 65536}")
+    read = _read_edf if entry.header.suffix.lower() == ".edf" else _read_wfdb
+    rate_hz, ecg_mv, comments = read(entry.header)
     if ecg_mv.shape != (SECONDS * rate_hz, len(LEADS)):
-        raise ValueError(f"truncated: {len(ecg_mv)} samples, {entry.header.name} announces {header.sig_len}")
+        raise ValueError(f"truncated: {len(ecg_mv)} samples in {entry.header.name}, at {rate_hz} Hz")
     ecg_mv[~np.isfinite(ecg_mv)] = np.nan
     if reason := flaw(ecg_mv):
         raise ValueError(reason.replace("missing samples in", "missing samples:").replace("flat lead", "flat lead:"))
@@ -206,7 +195,46 @@ def read_entry(entry: Entry, sample_rate_hz: int) -> tuple[np.ndarray, tuple[str
             f"amplitude: {span_mv:.3g} mV peak to peak after filtering, expected {PLAUSIBLE_MV[0]:g} to "
             f"{PLAUSIBLE_MV[1]:g}; gain or unit are wrong"
         )
-    return counts, entry.labels if entry.labels is not None else _dx(header.comments)
+    return counts, entry.labels if entry.labels is not None else _dx(comments)
+
+
+def _read_wfdb(path: Path) -> tuple[int, np.ndarray, Sequence[str]]:
+    """Rate, the first ten seconds in mV `(samples, 12)`, and the header's comments."""
+    header = _header(path)
+    order = _lead_order(header.sig_name)
+    scale = np.array([_millivolts(header.units[k]) for k in order])
+    _check_gains([float(header.adc_gain[k]) for k in order], path)
+    try:
+        record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
+        ecg_mv = record.dac()[: SECONDS * int(header.fs), order] * scale
+    except Exception as error:  # a damaged file fails anywhere in its parser
+        raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {_line(error)}") from error
+    for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
+        if stated is not None and (int(total) - stated) % 65536:
+            raise ValueError(f"damaged: checksum of lead {lead} is {total % 65536}, stated {stated % 65536}")
+    return int(header.fs), ecg_mv, header.comments
+
+
+def _read_edf(path: Path) -> tuple[int, np.ndarray, Sequence[str]]:
+    rate_hz, units, gains, signals = read_edf(path, _lead_order)
+    _check_gains(gains, path)
+    _check_rate_and_length(rate_hz, len(signals), path)
+    return int(rate_hz), signals[: SECONDS * int(rate_hz)] * [_millivolts(unit) for unit in units], ()
+
+
+def _check_gains(gains: Sequence[float], path: Path) -> None:
+    for gain in sorted(set(gains)):
+        if not np.isfinite(gain) or gain == 0:
+            raise ValueError(f"gain: {gain} per unit in {path.name}; the amplitude is unknown")
+        if gain in WRONG_GAINS:
+            raise ValueError(f"gain: {gain:g} per unit in {path.name}, {WRONG_GAINS[gain]}; correct the header")
+
+
+def _check_rate_and_length(rate_hz: float | None, samples: int | None, path: Path) -> None:
+    if not rate_hz or not float(rate_hz).is_integer() or not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:
+        raise ValueError(f"rate: {rate_hz} Hz in {path.name}, expected whole {SLOWEST_HZ} to {FASTEST_HZ} Hz")
+    if not samples or samples < SECONDS * rate_hz:
+        raise ValueError(f"too short: {(samples or 0) / rate_hz:.2f} s in {path.name}, expected {SECONDS} s")
 
 
 def _header(path: Path) -> wfdb.Record:
@@ -224,10 +252,7 @@ def _header(path: Path) -> wfdb.Record:
             raise ValueError(f"no signals: {path.name} names {name!r}, which is no file beside it")
     if None in header.sig_name or None in header.units or None in header.adc_gain:
         raise ValueError(f"header: {path.name} does not name every lead with its unit and gain")
-    if not header.fs or not float(header.fs).is_integer() or not SLOWEST_HZ <= header.fs <= FASTEST_HZ:
-        raise ValueError(f"rate: {header.fs} Hz in {path.name}, expected whole {SLOWEST_HZ} to {FASTEST_HZ} Hz")
-    if not header.sig_len or header.sig_len < SECONDS * header.fs:
-        raise ValueError(f"too short: {(header.sig_len or 0) / header.fs:.2f} s in {path.name}, expected {SECONDS} s")
+    _check_rate_and_length(header.fs, header.sig_len, path)
     return header
 
 
