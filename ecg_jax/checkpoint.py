@@ -6,6 +6,7 @@ digest per leaf, which is checked when it is read again; what proves damaged is 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Iterable
@@ -37,11 +38,17 @@ class Checkpoints:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        failed = kind is not None
         try:
             self.wait()
+        except Exception:
+            failed = True
+            raise
         finally:
-            self._checkpointer.close()
+            # Closing may raise the failure of a save once more, raw, in place of the error that explains it.
+            with contextlib.suppress(Exception) if failed else contextlib.nullcontext():
+                self._checkpointer.close()
 
     @property
     def steps(self) -> list[int]:
