@@ -40,11 +40,10 @@ def answers(processes: int, size: int, *, together: bool) -> list[dict[str, Any]
     if together:
         started = local.start(command, processes)
     else:
-        environment = os.environ | {"SCALE_PROCESS": ""}
         started = [
             subprocess.Popen(
                 [sys.executable, *command],
-                env=environment | {"SCALE_PROCESS": str(process)},
+                env=os.environ | {"SCALE_PROCESS": str(process)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

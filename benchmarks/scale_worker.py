@@ -23,7 +23,7 @@ def main() -> None:
     import numpy as np
 
     from ecg_jax import aot, optim
-    from ecg_jax.collectives import received_bytes
+    from ecg_jax.collectives import least_bytes, received_bytes
     from ecg_jax.config import Precision
     from ecg_jax.data.ecg import LEADS
     from ecg_jax.flops import parameters
@@ -54,7 +54,7 @@ def main() -> None:
         step_s = (time.perf_counter() - began) / STEPS
     total = parameters(config.model).total
     moved = sum(received_bytes(step.as_text()).values()) if count > 1 else 0
-    least = 3 * 4 * total * (1 - 1 / count)
+    least = least_bytes(total, 4, count)
     print(
         json.dumps(
             {"step_s": step_s, "compile_s": compile_s, "parameters": total, "moved_bytes": moved, "least_bytes": least}

@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from ecg_jax import ladder
-from ecg_jax.collectives import received_bytes
+from ecg_jax.collectives import least_bytes, received_bytes
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.flops import parameters, train_flops_per_record
@@ -87,24 +87,26 @@ class Compiled:
 
     @property
     def gathered_bytes(self) -> float:
-        """What fully-sharded data parallelism must at least move to each chip per step: the weights forward and again
-        backward, and the gradients, less the chip's own share (ZeRO-3, Rajbhandari et al. 2020)."""
-        return 3 * self.weight_bytes * self.parameters * (1 - 1 / self.chips)
+        """The least that must be moved to each chip per step: `collectives.least_bytes`."""
+        return least_bytes(self.parameters, self.weight_bytes, self.chips)
 
     @property
     def step_seconds(self) -> float:
         """The least time of a step: whichever of arithmetic, memory and links takes longest, at full speed."""
-        held = (self.argument_bytes + self.temporary_bytes) / self.chip.bandwidth
-        return max(self.flops / self.chips / self.chip.flops, held, self.moved_bytes / self.chip.links)
+        return max(self._seconds.values())
 
     @property
     def bound(self) -> str:
-        """What that time is spent on."""
-        times = {
+        """What that time is spent on: arithmetic, links or memory."""
+        return max(self._seconds, key=self._seconds.__getitem__)
+
+    @property
+    def _seconds(self) -> dict[str, float]:
+        return {
             "arithmetic": self.flops / self.chips / self.chip.flops,
             "links": self.moved_bytes / self.chip.links,
+            "memory": (self.argument_bytes + self.temporary_bytes) / self.chip.bandwidth,
         }
-        return next((name for name, seconds in times.items() if seconds == self.step_seconds), "memory")
 
 
 def devices_of(topology: str) -> list[Any]:

@@ -39,7 +39,7 @@ def received_bytes(hlo: str) -> dict[str, float]:
                 continue
             shape, kind, started = operation.groups()
             is_fused = computation.startswith(_FUSED)
-            moved = times * (_moved_of_sum if is_fused else _moved)(kind, _size(shape), line, bool(started))
+            moved = times * _moved(_FUSED if is_fused else kind, _size(shape), line, bool(started))
             channel = re.search(r"channel_id=(\d+)", line)
             # Fused reductions share a channel, the pieces of one collective have the same.
             key = computation if is_fused or not channel else channel[1]
@@ -47,6 +47,12 @@ def received_bytes(hlo: str) -> dict[str, float]:
             found[kind, key] = max(found.get((kind, key), 0), moved)
     kinds = sorted({kind for kind, _ in found})
     return {kind: sum(moved for (of, _), moved in found.items() if of == kind) for kind in kinds}
+
+
+def least_bytes(parameters: int, weight_bytes: int, devices: int) -> float:
+    """What fully sharded data parallelism must at least move to each device per step: the weights forward and again
+    backward, and the gradients, less the device's own share (ZeRO-3, Rajbhandari et al. 2020)."""
+    return 3 * weight_bytes * parameters * (1 - 1 / devices)
 
 
 def _computations(hlo: str) -> tuple[dict[str, list[str]], str]:
@@ -110,14 +116,8 @@ def _moved(kind: str, size: int, line: str, started: bool) -> float:
             return 2 * share * size
         case "reduce-scatter":
             return share * size * n
-        case _:
+        case _:  # all-to-all, and fused ones, whose text has the whole sum
             return share * size
-
-
-def _moved_of_sum(kind: str, size: int, line: str, started: bool) -> float:
-    """Bytes received where the text has the whole sum, of which each device keeps a slice."""
-    n = _group(line)
-    return (n - 1) / n * size
 
 
 def _size(shape: str) -> int:

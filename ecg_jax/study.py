@@ -100,24 +100,30 @@ def run_study(
             slot_left=slot.left,
             profiler=Profiler(profile),
         )
-        ask = pack_size is None and is_measured()
+        measuring = pack_size is None and is_measured()
 
         def size_of(config: RunConfig) -> int:
             size = measured_size(config) if pack_size is None else pack_size
-            if ask:
+            if measuring:
                 progress.say(f"{parameters(config.model).blocks:,} parameters: packs of {size} train fastest here")
             return size
 
-        def planned(new_shapes: int) -> list[Pack]:  # all at once, unless asking for a size takes long
-            return _planned(store, targets, size_of, new_shapes if ask else None)
+        known = _planned(store, targets, size_of, 0 if measuring else None)
 
-        known = planned(0)
+        def plan_more() -> bool:
+            """Plans the shape whose turn has come, where measuring put it off; whether there are more packs now."""
+            nonlocal known
+            planned = {runs[0].trunk_id for pack in known for runs in pack.members}
+            if all(target.trunk_id in planned for target in targets):
+                return False
+            before, known = len(known), _planned(store, targets, size_of, 1)
+            return len(known) > before
+
         while True:
             packs = _unfinished(store, known)
             fitting = [packs[k] for k in agreed(slot.fitting(store, packs))]
             if not fitting:
-                before, known = len(known), known if agreed(slot.is_over()) else planned(1)
-                if len(known) == before:
+                if agreed(slot.is_over()) or not plan_more():
                     break
                 continue
             try:  # one, and then what fits is asked again
@@ -127,8 +133,7 @@ def run_study(
                     raise
                 break
             if not tried:
-                before, known = len(known), planned(1)
-                if len(known) > before:
+                if plan_more():
                     continue
                 if not wait:
                     break

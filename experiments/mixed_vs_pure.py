@@ -253,7 +253,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     preset = PRESETS[options.preset]
     # What can be refused is refused before any data is read.
     check_folder(options.out)
-    check_task(os.environ, len(trunks([run for block in list(blocks(preset))[: options.blocks] for run in block])))
+    if task := os.environ.get("SLURM_ARRAY_TASK_ID"):
+        check_task(task, len(trunks([run for block in list(blocks(preset))[: options.blocks] for run in block])))
     if options.checkpoints is not None:
         check_checkpoints(options.checkpoints)
     Slot(options.minutes)

@@ -24,6 +24,16 @@ _COLUMN_BLOCK = 500
 _KAISER_BETA = 8.0
 
 
+def parameters() -> dict[str, object]:
+    """What the records of a set depend on of this chain, by name; kept with the set, and compared when it is read."""
+    return {
+        "band_hz": list(BAND_HZ),
+        "butterworth_order": BUTTERWORTH_ORDER,
+        "filter_rate_hz": FILTER_RATE_HZ,
+        "counts_per_unit": COUNTS_PER_UNIT,
+    }
+
+
 @functools.lru_cache(maxsize=4)
 def chain_matrix(seconds: int, rate_in_hz: int, rate_out_hz: int, guard_samples: int = 0) -> np.ndarray:
     """The preprocessing of a recording of `seconds` as a matrix: `chain @ x` is the filtered, resampled `x`.

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 #: Seconds before its time limit at which a task is told to save.
@@ -88,9 +88,8 @@ def submit(text: str, logs: Path) -> str:
     return done.stdout.strip()
 
 
-def check_task(environment: Mapping[str, str], trunks: int) -> None:
+def check_task(task: str, trunks: int) -> None:
     """Raises ValueError for a task of an array that can never have anything to train: one past the study's trunks."""
-    task = environment.get("SLURM_ARRAY_TASK_ID", "0")
     if not task.isdigit() or int(task) >= max(1, trunks):
         raise ValueError(
             f"SLURM_ARRAY_TASK_ID is {task}: the study has {trunks} trunks to train, so at most tasks 0 to "

@@ -255,7 +255,7 @@ def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
     os.killpg(started.pid, signal.SIGKILL)
     started.wait()
     assert not (tmp_path / "b" / "x-100hz").exists()
-    before = {path: path.stat().st_mtime_ns for path in parts}
+    before = {int(path.name[:5]) for path in parts}
     asked = []
     monkeypatch.setattr(build, "SHARD_RECORDS", 2)
     monkeypatch.setattr(
@@ -265,7 +265,7 @@ def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.setattr(build.concurrent.futures, "ProcessPoolExecutor", lambda n, _: InThisProcess())
     assert build.main(arguments) == 0
-    assert asked and not {int(path.name[:5]) for path in before} & set(asked)
+    assert asked and not before & set(asked)
     pool = open_shards(tmp_path / "b" / "x-100hz")
     assert pool.record_id.tolist() == [f"x/r{k}" for k in range(9)]
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["x-100hz", "x-100hz.exclusions.csv"]
@@ -304,7 +304,6 @@ def test_a_damaged_recording_is_read_or_told_of(ecg_data_dir, tmp_path, seeds):
     assert len(kinds) > 1
     edf(tmp_path / "edf" / "r.edf", made(tmp_path / "pattern", "r"))
     kinds += (str(tmp_path / "edf" / "r"),)
-    (tmp_path / "outside.dat").write_bytes(b"\0" * 120000)
     told = 0
     for seed in seeds:
         rng = np.random.default_rng(seed)

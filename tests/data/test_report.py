@@ -10,8 +10,8 @@ from ptbxl_layout import ecg_like, write_ptbxl, write_signal
 
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import measures
-from ecg_jax.data.real.recording import Exclusion
-from ecg_jax.data.real.report import kind_of, main, write_report
+from ecg_jax.data.real.recording import Exclusion, kind_of
+from ecg_jax.data.real.report import main, write_report
 from ecg_jax.data.real.shards import write_shards
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import csv
 import dataclasses
 import functools
-import json
 import multiprocessing
 import os
 import re
@@ -23,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
@@ -32,7 +31,8 @@ from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.real import folder as any_folder
 from ecg_jax.data.real import shards
 from ecg_jax.data.real.prepare import SHARD_RECORDS, prepare_ptbxl
-from ecg_jax.data.real.recording import Exclusion
+from ecg_jax.data.real.recording import Exclusion, kind_of
+from ecg_jax.store import read_json, write_json, write_text
 
 RATES_HZ = (100, 250, 500)
 
@@ -73,9 +73,7 @@ def build_folder(
             for done in concurrent.futures.as_completed(tasks):
                 done.result()
                 progress.advance(task, len(slices[tasks[done]]))
-    excluded = [
-        Exclusion(**found) for k in range(len(slices)) for found in json.loads(_exclusions_of(parts, k).read_text())
-    ]
+    excluded = [Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k))]
     if len(excluded) == len(entries):
         shutil.rmtree(parts)
         raise ValueError(f"{source}: none of {len(entries)} recordings can be used; {reasons(excluded)}")
@@ -91,10 +89,7 @@ def _make_part(
     excluded: list[Exclusion] = []
     pool = any_folder.read_entries(name, entries, numbers, sample_rate_hz, excluded.append)
     save_pool(parts / f"{k:05d}.npz", pool)
-    path = _exclusions_of(parts, k)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps([dataclasses.asdict(exclusion) for exclusion in excluded]), encoding="utf-8")
-    temporary.replace(path)
+    write_json(_exclusions_of(parts, k), [dataclasses.asdict(exclusion) for exclusion in excluded])
 
 
 def _exclusions_of(parts: Path, k: int) -> Path:
@@ -108,18 +103,15 @@ def _pools(parts: Path, count: int) -> Iterator[RecordPool]:
 
 def reasons(excluded: Sequence[Exclusion]) -> str:
     """How many were left out, by reason, the most frequent first."""
-    kinds = Counter(exclusion.reason.partition(":")[0] for exclusion in excluded)
+    kinds = Counter(kind_of(exclusion.reason) for exclusion in excluded)
     return ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
 
 
 def write_exclusions(path: Path, excluded: Sequence[Exclusion]) -> None:
     """Writes a CSV file with a row per recording that was left out."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("record_id", "reason"))
-        writer.writerows((exclusion.record_id, exclusion.reason) for exclusion in excluded)
-    temporary.replace(path)
+    rows = [(exclusion.record_id, exclusion.reason) for exclusion in excluded]
+    table = pd.DataFrame(rows, columns=["record_id", "reason"])
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def parser() -> argparse.ArgumentParser:

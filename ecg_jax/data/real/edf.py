@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyedflib
 
+from ecg_jax.data.real.recording import first_line
+
 #: What systems write before the name of a lead, as the standard texts of EDF+ ask for: "ECG V1".
 _KIND = re.compile(r"^(ECG|EKG)[ _-]+", re.IGNORECASE)
 
@@ -38,8 +40,7 @@ def read_edf(
             ]
             signals = [file.readSignal(k) for k in order]
     except (OSError, RuntimeError, UnicodeDecodeError, OverflowError, MemoryError, ZeroDivisionError) as error:
-        line = (str(error).splitlines() or [""])[0][:200]
-        raise ValueError(f"unreadable: {path.name} is no EDF file: {line}") from error
+        raise ValueError(f"unreadable: {path.name} is no EDF file: {first_line(error)}") from error
     if {len(signal) for signal in signals} != lengths:
         raise ValueError(f"truncated: {path.name} announces {max(lengths)} samples, {min(map(len, signals))} are there")
     return rates.pop(), units, steps, np.stack(signals, axis=1)

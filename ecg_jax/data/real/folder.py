@@ -7,10 +7,13 @@ reason.
 
 from __future__ import annotations
 
+import bisect
 import csv
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ import wfdb
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.real.edf import read_edf
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, flaw
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line, flaw
 
 #: To be raised when a change of this code changes the records.
 VERSION = 1
@@ -72,9 +75,7 @@ def list_folder(name: str, folder: Path, table: Path | None = None) -> tuple[Ent
     for record, header in headers.items():
         row = rows.get(record, {})
         patient = row.get("patient") or record
-        labels = (
-            tuple(sorted({label.strip() for label in row["labels"].split(";")} - {""})) if "labels" in row else None
-        )
+        labels = _split(row["labels"], ";") if "labels" in row else None
         entries.append(Entry(f"{name}/{record}", header, patient, _fold(row, patient, record, table), labels))
     _check_patients(entries)
     return tuple(entries)
@@ -124,9 +125,12 @@ def _check_patients(entries: Sequence[Entry]) -> None:
 def fingerprint(entries: Sequence[Entry], sample_rate_hz: int) -> dict[str, object]:
     """What a set made of `entries` depends on: headers, sizes of signals, labels, and how they are processed."""
     digest = hashlib.sha256()
+    listed = functools.cache(lambda directory: sorted(os.listdir(directory)))  # each once, however many recordings
     for entry in entries:
-        signals = sorted(entry.header.parent.glob(f"{entry.header.stem}.*"))
-        sizes = [(path.name, path.stat().st_size) for path in signals]
+        folder, stem, names = entry.header.parent, entry.header.stem, listed(entry.header.parent)
+        # All that begins with "stem.": "/", which no name holds, is the character after ".".
+        signals = names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
+        sizes = [(name, (folder / name).stat().st_size) for name in signals]
         digest.update(repr((entry.record_id, entry.patient, entry.fold, entry.labels, sizes)).encode())
         digest.update(entry.header.read_bytes())
     return {
@@ -134,10 +138,7 @@ def fingerprint(entries: Sequence[Entry], sample_rate_hz: int) -> dict[str, obje
         "version": VERSION,
         "sample_rate_hz": sample_rate_hz,
         "seconds": SECONDS,
-        "band_hz": list(preprocess.BAND_HZ),
-        "butterworth_order": preprocess.BUTTERWORTH_ORDER,
-        "filter_rate_hz": preprocess.FILTER_RATE_HZ,
-        "counts_per_unit": preprocess.COUNTS_PER_UNIT,
+        **preprocess.parameters(),
     }
 
 
@@ -147,7 +148,6 @@ def read_entries(
     numbers: Sequence[int],
     sample_rate_hz: int,
     on_bad: OnBad,
-    progress: Callable[[], None] = lambda: None,
 ) -> RecordPool:
     """The records of `entries`, whose patients have these `numbers`, less those that `on_bad` gets with a reason."""
     kept, signals, labels = [], [], []
@@ -160,7 +160,6 @@ def read_entries(
             kept.append(place)
             signals.append(ecg)
             labels.append(codes)
-        progress()
     return RecordPool(
         source=source,
         sample_rate_hz=sample_rate_hz,
@@ -208,7 +207,7 @@ def _read_wfdb(path: Path) -> tuple[int, np.ndarray, Sequence[str]]:
         record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
         ecg_mv = record.dac()[: SECONDS * int(header.fs), order] * scale
     except Exception as error:  # a damaged file fails anywhere in its parser
-        raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {_line(error)}") from error
+        raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {first_line(error)}") from error
     for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
         if stated is not None and (int(total) - stated) % 65536:
             raise ValueError(f"damaged: checksum of lead {lead} is {total % 65536}, stated {stated % 65536}")
@@ -242,7 +241,9 @@ def _header(path: Path) -> wfdb.Record:
     try:
         header = wfdb.rdheader(str(path.with_suffix("")))
     except Exception as error:  # headers fail in as many ways as there are fields
-        raise ValueError(f"header: {path.name} is no WFDB header: {type(error).__name__}: {_line(error)}") from error
+        raise ValueError(
+            f"header: {path.name} is no WFDB header: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not isinstance(header, wfdb.Record) or not header.n_sig or not header.sig_name:
         raise ValueError(f"header: {path.name} describes no signals, or several segments")
     for name in sorted(set(map(str, header.file_name))):
@@ -279,7 +280,3 @@ def _dx(comments: Sequence[str]) -> tuple[str, ...]:
 
 def _split(text: str, by: str) -> tuple[str, ...]:
     return tuple(sorted({part.strip() for part in text.split(by)} - {""}))
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]

@@ -135,10 +135,7 @@ def fingerprint(data_dir: Path, sample_rate_hz: int) -> dict[str, object]:
         "version": VERSION,
         "sample_rate_hz": sample_rate_hz,
         "seconds": SECONDS,
-        "band_hz": list(preprocess.BAND_HZ),
-        "butterworth_order": preprocess.BUTTERWORTH_ORDER,
-        "filter_rate_hz": preprocess.FILTER_RATE_HZ,
-        "counts_per_unit": preprocess.COUNTS_PER_UNIT,
+        **preprocess.parameters(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def raise_first(exclusion: Exclusion) -> None:
         f"{exclusion.record_id}: {exclusion.reason}; repair the file, or have such recordings left out, named and "
         "counted (--leave-out-flawed; in code, on_bad=excluded.append)"
     )
+
+
+def kind_of(reason: str) -> str:
+    """The name of a reason, without what is particular to the record: "flat lead V1 (all samples 0)" → "flat lead"."""
+    words = re.split(r"[:;(,]", reason)[0].split()
+    plain: list[str] = []
+    for word in words:
+        if re.search(r"[0-9A-Z/\\=<>']", word):
+            break
+        plain.append(word)
+    while plain and plain[-1] in ("in", "of", "is", "at", "as", "for", "the", "a"):
+        plain.pop()
+    return " ".join(plain) or reason
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a parser says of a file, cut to what a reason has room for."""
+    return (str(error).splitlines() or [""])[0][:200]
 
 
 def flaw(ecg: np.ndarray) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import html
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ import pandas as pd
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import measures, ptbxl, report_figures, shards
 from ecg_jax.data.real.leakage import find_repeats
-from ecg_jax.data.real.recording import Exclusion
+from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.whole_folder import whole_folder
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
@@ -60,19 +59,6 @@ def write_report(pool: RecordPool, exclusions: Sequence[Exclusion], folder: Path
             rows.to_csv(building / f"{name}.csv", index=False, float_format="%.6g")
         (building / "report.html").write_text(_page(pool, tables, seed), encoding="utf-8")
     return tables["summary"]
-
-
-def kind_of(reason: str) -> str:
-    """The name of a reason, without what is particular to the record: "flat lead V1 (all samples 0)" → "flat lead"."""
-    words = re.split(r"[:;(,]", reason)[0].split()
-    plain: list[str] = []
-    for word in words:
-        if re.search(r"[0-9A-Z/\\=<>']", word):
-            break
-        plain.append(word)
-    while plain and plain[-1] in ("in", "of", "is", "at", "as", "for", "the", "a"):
-        plain.pop()
-    return " ".join(plain) or reason
 
 
 def _excluded(exclusions: Iterable[Exclusion]) -> pd.DataFrame:
