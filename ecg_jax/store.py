@@ -146,8 +146,9 @@ def check_checkpoints(root: str) -> None:
         probe.write_text("can checkpoints be written here?")
         probe.unlink()
     except Exception as error:  # every backend of a bucket has kinds of its own
+        told = str(error).partition("\n")[0][:300]  # some say nothing
         raise OSError(
-            f"cannot write checkpoints to {root}: {type(error).__name__}: {str(error).splitlines()[0][:300]}; does the "
+            f"cannot write checkpoints to {root}: {type(error).__name__}: {told}; does the "
             "bucket exist, and may this machine's account create and delete objects in it?"
         ) from error
 
