@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import subprocess
+import time
 
 import jax
 import numpy as np
@@ -61,21 +62,27 @@ def test_a_full_disk_is_named_and_nothing_is_lost(undisturbed, small_disk, tmp_p
     store = open_store(folder, "s", PACKED, {})
     filler, steps = folder / "filler", []
 
+    def whole() -> list[str]:
+        return [path.name for path in store.packs.glob("*/checkpoints/*") if path.name.isdigit()]
+
     def fill(config, step, loss):
         steps.append(step)
-        if len(steps) == 25:  # the first branch point is saved, and the next one not
+        if len(steps) == 25:  # the first branch point is being saved, and the next one not
+            until = time.monotonic() + 60
+            while not whole() and time.monotonic() < until:
+                time.sleep(0.01)
             with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
                 while True:
                     file.write(bytes(2**16))
 
     with pytest.raises(OSError, match=r"[Nn]o space left"):
         do(store, PACKED, DATA, RESPONSE, size=2, on_step=fill)
-    whole = [path.name for path in store.packs.glob("*/checkpoints/*") if path.name.isdigit()]
-    assert whole
+    kept = whole()
+    assert kept
     filler.unlink()
     resumed = []
     do(store, PACKED, DATA, RESPONSE, size=2, on_step=lambda config, step, loss: resumed.append(step))
-    assert resumed[0] == int(max(whole, key=int))
+    assert resumed[0] == int(max(kept, key=int))
     same(store, tmp_path, undisturbed)
 
 
