@@ -15,6 +15,8 @@ LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V
 #: The leads that carry independent measurements; III, aVR, aVL and aVF follow from I and II.
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEAD_INDICES = tuple(LEADS.index(lead) for lead in INDEPENDENT_LEADS)
+#: What the name of a published set of simulated ECG ends in: it is no real source, whoever names it one.
+SIMULATED = "_simulated"
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ rendered on an accelerator, takes the same float32 matrix.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 
@@ -24,22 +25,49 @@ _COLUMN_BLOCK = 500
 _KAISER_BETA = 8.0
 
 
-def parameters() -> dict[str, object]:
-    """What the records of a set depend on of this chain, by name; kept with the set, and compared when it is read."""
-    return {
-        "band_hz": list(BAND_HZ),
-        "butterworth_order": BUTTERWORTH_ORDER,
-        "filter_rate_hz": FILTER_RATE_HZ,
-        "counts_per_unit": COUNTS_PER_UNIT,
-    }
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The steps of the chain: a Butterworth band-pass of `order`, forwards and backwards, at `filter_rate_hz`.
+
+    Raises ValueError for a band that is none at that rate.
+    """
+
+    band_hz: tuple[float, float] = BAND_HZ
+    order: int = BUTTERWORTH_ORDER
+    filter_rate_hz: int = FILTER_RATE_HZ
+
+    def __post_init__(self) -> None:
+        low, high = self.band_hz
+        if not 0 < low < high < self.filter_rate_hz / 2:
+            raise ValueError(
+                f"band_hz is {self.band_hz}: a low and a higher edge between 0 and {self.filter_rate_hz / 2:g} Hz are "
+                "needed"
+            )
+        if not 1 <= self.order <= 8:
+            raise ValueError(f"order is {self.order}: 1 to 8 is what a stable band-pass allows")
+
+    def parameters(self) -> dict[str, object]:
+        """What the records of a set depend on of these steps, by name; kept with it, and compared when it is read."""
+        return {
+            "band_hz": [float(edge) for edge in self.band_hz],
+            "butterworth_order": self.order,
+            "filter_rate_hz": self.filter_rate_hz,
+            "counts_per_unit": COUNTS_PER_UNIT,
+        }
+
+
+#: Those of the studies, and of synthetic records always.
+STANDARD = Steps()
 
 
 @functools.lru_cache(maxsize=4)
-def chain_matrix(seconds: int, rate_in_hz: int, rate_out_hz: int, guard_samples: int = 0) -> np.ndarray:
+def chain_matrix(
+    seconds: int, rate_in_hz: int, rate_out_hz: int, guard_samples: int = 0, steps: Steps = STANDARD
+) -> np.ndarray:
     """The preprocessing of a recording of `seconds` as a matrix: `chain @ x` is the filtered, resampled `x`.
 
-    Samples at `rate_in_hz` are brought to 500 Hz, filtered there (Butterworth of order 4, 0.5-40 Hz, forwards and
-    backwards) and resampled by a polyphase filter. Unit in, unit out. The last 500 Hz samples lie beyond the last
+    Samples at `rate_in_hz` are brought to 500 Hz, filtered there (`steps`: Butterworth of order 4, 0.5-40 Hz, forwards
+    and backwards) and resampled by a polyphase filter. Unit in, unit out. The last 500 Hz samples lie beyond the last
     sample of a slower grid, and the filter hangs on them: who can render more hands over `guard_samples` further
     samples on either side (10 suffice), and the result is that of the 500 Hz rendering at the ends as well.
 
@@ -49,35 +77,45 @@ def chain_matrix(seconds: int, rate_in_hz: int, rate_out_hz: int, guard_samples:
     if seconds < 1:
         raise ValueError(f"seconds is {seconds}: a chain needs a length of at least 1 s")
     for name, rate_hz in (("rate_in_hz", rate_in_hz), ("rate_out_hz", rate_out_hz)):
-        if rate_hz <= 2 * BAND_HZ[1]:
-            raise ValueError(f"{name} is {rate_hz}: a band up to {BAND_HZ[1]} Hz needs more than {2 * BAND_HZ[1]} Hz")
-    if guard_samples < 0 or guard_samples * FILTER_RATE_HZ % rate_in_hz:
+        if rate_hz <= 2 * steps.band_hz[1]:
+            raise ValueError(
+                f"{name} is {rate_hz}: a band up to {steps.band_hz[1]} Hz needs more than {2 * steps.band_hz[1]} Hz"
+            )
+    if guard_samples < 0 or guard_samples * steps.filter_rate_hz % rate_in_hz:
         raise ValueError(
             f"guard_samples is {guard_samples}: at {rate_in_hz} Hz it must be a multiple of "
-            f"{rate_in_hz // math.gcd(rate_in_hz, FILTER_RATE_HZ)}, so that it ends on a {FILTER_RATE_HZ} Hz sample"
+            f"{rate_in_hz // math.gcd(rate_in_hz, steps.filter_rate_hz)}, so that it ends on a "
+            f"{steps.filter_rate_hz} Hz sample"
         )
     samples_in = seconds * rate_in_hz + 2 * guard_samples
     chain = np.empty((seconds * rate_out_hz, samples_in), np.float32)
     for start in range(0, samples_in, _COLUMN_BLOCK):
         width = min(_COLUMN_BLOCK, samples_in - start)
         impulses = np.eye(samples_in, width, -start)
-        chain[:, start : start + width] = _filter_and_resample(impulses, rate_in_hz, rate_out_hz, guard_samples)
+        chain[:, start : start + width] = _filter_and_resample(impulses, rate_in_hz, rate_out_hz, guard_samples, steps)
     chain.setflags(write=False)
     return chain
 
 
-def apply_chain(ecg_mv: np.ndarray, rate_in_hz: int, rate_out_hz: int) -> np.ndarray:
+def apply_chain(
+    ecg_mv: np.ndarray, rate_in_hz: int, rate_out_hz: int, steps: Steps = STANDARD, *, normalised: bool = False
+) -> np.ndarray:
     """Filters and resamples `(..., samples_in, 12)` millivolts: int16 `(..., samples_out, 12)`, 1 µV per count.
 
-    All records and leads go through one matrix product. Raises ValueError when the length is not a whole number of
-    seconds or a value does not fit (`to_counts`).
+    `normalised`: each lead of each record has mean 0 and 1000 counts per standard deviation instead (unit "NU"); a
+    constant lead stays 0. All records and leads go through one matrix product. Raises ValueError when the length is
+    not a whole number of seconds or a value does not fit (`to_counts`).
     """
     *batch, samples_in, leads = ecg_mv.shape
     if samples_in % rate_in_hz:
         raise ValueError(f"{samples_in} samples at {rate_in_hz} Hz are {samples_in / rate_in_hz} s, not whole seconds")
-    chain = chain_matrix(samples_in // rate_in_hz, rate_in_hz, rate_out_hz)
+    chain = chain_matrix(samples_in // rate_in_hz, rate_in_hz, rate_out_hz, steps=steps)
     x_SxBL = np.moveaxis(ecg_mv.astype(np.float32, copy=False), -2, 0).reshape(samples_in, -1)
     y_SxBL = chain @ x_SxBL
+    if normalised:
+        y_SxBL -= y_SxBL.mean(axis=0)
+        deviation = y_SxBL.std(axis=0)
+        y_SxBL /= np.where(deviation > 0, deviation, 1)
     return np.ascontiguousarray(np.moveaxis(to_counts(y_SxBL).reshape(-1, *batch, leads), 0, -2))
 
 
@@ -97,30 +135,33 @@ def to_counts(ecg: np.ndarray) -> np.ndarray:
     return counts.astype(np.int16)
 
 
-def band_passed(ecg: np.ndarray, rate_hz: int, axis: int) -> np.ndarray:
+def band_passed(ecg: np.ndarray, rate_hz: int, axis: int, steps: Steps = STANDARD) -> np.ndarray:
     """The zero-phase band-pass along the axis of time, at the signal's own rate; unit in, unit out."""
-    sections = signal.butter(BUTTERWORTH_ORDER, BAND_HZ, "bandpass", fs=rate_hz, output="sos")
+    sections = signal.butter(steps.order, steps.band_hz, "bandpass", fs=rate_hz, output="sos")
     return signal.sosfiltfilt(sections, ecg, axis=axis)
 
 
-def _filter_and_resample(x_SxC: np.ndarray, rate_in_hz: int, rate_out_hz: int, guard_samples: int) -> np.ndarray:
+def _filter_and_resample(
+    x_SxC: np.ndarray, rate_in_hz: int, rate_out_hz: int, guard_samples: int, steps: Steps
+) -> np.ndarray:
     """The chain in float64 on the columns of `x_SxC`; linear in them."""
-    filtered = band_passed(_to_filter_rate(x_SxC, rate_in_hz, guard_samples), FILTER_RATE_HZ, axis=0)
-    common = math.gcd(rate_out_hz, FILTER_RATE_HZ)
-    up, down = rate_out_hz // common, FILTER_RATE_HZ // common
+    at_filter_rate = _resampled(x_SxC, rate_in_hz, steps.filter_rate_hz, guard_samples)
+    filtered = band_passed(at_filter_rate, steps.filter_rate_hz, axis=0, steps=steps)
+    common = math.gcd(rate_out_hz, steps.filter_rate_hz)
+    up, down = rate_out_hz // common, steps.filter_rate_hz // common
     # Beyond its ends the signal goes on along the line through them: so was the z-scored sample made (99.8 % of its
     # counts come out the same; with zeros beyond the ends the first samples differ by up to one deviation).
     return signal.resample_poly(filtered, up, down, axis=0, padtype="line")
 
 
-def _to_filter_rate(x_SxC: np.ndarray, rate_hz: int, guard_samples: int) -> np.ndarray:
+def _resampled(x_SxC: np.ndarray, rate_hz: int, filter_rate_hz: int, guard_samples: int) -> np.ndarray:
     """Brings the columns from `rate_hz` to the filter rate, without their guard samples.
 
     Both ends are continued by their odd reflection, as `sosfiltfilt` does: a polyphase filter sees zeros beyond the
     ends otherwise, and draws every recording that does not start and end at 0 mV towards them.
     """
-    common = math.gcd(rate_hz, FILTER_RATE_HZ)
-    up, down = FILTER_RATE_HZ // common, rate_hz // common
+    common = math.gcd(rate_hz, filter_rate_hz)
+    up, down = filter_rate_hz // common, rate_hz // common
     if up != down:
         pad = down * round(0.2 * rate_hz / down)  # 0.2 s, a whole number of samples at both rates
         before = 2 * x_SxC[0] - x_SxC[pad:0:-1]

@@ -17,10 +17,20 @@ import wfdb
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import build, folder
+from ecg_jax.data.real.catalogue import Entry, Output, to_record
 from ecg_jax.data.real.shards import open_shards
 from ecg_jax.data.wfdb_files import write_signals
 
 KEEP = {"on_bad": lambda _: None}
+
+
+def listed(source: Path, table: Path | None = None) -> tuple[Entry, ...]:
+    return folder.list_folder("x", source, Output(), table).recordings
+
+
+def read(entry: Entry) -> tuple[np.ndarray, tuple[str, ...]]:
+    raw = folder.load(entry)
+    return to_record(raw, Output()), raw.labels
 
 
 def copied(data_dir: Path, to: Path, *records: str) -> Path:
@@ -42,9 +52,9 @@ def made(to: Path, name: str, rate_hz: int = 500, seconds: float = 10, change=la
 
 
 def reason_of(source: Path, record: str) -> str:
-    (entry,) = [entry for entry in folder.list_folder("x", source) if entry.record_id == f"x/{record}"]
+    (entry,) = [entry for entry in listed(source) if entry.record_id == f"x/{record}"]
     with pytest.raises(ValueError) as told:
-        folder.read_entry(entry, 100)
+        read(entry)
     return str(told.value)
 
 
@@ -83,7 +93,7 @@ def test_every_family_of_the_challenge(ecg_data_dir, tmp_path, capsys):
 @pytest.mark.parametrize("record", ["E00015", "E00018", "E00793"])
 def test_georgias_headers_as_published(ecg_data_dir, tmp_path, record):
     source = copied(ecg_data_dir, tmp_path / "g", f"challenge2021/georgia/{record}")
-    folder.read_entry(folder.list_folder("x", source)[0], 100)  # as repaired
+    read(listed(source)[0])  # as repaired
     published = (source / f"{record}.hea.orig").read_text()
     (source / f"{record}.hea").write_text(published)
     assert reason_of(source, record).startswith(("header:", "gain:"))
@@ -105,9 +115,9 @@ def test_edf_by_name_and_unit(tmp_path):
     ecg = made(tmp_path / "a", "wfdb")
     edf(tmp_path / "a" / "millivolts.edf", ecg)
     edf(tmp_path / "a" / "microvolts.EDF", 1000 * ecg[:, ::-1], unit="uV", names=LEADS[::-1])
-    entries = folder.list_folder("x", tmp_path / "a")
+    entries = listed(tmp_path / "a")
     assert [entry.record_id for entry in entries] == ["x/microvolts", "x/millivolts", "x/wfdb"]
-    one, two, three = (folder.read_entry(entry, 100)[0].astype(int) for entry in entries)
+    one, two, three = (read(entry)[0].astype(int) for entry in entries)
     assert np.abs(one - three).max() <= 1 and np.abs(two - three).max() <= 1
 
 
@@ -127,7 +137,7 @@ def test_edf_that_cannot_be_used_says_why(tmp_path):
         assert reason_of(tmp_path / "b", record).startswith(reason)
     edf(tmp_path / "a" / "r.edf", ecg)
     with pytest.raises(ValueError, match="are one name for two recordings"):
-        folder.list_folder("x", tmp_path / "a")
+        listed(tmp_path / "a")
 
 
 def test_two_leads_never_pass_for_twelve(ecg_data_dir, capsys, tmp_path):
@@ -140,7 +150,7 @@ def test_two_leads_never_pass_for_twelve(ecg_data_dir, capsys, tmp_path):
 @pytest.mark.parametrize("rate_hz", [257, 400, 1000])
 def test_leads_by_name_units_and_rates(tmp_path, rate_hz):
     ecg = made(tmp_path / "a", "r", rate_hz)
-    expected, labels = folder.read_entry(folder.list_folder("x", tmp_path / "a")[0], 100)
+    expected, labels = read(listed(tmp_path / "a")[0])
     assert labels == ("426783006", "59118001")
     assert np.abs(expected - apply_chain(ecg.astype(np.float32), rate_hz, 100).astype(int)).max() <= 1
     header = (tmp_path / "a" / "r.hea").read_text().splitlines()
@@ -150,7 +160,7 @@ def test_leads_by_name_units_and_rates(tmp_path, rate_hz):
         lead = line.rpartition(" ")[2]
         lines[k] = line.removesuffix(lead) + swapped.get(lead, lead)
     (tmp_path / "a" / "r.hea").write_text("\n".join(lines))
-    found, _ = folder.read_entry(folder.list_folder("x", tmp_path / "a")[0], 100)
+    found, _ = read(listed(tmp_path / "a")[0])
     order = [LEADS.index(swapped.get(lead, lead)) for lead in LEADS]
     assert np.array_equal(found, expected[:, order])
 
@@ -179,7 +189,7 @@ def test_a_recording_that_cannot_be_used_says_why(tmp_path, old, new, reason):
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     if reason is None:
-        folder.read_entry(folder.list_folder("x", tmp_path / "a")[0], 100)
+        read(listed(tmp_path / "a")[0])
     else:
         assert reason_of(tmp_path / "a", "r").startswith(reason)
 
@@ -215,7 +225,7 @@ def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):
         ("record\nr\nr\n", "line 3: record 'r' is there twice"),
         ("record\n../r\n", "1 of 1 records have no .hea or .edf file, such as '../r'"),
         ("record,fold\nr,two\n", "fold of r is 'two', expected a whole number"),
-        ("record,patient,fold\nr,p,1\ns,p,2\n", "patient p is in fold 1 .* and 2 .*: a split by fold would leak"),
+        ("record,patient,fold\nr,p,1\ns,p,2\n", "one patient is in fold 1 .* and 2 .*: a split by fold would leak"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path, text, match):
@@ -223,7 +233,7 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path, text, match):
     made(tmp_path / "a", "s")
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(ValueError, match=match):
-        folder.list_folder("x", tmp_path / "a", tmp_path / "t.csv")
+        listed(tmp_path / "a", tmp_path / "t.csv")
 
 
 KILLED = """
@@ -261,9 +271,9 @@ def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         build,
         "_make_part",
-        lambda *given, make=build._make_part: asked.append(given[3]) or make(*given),
+        lambda *given, make=build._make_part: asked.append(given[2]) or make(*given),
     )
-    monkeypatch.setattr(build.concurrent.futures, "ProcessPoolExecutor", lambda n, _: InThisProcess())
+    monkeypatch.setattr(build.concurrent.futures, "ProcessPoolExecutor", InThisProcess)
     assert build.main(arguments) == 0
     assert asked and not before & set(asked)
     pool = open_shards(tmp_path / "b" / "x-100hz")
@@ -274,8 +284,8 @@ def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
 class InThisProcess(build.concurrent.futures.ThreadPoolExecutor):
     """A pool of one thread, which sees what a test has changed."""
 
-    def __init__(self):
-        super().__init__(1)
+    def __init__(self, _workers, _context, **start):
+        super().__init__(1, **start)
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -312,9 +322,9 @@ def test_a_damaged_recording_is_read_or_told_of(ecg_data_dir, tmp_path, seeds):
         victims = [path for path in sorted(source.iterdir()) if path.suffix in (".hea", ".dat", ".mat", ".edf")]
         victim = victims[rng.integers(len(victims))]
         victim.write_bytes(damaged(victim.read_bytes(), rng))
-        (entry,) = folder.list_folder("x", source)
+        (entry,) = listed(source)
         try:
-            ecg, _ = folder.read_entry(entry, 100)
+            ecg, _ = read(entry)
         except ValueError as error:
             told += 1
             assert ":" in str(error) and "\n" not in str(error), seed

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import ctypes
 import dataclasses
 import functools
 import multiprocessing
@@ -20,74 +21,94 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecg_jax.config import fingerprint as fingerprint_of
+from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
-from ecg_jax.data.real import folder as any_folder
 from ecg_jax.data.real import shards
-from ecg_jax.data.real.prepare import SHARD_RECORDS, prepare_ptbxl
+from ecg_jax.data.real.catalogue import Catalogue, Output, ReadSlice
+from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
+from ecg_jax.data.real.prepare import SHARD_RECORDS
 from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.store import read_json, write_json, write_text
 
 RATES_HZ = (100, 250, 500)
+#: Seconds between two looks at how many recordings the workers have read.
+_LOOK_S = 0.2
+#: In a worker: how many recordings all of them have read.
+_read_so_far: Any = None
 
 
-def build_folder(
-    name: str, source: Path, data_dir: Path, *, table: Path | None, sample_rate_hz: int, workers: int, console: Console
-) -> tuple[Path, list[Exclusion]]:
-    """Builds a folder of recordings as the set `name`; returns where it lies, and what was left out.
+def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Console) -> tuple[list[Exclusion], bool]:
+    """Builds a set as the folder `target`; returns what was left out, and whether it was there already.
 
     Each shard is a fixed slice of the sorted recordings, read by a process of its own and kept, once whole, until all
     are; so memory is that of a slice per worker. Raises FileExistsError when the set is there, made from something
-    else, and as `folder.list_folder` does.
+    else, and ValueError when no recording can be used.
     """
-    if not re.fullmatch(r"[a-z]\w*", name):
-        raise ValueError(f"the name is {name!r}: lower-case letters, digits and _ only, a letter first")
-    entries = any_folder.list_folder(name, source, table)
-    made_from = any_folder.fingerprint(entries, sample_rate_hz)
-    target = data_dir / f"{name}-{sample_rate_hz}hz"
     if target.exists():
         built = shards.ShardSource(target)
-        built.check_fingerprint(made_from)
-        console.print(f"{target} is there already, made from the same recordings", soft_wrap=True)
-        return target, [Exclusion(**exclusion) for exclusion in built.metadata["exclusions"]]
-    number_of = {patient: number for number, patient in enumerate(sorted({entry.patient for entry in entries}))}
-    parts = data_dir / f".{target.name}.{fingerprint_of(made_from)}.parts"
+        built.check_fingerprint(catalogue.made_from)
+        return [Exclusion(**exclusion) for exclusion in built.metadata["exclusions"]], True
+    recordings = catalogue.recordings
+    parts = target.with_name(f".{target.name}.{fingerprint_of(catalogue.made_from)}.parts")
     parts.mkdir(parents=True, exist_ok=True)
-    slices = [entries[start : start + SHARD_RECORDS] for start in range(0, len(entries), SHARD_RECORDS)]
+    slices = [recordings[start : start + SHARD_RECORDS] for start in range(0, len(recordings), SHARD_RECORDS)]
     waiting = [k for k in range(len(slices)) if not _exclusions_of(parts, k).is_file()]
-    with Progress(console=console) as progress:
-        task = progress.add_task(f"reading {len(entries):,} recordings", total=len(entries))
-        progress.advance(task, sum(len(chosen) for k, chosen in enumerate(slices) if k not in waiting))
-        make = functools.partial(_make_part, name, parts, sample_rate_hz)
-        context = multiprocessing.get_context("spawn")  # forked, threads of libraries may hold locks for ever
-        with concurrent.futures.ProcessPoolExecutor(max(1, min(workers, len(waiting))), context) as pool:
-            tasks = {
-                pool.submit(make, k, slices[k], [number_of[entry.patient] for entry in slices[k]]): k for k in waiting
-            }
-            for done in concurrent.futures.as_completed(tasks):
-                done.result()
-                progress.advance(task, len(slices[tasks[done]]))
+    done = sum(len(chosen) for k, chosen in enumerate(slices) if k not in waiting)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    context = multiprocessing.get_context("spawn")  # forked, threads of libraries may hold locks for ever
+    read_so_far = context.Value(ctypes.c_int64, done)
+    with (
+        Progress(*columns, console=console) as progress,
+        concurrent.futures.ProcessPoolExecutor(
+            max(1, min(workers, len(waiting))), context, initializer=_share, initargs=(read_so_far,)
+        ) as pool,
+    ):
+        task = progress.add_task("reading recordings", total=len(recordings), completed=done)
+        make = functools.partial(_make_part, catalogue.read, parts)
+        left = {pool.submit(make, k, slices[k]) for k in waiting}
+        try:
+            while left:
+                finished, left = concurrent.futures.wait(left, _LOOK_S, concurrent.futures.FIRST_COMPLETED)
+                for part in finished:
+                    part.result()
+                progress.update(task, completed=read_so_far.value)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     excluded = [Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k))]
-    if len(excluded) == len(entries):
+    if len(excluded) == len(recordings):
         shutil.rmtree(parts)
-        raise ValueError(f"{source}: none of {len(entries)} recordings can be used; {reasons(excluded)}")
-    shards.write_shards(target, _pools(parts, len(slices)), fingerprint=made_from, exclusions=excluded)
+        raise ValueError(f"none of {len(recordings)} recordings can be used; {reasons(excluded)}: {excluded[0].reason}")
+    shards.write_shards(target, _pools(parts, len(slices)), fingerprint=catalogue.made_from, exclusions=excluded)
     shutil.rmtree(parts)
-    return target, excluded
+    return excluded, False
 
 
-def _make_part(
-    name: str, parts: Path, sample_rate_hz: int, k: int, entries: Sequence[any_folder.Entry], numbers: Sequence[int]
-) -> None:
+def _share(read_so_far: Any) -> None:
+    global _read_so_far
+    _read_so_far = read_so_far
+
+
+def _make_part(read: ReadSlice, parts: Path, k: int, recordings: Sequence[Any]) -> None:
     """One slice: its records, and then, which says that it is whole, what was left out."""
     excluded: list[Exclusion] = []
-    pool = any_folder.read_entries(name, entries, numbers, sample_rate_hz, excluded.append)
+    before = 0
+
+    def advance(done: int, _: int) -> None:
+        nonlocal before
+        with _read_so_far.get_lock():
+            _read_so_far.value += done - before
+        before = done
+
+    pool = read(recordings, on_bad=excluded.append, progress=advance)
     save_pool(parts / f"{k:05d}.npz", pool)
     write_json(_exclusions_of(parts, k), [dataclasses.asdict(exclusion) for exclusion in excluded])
 
@@ -116,14 +137,18 @@ def write_exclusions(path: Path, excluded: Sequence[Exclusion]) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
+    known = "\n".join(
+        f"  {family.name:<14} {family.about}{'' if family.is_tried else f' ({UNTRIED})'}"
+        for family in FAMILIES.values()
+    )
     p = argparse.ArgumentParser(
         prog="python -m ecg_jax.data.real.build",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="""sources:
-  NAME = ptbxl          PTB-XL as its publisher lays it out, with its folds and SCP codes
-  any other NAME        a folder of 12-lead recordings, WFDB (.hea with .dat or .mat) or EDF, to any depth: your own,
-                        LUDB, or a family of the PhysioNet Challenge 2021, whose SNOMED codes become the labels
+        epilog=f"""sets known by name, as their publishers lay them out; download fetches them:
+{known}
+  any other NAME a folder of 12-lead recordings, WFDB (.hea with .dat or .mat) or EDF, to any depth: your own, or a
+                 family of the PhysioNet Challenge 2021, whose SNOMED codes become the labels
 
 the table of labels:    record,patient,fold,labels      all but the first may be left out
                         ward7/0001,p12,3,AFIB;LBBB      the path without suffix; labels separated by ;
@@ -133,42 +158,55 @@ examples:
   python -m ecg_jax.data.real.build mine --source my_ecgs --data-dir data/built --labels my_labels.csv
   python -m ecg_jax.data.real.report mine --source data/built/mine-100hz --out reports/mine""",
     )
-    p.add_argument("name", metavar="NAME", help="of the set: lower-case letters, digits and _")
+    p.add_argument("name", metavar="NAME", help="a known set, or a name for yours: lower-case letters, digits and _")
     p.add_argument("--source", type=Path, required=True, metavar="DIR", help="the recordings")
     p.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="where the set is to lie")
     p.add_argument("--labels", type=Path, metavar="TABLE", help="CSV file of patients, folds and labels")
     p.add_argument("--rate", type=int, choices=RATES_HZ, default=100, help="samples per second (%(default)s)")
+    p.add_argument("--unit", choices=("mV", "NU"), default="mV", help="NU: standard deviations of a lead (%(default)s)")
+    p.add_argument(
+        "--band",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=preprocess.BAND_HZ,
+        help="pass band in Hz (0.5 40); studies take sets of the standard steps only",
+    )
+    p.add_argument("--order", type=int, default=preprocess.BUTTERWORTH_ORDER, help="of its Butterworth (%(default)s)")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (%(default)s)")
+    p.add_argument("--pack", action="store_true", help="also write NAME-100hz.npz, for nodes without the data stack")
     return p
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
     options = parser().parse_args(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
-        if options.name == "ptbxl":
-            excluded: list[Exclusion] = []
-            prepare_ptbxl(options.source, options.data_dir, sample_rate_hz=options.rate, on_bad=excluded.append)
-            target = options.data_dir / f"ptbxl-{options.rate}hz"
-        else:
-            target, excluded = build_folder(
-                options.name,
-                options.source,
-                options.data_dir,
-                table=options.labels,
-                sample_rate_hz=options.rate,
-                workers=options.workers,
-                console=console,
-            )
+        if not re.fullmatch(r"[a-z]\w*", options.name):
+            raise ValueError(f"the name is {options.name!r}: lower-case letters, digits and _ only, a letter first")
+        steps = preprocess.Steps(tuple(options.band), options.order)
+        with console.status(f"listing {options.source}"):
+            output = Output(options.rate, options.unit, steps)
+            listed = list_set(options.name, options.source, output, options.labels)
+        target = options.data_dir / f"{options.name}-{options.rate}hz"
+        excluded, was_there = build_set(target, listed, workers=options.workers, console=console)
         write_exclusions(target.with_name(f"{target.name}.exclusions.csv"), excluded)
+        for name, table in listed.beside().items():
+            path = target.with_name(f"{target.name}.{name}.csv")
+            write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+            console.print(f"{path}: {len(table):,} {name}")
+        if options.pack:
+            save_pool(target.with_name(f"{target.name}.npz"), shards.open_shards(target, on_bad=lambda _: None))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if was_there:
+        console.print(f"{target} is there already, made from the same recordings")
     kept = len(shards.ShardSource(target))
-    console.print(f"{target}: {kept:,} records; {len(excluded):,} recordings left out", soft_wrap=True)
+    console.print(f"{target}: {kept:,} records; {len(excluded):,} recordings left out")
     if excluded:
-        console.print(f"left out: {reasons(excluded)}; each is named in {target}.exclusions.csv", soft_wrap=True)
+        console.print(f"left out: {reasons(excluded)}; each is named in {target}.exclusions.csv")
     return 0
 
 

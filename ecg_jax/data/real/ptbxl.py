@@ -6,17 +6,20 @@ The raw set is read as downloaded from its publisher. Both variants name the sam
 from __future__ import annotations
 
 import ast
-import csv
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, Recording, flaw, raise_first, read_signal
+from ecg_jax.data.preprocess import STANDARD, Steps
+from ecg_jax.data.real.catalogue import Catalogue, Output
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, Recording, first_line, flaw, raise_first, read_signal
+from ecg_jax.data.real.tables import plain_path, read_table
 
 Progress = Callable[[int, int], None]
 
@@ -79,11 +82,27 @@ def list_joined(data_dir: Path, sample_rate_hz: int) -> tuple[Recording, ...]:
     return _checked(recordings.values(), data_dir)
 
 
+def list_ptbxl(data_dir: Path, output: Output) -> Catalogue:
+    """The recordings of `list_joined`, for a builder: files that are missing or damaged are left out as well.
+
+    Raises ValueError as `list_joined` does, and for other steps where the z-scored sample, filtered already, is there.
+    """
+    recordings = list_joined(data_dir, output.sample_rate_hz)
+    if output.steps != STANDARD and any(recording.unit == "NU" for recording in recordings):
+        raise ValueError(
+            f"{data_dir / 'ptbxl_z100'} was filtered by its publisher: it takes no other steps than the standard ones; "
+            f"for the raw recordings alone name their folder, {data_dir / 'ptbxl'}"
+        )
+    how = {"steps": output.steps, "normalised": output.unit == "NU"}
+    read = functools.partial(read_recordings, sample_rate_hz=output.sample_rate_hz, leave_out_damaged=True, **how)
+    return Catalogue(recordings, read, fingerprint(data_dir, output.sample_rate_hz, **how))
+
+
 def list_raw(data_dir: Path) -> tuple[Recording, ...]:
     """The rows of `ptbxl_database.csv`, by id. Labels: SCP codes with their diagnostic classes and subclasses."""
     folder = raw_folder(data_dir)
     statements = _read_statements(folder / STATEMENTS)
-    rows = _read_table(folder / DATABASE, ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_hr"))
+    rows = read_table(folder / DATABASE, ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_hr"))
     return _checked(
         (
             _recording(
@@ -99,7 +118,7 @@ def list_z100(data_dir: Path) -> tuple[Recording, ...]:
     """The rows of `ptbxl_z100_database.csv`, by id. Labels: classes, subclasses, form and rhythm, as far as given."""
     folder = data_dir / "ptbxl_z100"
     columns = ("super_class", "sub_class", "form", "rhythm")
-    rows = _read_table(folder / Z100_DATABASE, ("ecg_id", "patient_id", "strat_fold", "filename_zr", *columns))
+    rows = read_table(folder / Z100_DATABASE, ("ecg_id", "patient_id", "strat_fold", "filename_zr", *columns))
     return _checked(
         (
             _recording(row, where, folder, "filename_zr", _z100_labels(row, columns), Z100_RATE_HZ, "NU")
@@ -123,7 +142,9 @@ def raw_folder(data_dir: Path) -> Path:
     )
 
 
-def fingerprint(data_dir: Path, sample_rate_hz: int) -> dict[str, object]:
+def fingerprint(
+    data_dir: Path, sample_rate_hz: int, steps: Steps = STANDARD, *, normalised: bool = False
+) -> dict[str, object]:
     """What a pool made by `load_ptbxl` depends on, part by part: tables (SHA-256), code version, rate, filter."""
     folder = raw_folder(data_dir)
     tables = [folder / DATABASE, folder / STATEMENTS]
@@ -135,7 +156,8 @@ def fingerprint(data_dir: Path, sample_rate_hz: int) -> dict[str, object]:
         "version": VERSION,
         "sample_rate_hz": sample_rate_hz,
         "seconds": SECONDS,
-        **preprocess.parameters(),
+        **steps.parameters(),
+        **({"unit": "NU"} if normalised else {}),
     }
 
 
@@ -145,18 +167,33 @@ def read_recordings(
     *,
     on_bad: OnBad = raise_first,
     progress: Progress | None = None,
+    leave_out_damaged: bool = False,
+    steps: Steps = STANDARD,
+    normalised: bool = False,
 ) -> RecordPool:
-    """Reads `recordings` in their order, as `read_ptbxl` says; without those that `on_bad` took."""
+    """Reads `recordings` in their order, as `read_ptbxl` says; without those that `on_bad` took.
+
+    `leave_out_damaged`: `on_bad` gets files that are missing or damaged as well. `steps`, `normalised`: how raw
+    recordings are made into records (`preprocess.apply_chain`).
+    """
     ecg_RxSxL = np.empty((len(recordings), SECONDS * sample_rate_hz, len(LEADS)), np.int16)
     kept: list[Recording] = []
     for start in range(0, len(recordings), BLOCK):
         block = recordings[start : start + BLOCK]
-        sound, signals = _read_sound(block, on_bad)
+        sound, signals = _read_sound(block, on_bad, leave_out_damaged)
+        fill = functools.partial(_fill, sample_rate_hz=sample_rate_hz, steps=steps, normalised=normalised)
         try:
-            _fill(ecg_RxSxL[len(kept) : len(kept) + len(sound)], sound, signals, sample_rate_hz)
+            fill(ecg_RxSxL[len(kept) : len(kept) + len(sound)], sound, signals)
+            kept += sound
         except ValueError as error:
-            raise ValueError(f"between {block[0].record_id} and {block[-1].record_id}: {error}") from error
-        kept += sound
+            if not leave_out_damaged:
+                raise ValueError(f"between {block[0].record_id} and {block[-1].record_id}: {error}") from error
+            for recording, ecg in zip(sound, signals, strict=True):  # one by one, to name those that do not fit
+                try:
+                    fill(ecg_RxSxL[len(kept) : len(kept) + 1], [recording], [ecg])
+                    kept.append(recording)
+                except ValueError as flaw_of_one:
+                    on_bad(Exclusion(recording.record_id, f"amplitude: {flaw_of_one}"))
         if progress is not None:
             progress(start + len(block), len(recordings))
     return RecordPool(
@@ -166,17 +203,25 @@ def read_recordings(
         record_id=np.array([recording.record_id for recording in kept], np.str_),
         patient_id=np.array([recording.patient_id for recording in kept], np.int64),
         fold=np.array([recording.fold for recording in kept], np.int64),
-        unit=np.array([recording.unit for recording in kept], np.str_),
+        unit=np.array(["NU" if normalised else recording.unit for recording in kept], np.str_),
         labels=tuple(recording.labels for recording in kept),
     )
 
 
-def _read_sound(recordings: Sequence[Recording], on_bad: OnBad) -> tuple[list[Recording], list[np.ndarray]]:
+def _read_sound(
+    recordings: Sequence[Recording], on_bad: OnBad, leave_out_damaged: bool
+) -> tuple[list[Recording], list[np.ndarray]]:
     """The recordings without a flaw, and their signals; `on_bad` gets the others."""
     sound: list[Recording] = []
     signals: list[np.ndarray] = []
     for recording in recordings:
-        ecg = read_signal(recording)
+        try:
+            ecg = read_signal(recording)
+        except (OSError, ValueError) as error:
+            if not leave_out_damaged:
+                raise
+            on_bad(Exclusion(recording.record_id, f"unreadable: {first_line(error)}"))
+            continue
         reason = flaw(ecg)
         if reason is None:
             sound.append(recording)
@@ -187,13 +232,21 @@ def _read_sound(recordings: Sequence[Recording], on_bad: OnBad) -> tuple[list[Re
 
 
 def _fill(
-    ecg_BxSxL: np.ndarray, recordings: Sequence[Recording], signals: Sequence[np.ndarray], sample_rate_hz: int
+    ecg_BxSxL: np.ndarray,
+    recordings: Sequence[Recording],
+    signals: Sequence[np.ndarray],
+    *,
+    sample_rate_hz: int,
+    steps: Steps,
+    normalised: bool,
 ) -> None:
     """Writes the records of `signals`: raw ones through the chain, z-scored ones, filtered already, as they are."""
     raw = [i for i, recording in enumerate(recordings) if recording.unit == "mV"]
     scored = [i for i, recording in enumerate(recordings) if recording.unit == "NU"]
     if raw:
-        ecg_BxSxL[raw] = preprocess.apply_chain(np.stack([signals[i] for i in raw]), RAW_RATE_HZ, sample_rate_hz)
+        ecg_BxSxL[raw] = preprocess.apply_chain(
+            np.stack([signals[i] for i in raw]), RAW_RATE_HZ, sample_rate_hz, steps, normalised=normalised
+        )
     if scored:
         ecg_BxSxL[scored] = preprocess.to_counts(np.stack([signals[i] for i in scored]))
 
@@ -216,21 +269,9 @@ def _checked(recordings: Iterable[Recording], where: Path) -> tuple[Recording, .
     return tuple(ordered)
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, each with the words that name it in an error."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: the folder is not a whole copy of what was published")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{path}: columns {absent} are missing; found {reader.fieldnames}")
-        return [(f"{path}, line {reader.line_num}", row) for row in reader]
-
-
 def _read_statements(path: Path) -> dict[str, tuple[str, ...]]:
     """SCP code -> its diagnostic class and subclass; none for form and rhythm codes."""
-    rows = _read_table(path, ("", "diagnostic_class", "diagnostic_subclass"))
+    rows = read_table(path, ("", "diagnostic_class", "diagnostic_subclass"))
     return {row[""]: tuple(filter(None, (row["diagnostic_class"], row["diagnostic_subclass"]))) for _, row in rows}
 
 
@@ -259,16 +300,12 @@ def _recording(
     fold = _whole_number(row, "strat_fold", where)
     if fold not in FOLDS:
         raise ValueError(f"{where}: strat_fold is {fold}, expected {FOLDS[0]} to {FOLDS[-1]}")
-    name = row[column] or ""
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise ValueError(f"{where}: {column} is {name!r}, expected a relative path inside {folder}")
     return Recording(
         record_id=f"ptbxl/{_whole_number(row, 'ecg_id', where):05d}",
         patient_id=_whole_number(row, "patient_id", where),
         fold=fold,
         labels=labels,
-        signal=folder / path,
+        signal=folder / plain_path(row[column], f"{where}, {column}"),
         sample_rate_hz=rate_hz,
         unit=unit,
     )

@@ -1,0 +1,226 @@
+"""A set as it lies on a disk: its recordings listed in a fixed order, and read one slice at a time.
+
+Each family of sets has a module that lists its recordings (`Entry`) and loads one of them in millivolts (`Raw`). What
+follows is the same for all: the first ten seconds, checked, through the preprocessing, as int16.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from ecg_jax.data import preprocess
+from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.preprocess import STANDARD, Steps
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, flaw
+
+#: To be raised when a change of this code changes the records.
+VERSION = 2
+#: Peak to peak of a filtered record's largest lead in mV; outside, gain or unit are wrong.
+PLAUSIBLE_MV = (0.1, 20.0)
+SLOWEST_HZ, FASTEST_HZ = 100, 2000
+FOLDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A recording of a set: the file that holds it (at `row`, where it holds many), and what is known of it.
+
+    `labels` are None where the recording itself bears them.
+    """
+
+    record_id: str
+    file: Path
+    patient_id: int
+    fold: int
+    labels: tuple[str, ...] | None
+    row: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """What a file holds: at least ten seconds of `(samples, 12)` in mV, leads in the contract's order; its labels."""
+
+    rate_hz: int
+    ecg_mv: np.ndarray
+    labels: tuple[str, ...] = ()
+
+
+Load = Callable[[Entry], Raw]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What recordings are made into: a rate, millivolts or (`unit` "NU") standard deviations, and the steps between."""
+
+    sample_rate_hz: int = 100
+    unit: str = "mV"
+    steps: Steps = STANDARD
+
+    def __post_init__(self) -> None:
+        if self.sample_rate_hz <= 2 * self.steps.band_hz[1]:
+            raise ValueError(
+                f"{self.sample_rate_hz} Hz hold no band up to {self.steps.band_hz[1]:g} Hz: more than twice as many "
+                "samples per second are needed"
+            )
+
+    def parameters(self) -> dict[str, object]:
+        """What the records of a set depend on, by name; kept with it, and compared when it is read."""
+        return {
+            "sample_rate_hz": self.sample_rate_hz,
+            "unit": self.unit,
+            "seconds": SECONDS,
+            **self.steps.parameters(),
+        }
+
+
+class ReadSlice(Protocol):
+    """Reads some recordings of a set in their order; picklable, since processes share the work."""
+
+    def __call__(self, recordings: Sequence[Any], *, on_bad: OnBad, progress: Callable[[int, int], None]) -> RecordPool:
+        """The records, less those that `on_bad` gets with a reason; `progress(done, total)` hears of each."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """A set listed. `made_from` is what its records depend on; `beside` are tables to be written beside the set."""
+
+    recordings: tuple[Any, ...]
+    read: ReadSlice
+    made_from: Mapping[str, object]
+    beside: Callable[[], Mapping[str, pd.DataFrame]] = dict
+
+
+def catalogue(
+    source: str,
+    entries: Iterable[Entry],
+    load: Load,
+    output: Output,
+    *,
+    digest: str,
+    beside: Callable[[], Mapping[str, pd.DataFrame]] = dict,
+) -> Catalogue:
+    """The catalogue of `entries`, sorted by id. `digest` stands for all that was read to list them.
+
+    Raises ValueError for an id that appears twice, a patient in two folds, or none at all.
+    """
+    ordered = tuple(sorted(entries, key=lambda entry: entry.record_id))
+    if not ordered:
+        raise ValueError(f"{source}: no recording is listed")
+    _check(ordered)
+    made_from = {"recordings": digest, "version": VERSION, **output.parameters()}
+    return Catalogue(ordered, functools.partial(read_entries, source, load, output), made_from, beside)
+
+
+def _check(entries: Sequence[Entry]) -> None:
+    first: dict[int, Entry] = {}
+    for previous, entry in zip([None, *entries], entries):
+        if previous is not None and previous.record_id == entry.record_id:
+            raise ValueError(f"{entry.record_id} is there twice: {previous.file} and {entry.file}")
+        before = first.setdefault(entry.patient_id, entry)
+        if before.fold != entry.fold:
+            raise ValueError(
+                f"one patient is in fold {before.fold} ({before.record_id}) and {entry.fold} ({entry.record_id}): a "
+                "split by fold would leak"
+            )
+
+
+def fold_of(patient: str) -> int:
+    """One of ten folds by a patient's hash, so that it never changes with what else is in a set."""
+    return 1 + int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big") % FOLDS
+
+
+def numbered(patients: Iterable[str]) -> dict[str, int]:
+    """A number for each patient, by name."""
+    return {patient: number for number, patient in enumerate(sorted(set(patients)))}
+
+
+def digest_of(root: Path, *, tables: Iterable[Path] = (), files: Iterable[Path] = ()) -> str:
+    """A hash of what a set lies in below `root`: its tables, and the places and sizes of those files that are there."""
+    digest = hashlib.sha256()
+    for path in tables:
+        digest.update(repr((path.relative_to(root).as_posix(), path.stat().st_size)).encode())
+        with path.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    for path in files:
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = None  # listed, and not there
+        digest.update(repr((path.relative_to(root).as_posix(), size)).encode())
+    return digest.hexdigest()
+
+
+def read_entries(
+    source: str,
+    load: Load,
+    output: Output,
+    entries: Sequence[Entry],
+    *,
+    on_bad: OnBad,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> RecordPool:
+    """The records of `entries`, less those that `on_bad` gets with a reason."""
+    kept, signals, labels = [], [], []
+    for place, entry in enumerate(entries):
+        try:
+            raw = load(entry)
+            signals.append(to_record(raw, output))
+        except ValueError as error:
+            on_bad(Exclusion(entry.record_id, str(error)))
+        else:
+            kept.append(entry)
+            labels.append(raw.labels if entry.labels is None else entry.labels)
+        progress(place + 1, len(entries))
+    return RecordPool(
+        source=source,
+        sample_rate_hz=output.sample_rate_hz,
+        ecg=np.array(signals, np.int16).reshape(len(kept), SECONDS * output.sample_rate_hz, len(LEADS)),
+        record_id=np.array([entry.record_id for entry in kept], np.str_),
+        patient_id=np.array([entry.patient_id for entry in kept], np.int64),
+        fold=np.array([entry.fold for entry in kept], np.int64),
+        unit=np.array([output.unit] * len(kept), np.str_),
+        labels=tuple(labels),
+    )
+
+
+def to_record(raw: Raw, output: Output) -> np.ndarray:
+    """A recording through the preprocessing, int16 `(10 s, 12)`.
+
+    Raises ValueError, as "reason: details", for one that cannot be used.
+    """
+    check_rate_and_length(raw.rate_hz, len(raw.ecg_mv))
+    ecg_mv = np.array(raw.ecg_mv[: SECONDS * raw.rate_hz], np.float64)
+    ecg_mv[~np.isfinite(ecg_mv)] = np.nan
+    if reason := flaw(ecg_mv):
+        raise ValueError(reason.replace("missing samples in", "missing samples:").replace("flat lead", "flat lead:"))
+    span_mv = float(np.ptp(ecg_mv, axis=0).max())
+    if span_mv > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
+        raise ValueError(f"amplitude: {span_mv:.3g} mV peak to peak; gain or unit are wrong")
+    ecg_mv = ecg_mv.astype(np.float32)
+    chain = functools.partial(preprocess.apply_chain, ecg_mv, raw.rate_hz, output.sample_rate_hz, output.steps)
+    counts = chain()
+    span_mv = float(np.ptp(counts.astype(int), axis=0).max()) / preprocess.COUNTS_PER_UNIT
+    if not PLAUSIBLE_MV[0] <= span_mv <= PLAUSIBLE_MV[1]:
+        raise ValueError(
+            f"amplitude: {span_mv:.3g} mV peak to peak after filtering, expected {PLAUSIBLE_MV[0]:g} to "
+            f"{PLAUSIBLE_MV[1]:g}; gain or unit are wrong"
+        )
+    return counts if output.unit == "mV" else chain(normalised=True)
+
+
+def check_rate_and_length(rate_hz: float | None, samples: int | None, name: str = "the recording") -> None:
+    """Raises ValueError for a rate that is no whole number in range, and for less than ten seconds."""
+    if not rate_hz or not float(rate_hz).is_integer() or not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:
+        raise ValueError(f"rate: {rate_hz} Hz in {name}, expected whole {SLOWEST_HZ} to {FASTEST_HZ} Hz")
+    if not samples or samples < SECONDS * rate_hz:
+        raise ValueError(f"too short: {(samples or 0) / rate_hz:.2f} s in {name}, expected {SECONDS} s")

@@ -1,0 +1,91 @@
+"""CODE-15% (Ribeiro et al., Nature Communications 11:1760, 2020; Zenodo 4916206): HDF5 files of many exams each.
+
+`exams.csv` names the exams; `exams_part{i}.hdf5` hold `exam_id` `(exams,)` and `tracings` `(exams, 4096, 12)` in mV at
+400 Hz. Exams shorter than 10.24 s stand in the middle of zeros, which are taken away: those of 7 s are too short.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of, numbered
+from ecg_jax.data.real.recording import first_line
+from ecg_jax.data.real.tables import plain_name, read_table
+
+RATE_HZ = 400
+#: Columns that are labels; "normal_ecg" is what a machine said.
+LABELS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST", "normal_ecg")
+#: An exam whose part was not fetched.
+_NO_ROW = -1
+
+
+def list_code15(name: str, folder: Path, output: Output) -> Catalogue:
+    """The exams of `exams.csv`, by `exam_id`. Splits: the publisher gives none; patients are spread over ten folds.
+
+    Raises FileNotFoundError and ValueError for a folder, table or file of another shape.
+    """
+    rows = read_table(folder / "exams.csv", ("exam_id", "patient_id", "trace_file", *LABELS))
+    files = {
+        part: folder / plain_name(part, f"{where}, trace_file") for where, row in rows if (part := row["trace_file"])
+    }
+    row_of = {part: _row_of(path) if path.is_file() else {} for part, path in files.items()}
+    number_of = numbered(row["patient_id"] for _, row in rows)
+    entries = [
+        Entry(
+            record_id=f"{name}/{row['exam_id']}",
+            file=files.get(row["trace_file"], folder / "exams_part?.hdf5"),
+            patient_id=number_of[row["patient_id"]],
+            fold=fold_of(row["patient_id"]),
+            labels=tuple(sorted(label for label in LABELS if row[label].lower() in ("true", "1", "1.0"))),
+            row=row_of.get(row["trace_file"], {}).get(row["exam_id"], _NO_ROW),
+        )
+        for _, row in rows
+    ]
+    digest = digest_of(folder, tables=[folder / "exams.csv"], files=sorted(files.values()))
+    return catalogue(name, entries, load, output, digest=digest)
+
+
+def load(entry: Entry) -> Raw:
+    """An exam without its padding. Raises ValueError, as "reason: details", for one that cannot be used."""
+    if not entry.file.is_file():
+        raise ValueError(f"no signals: {entry.file.name} is not there")
+    if entry.row == _NO_ROW:
+        raise ValueError(f"no signals: {entry.file.name} does not hold the exam")
+    try:
+        ecg_mv = _open(entry.file)["tracings"][entry.row].astype(np.float64)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"unreadable: {entry.file.name}: {first_line(error)}") from error
+    return Raw(RATE_HZ, trimmed(ecg_mv))
+
+
+def trimmed(ecg: np.ndarray) -> np.ndarray:
+    """`(samples, 12)` without the samples at either end at which every lead is 0."""
+    held = np.flatnonzero((ecg != 0).any(axis=1))
+    return ecg[held[0] : held[-1] + 1] if len(held) else ecg[:0]
+
+
+@functools.lru_cache(maxsize=2)
+def _open(path: Path) -> h5py.File:
+    return h5py.File(path, "r")
+
+
+def _row_of(path: Path) -> dict[str, int]:
+    """Exam id -> its row. The published files end in a row of zeros whose id is 0, which no table names."""
+    try:
+        with h5py.File(path, "r") as file:
+            ids, shape = file["exam_id"][:], file["tracings"].shape
+    except (OSError, KeyError) as error:
+        raise ValueError(f"{path} is no file of CODE-15% ({first_line(error)}): fetch it again") from error
+    if len(shape) != 3 or shape[0] != len(ids) or shape[2] != 12:
+        raise ValueError(f"{path}: tracings {shape} for {len(ids)} exam_id, expected (exams, 4096, 12)")
+    return dict(_numbers(ids))
+
+
+def _numbers(ids: np.ndarray) -> Iterator[tuple[str, int]]:
+    for row, exam in enumerate(ids):
+        yield str(int(exam)), row

@@ -1,0 +1,56 @@
+"""MIMIC-IV-ECG 1.0 (Gow et al., PhysioNet 2023, doi 10.13026/4nqg-sb35): WFDB, named by `record_list.csv`.
+
+Its files give the leads in another order (aVF before aVL) and hold missing samples. Labels are the statements of the
+recorder, `report_0` … `report_17` of `machine_measurements.csv`, as it words them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of
+from ecg_jax.data.real.folder import load_wfdb
+from ecg_jax.data.real.tables import plain_path, read_table
+
+RECORDS, REPORTS = "record_list.csv", "machine_measurements.csv"
+REPORT_COLUMNS = tuple(f"report_{k}" for k in range(18))
+
+
+def list_mimic(name: str, folder: Path, output: Output) -> Catalogue:
+    """The rows of `record_list.csv`, by `study_id`; `machine_measurements.csv` may be left out, and labels with it.
+
+    Splits: the publisher gives none; patients (`subject_id`) are spread over ten folds. Raises FileNotFoundError and
+    ValueError for a folder or table of another shape.
+    """
+    tables = [folder / RECORDS]
+    statements: dict[str, tuple[str, ...]] = {}
+    if (folder / REPORTS).is_file():
+        tables.append(folder / REPORTS)
+        for _, row in read_table(folder / REPORTS, ("study_id", *REPORT_COLUMNS)):
+            said = {row[column].strip().rstrip(".") for column in REPORT_COLUMNS} - {""}
+            statements[row["study_id"]] = tuple(sorted(said))
+    entries = []
+    for where, row in read_table(folder / RECORDS, ("subject_id", "study_id", "path")):
+        for column in ("subject_id", "study_id"):
+            if not re.fullmatch(r"[0-9]{1,18}", row[column]):
+                raise ValueError(f"{where}: {column} is {row[column]!r:.40}, expected a whole number")
+        path = folder / plain_path(row["path"], f"{where}, path")
+        entries.append(
+            Entry(
+                record_id=f"{name}/{row['study_id']}",
+                file=path.with_name(f"{path.name}.hea"),
+                patient_id=int(row["subject_id"]),
+                fold=fold_of(row["subject_id"]),
+                labels=statements.get(row["study_id"], ()),
+            )
+        )
+    signals = [entry.file for entry in entries]
+    return catalogue(name, entries, load, output, digest=digest_of(folder, tables=tables, files=signals))
+
+
+def load(entry: Entry) -> Raw:
+    """A recording, leads by name. Raises ValueError, as "reason: details", for one that cannot be used."""
+    if not entry.file.is_file():
+        raise ValueError(f"no signals: {entry.file.name}, which {RECORDS} names, is not there")
+    return load_wfdb(entry)

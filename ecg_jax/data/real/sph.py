@@ -1,0 +1,56 @@
+"""SPH, Shandong Provincial Hospital (Liu et al., Scientific Data 9:272, 2022): an HDF5 file per recording.
+
+`metadata.csv` names the recordings; `records/A00001.h5` holds `ecg` `(12, samples)` in mV at 500 Hz, 10 to 60 s, leads
+in the standard order. Labels are AHA statements, "22" or with modifiers "50+346", as the table gives them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of, numbered
+from ecg_jax.data.real.folder import split_labels
+from ecg_jax.data.real.recording import first_line
+from ecg_jax.data.real.tables import plain_name, read_table
+
+RATE_HZ = 500
+
+
+def list_sph(name: str, folder: Path, output: Output) -> Catalogue:
+    """The rows of `metadata.csv`, by `ECG_ID`. Splits: none are published; patients are spread over ten folds.
+
+    Raises FileNotFoundError and ValueError for a folder or table of another shape.
+    """
+    table = folder / "metadata.csv"
+    rows = read_table(table, ("ECG_ID", "AHA_Code", "Patient_ID"))
+    number_of = numbered(row["Patient_ID"] for _, row in rows)
+    entries = [
+        Entry(
+            record_id=f"{name}/{row['ECG_ID']}",
+            file=folder / "records" / f"{plain_name(row['ECG_ID'], f'{where}, ECG_ID')}.h5",
+            patient_id=number_of[row["Patient_ID"]],
+            fold=fold_of(row["Patient_ID"]),
+            labels=split_labels(row["AHA_Code"], ";"),
+        )
+        for where, row in rows
+    ]
+    digest = digest_of(folder, tables=[table], files=[entry.file for entry in entries])
+    return catalogue(name, entries, load, output, digest=digest)
+
+
+def load(entry: Entry) -> Raw:
+    """A recording. Raises ValueError, as "reason: details", for one that cannot be used."""
+    if not entry.file.is_file():
+        raise ValueError(f"no signals: {entry.file.name}, which metadata.csv names, is not there")
+    try:
+        with h5py.File(entry.file, "r") as file:
+            ecg = file["ecg"][:]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"unreadable: {entry.file.name}: {first_line(error)}") from error
+    if ecg.ndim != 2 or ecg.shape[0] != len(LEADS) or ecg.dtype.kind != "f":
+        raise ValueError(f"leads: {ecg.dtype}{ecg.shape} in {entry.file.name}, expected floats (12, samples)")
+    return Raw(RATE_HZ, ecg.T.astype(np.float64))
