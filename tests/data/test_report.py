@@ -180,7 +180,7 @@ def test_the_command_reads_shards_with_their_exclusions(pool, tmp_path):
     [
         ("ptbxl", "out", "holds neither ptbxl/ptbxl_database.csv"),
         ("ptbxl", ".", "is not written over"),
-        ("georgia", "out", "'georgia' is reported on after it was built"),
+        ("georgia", "out", "holds no recording: not one .hea or .edf file"),
         ("georgia", "out", "holds shards of 'hospital', not of 'georgia'"),
     ],
 )

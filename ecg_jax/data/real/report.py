@@ -15,11 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
+from rich.progress import Progress
 
-from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import measures, ptbxl, report_figures, shards
+from ecg_jax.data.ecg import SIMULATED, RecordPool
+from ecg_jax.data.real import measures, report_figures, shards
+from ecg_jax.data.real.catalogue import Output
+from ecg_jax.data.real.families import list_set
 from ecg_jax.data.real.leakage import find_repeats
 from ecg_jax.data.real.recording import Exclusion, kind_of
+from ecg_jax.data.real.vocabulary import common
 from ecg_jax.data.whole_folder import whole_folder
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
@@ -67,8 +72,10 @@ def _excluded(exclusions: Iterable[Exclusion]) -> pd.DataFrame:
 
 
 def _labels(pool: RecordPool) -> pd.DataFrame:
+    """How often each label is given, in the set's own codes, with its name in the common vocabulary ("" for none)."""
     counts = Counter(label for labels in pool.labels for label in set(labels))
-    return pd.DataFrame(sorted(counts.items(), key=lambda item: (-item[1], item[0])), columns=["label", "records"])
+    rows = [(label, ";".join(common([label])), count) for label, count in counts.items()]
+    return pd.DataFrame(sorted(rows, key=lambda row: (-row[2], row[0])), columns=["label", "common", "records"])
 
 
 def _repeats(pool: RecordPool) -> pd.DataFrame:
@@ -99,6 +106,7 @@ def _summary(pool: RecordPool, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ("most records of one patient", int(per_patient.max())),
         ("folds", len(set(pool.fold.tolist()))),
         ("distinct labels", len(tables["labels"])),
+        ("of them in the common vocabulary", int((tables["labels"].common != "").sum())),
         ("records without a label", sum(not labels for labels in pool.labels)),
         ("recordings held twice", len(tables["repeats"])),
         ("sample rate (Hz)", pool.sample_rate_hz),
@@ -207,7 +215,11 @@ def _scale(pool: RecordPool) -> str:
 
 
 def _counts(labels: pd.DataFrame) -> str:
-    items = "".join(f"<li>{html.escape(str(row.label))}: {row.records:,}</li>" for row in labels.itertuples())
+    items = "".join(
+        f"<li>{html.escape(row.label if row.common in ('', row.label) else f'{row.label} = {row.common}')}: "
+        f"{row.records:,}</li>"
+        for row in labels.itertuples()
+    )
     return f"<ul class='columns'>{items}</ul>"
 
 
@@ -234,19 +246,24 @@ def _image(figure: report_figures.Figure, caption: str) -> str:
 
 
 def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion]]:
-    """The records of a set and what was left out of it: from shards that were built, or from PTB-XL as published.
+    """The records of a set and what was left out of it: from shards that were built, or from its publisher's files.
 
-    Raises FileNotFoundError and ValueError as the readers do, and ValueError for a set that must be built first.
+    Raises FileNotFoundError and ValueError as the readers do, and ValueError for shards of another set.
     """
     excluded: list[Exclusion] = []
     if (source / "dataset_info.json").is_file():
         pool = shards.open_shards(source, on_bad=excluded.append)
-        if pool.source != name:
+        if pool.source not in (name, name + SIMULATED):
             raise ValueError(f"{source} holds shards of {pool.source!r}, not of {name!r}")
         return pool, excluded
-    if name != "ptbxl":
-        raise ValueError(f"{source} holds no shards: {name!r} is reported on after it was built into shards")
-    return ptbxl.load_ptbxl(source, on_bad=excluded.append), excluded
+    listed = list_set(name, source, Output())
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("reading recordings", total=len(listed.recordings))
+        return listed.read(
+            listed.recordings,
+            on_bad=excluded.append,
+            progress=lambda done, _: progress.update(task, completed=done),
+        ), excluded
 
 
 def parser() -> argparse.ArgumentParser:
@@ -257,8 +274,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Example: python -m ecg_jax.data.real.report ptbxl --source data/ptbxl --out reports/ptbxl",
     )
-    p.add_argument("name", metavar="NAME", help="the set: ptbxl, or the name that its shards were built under")
-    p.add_argument("--source", type=Path, required=True, metavar="DIR", help="PTB-XL as published, or shards of a set")
+    p.add_argument("name", metavar="NAME", help="the set, as build knows it")
+    p.add_argument(
+        "--source", type=Path, required=True, metavar="DIR", help="shards that were built, or a publisher's files"
+    )
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; it must not exist")
     p.add_argument("--seed", type=int, default=0, help="draws the records shown and measured (%(default)s)")
     return p
