@@ -9,9 +9,11 @@ import numpy as np
 
 from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.real.publishers import PUBLICATIONS
 from ecg_jax.data.standin import SOURCE as STANDIN
 from ecg_jax.data.synthetic.tiers import CONTENT
 from ecg_jax.flops import parameters
+from ecg_jax.record import sources
 
 #: Licence and attribution of recordings, by `RecordPool.source`.
 LICENCES = {
@@ -127,6 +129,11 @@ def _data(c: RunConfig, facts: CardFacts) -> str:
             f"- real pool: {_told(real)} of {real.source}, seen {record['epochs_real']:.3g} times each on average "
             f"(`{c.data.real_source}`)"
         )
+        if real.origins is not None:
+            lines += [
+                f"  - {row.source}: {row.records:,} records of {row.patients:,} patients, {row.seen:,} seen"
+                for row in sources(c, real).itertuples()
+            ]
     else:
         lines.append("- real pool: none; the weights saw no recording of it")
     if record["real_seen"] < c.budget_records:
@@ -142,15 +149,24 @@ def _data(c: RunConfig, facts: CardFacts) -> str:
 
 def _licences(c: RunConfig, facts: CardFacts) -> str:
     parts = {facts.heldout.source: ["measured on"]}
-    if facts.record["real_seen"]:
-        parts.setdefault(facts.training.source, []).append("trained on")
-    elif c.data.real_information.startswith("pool "):
-        parts.setdefault(facts.training.source, []).append("priors of the generator fitted to")
-    unknown = "licence not known to ecg-jax: ask its publisher before handing the weights on"
-    lines = [f"- {name} ({', '.join(uses)}): {LICENCES.get(name, unknown)}." for name, uses in parts.items()]
+    for part in facts.training.parts:
+        if facts.record["real_seen"]:
+            parts.setdefault(part.source, []).append("trained on")
+        elif c.data.real_information.startswith("pool "):
+            parts.setdefault(part.source, []).append("priors of the generator fitted to")
+    lines = [f"- {name} ({', '.join(uses)}): {_licence(name)}." for name, uses in parts.items()]
     if facts.record["real_seen"] < c.budget_records:
         lines.append("- synthetic (trained on): rendered by ecg-jax itself (Apache-2.0).")
     return "\n".join(lines)
+
+
+def _licence(source: str) -> str:
+    if source in LICENCES:
+        return LICENCES[source]
+    if source in PUBLICATIONS:
+        published = PUBLICATIONS[source]
+        return f"{published.title}, {published.licence}. {published.cite}. Changed: band-passed, resampled"
+    return "licence not known to ecg-jax: ask its publisher before handing the weights on"
 
 
 def _told(pool: RecordPool) -> str:

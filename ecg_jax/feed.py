@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from ecg_jax.config import RunConfig
-from ecg_jax.data.ecg import RecordPool, Source
+from ecg_jax.data.ecg import SIMULATED, RecordPool, Source
 from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
 from ecg_jax.mesh import host_slice, place_pack
 from ecg_jax.train import Read
@@ -30,11 +30,19 @@ class Placement(enum.StrEnum):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The sources that runs draw from: all real training records, and the synthetic sources by their identity, which
-    is what `DataConfig.synthetic_source` names."""
+    """The sources that runs draw from: all real training records, of one source or of several that `ecg.join` made one
+    pool, and the synthetic sources by their identity, which is what `DataConfig.synthetic_source` names.
+
+    Raises ValueError for a set of simulated recordings among the real ones.
+    """
 
     real: RecordPool
     synthetic: Mapping[str, Source]
+
+    def __post_init__(self) -> None:
+        simulated = [part.source for part in self.real.parts if part.source.endswith(SIMULATED)]
+        if simulated:
+            raise ValueError(f"{', '.join(simulated)}: simulated ECG is no real source; give it as a synthetic one")
 
     def pool(self, config: RunConfig) -> RecordPool:
         """The real records of a run: all, or its first patients."""
@@ -52,27 +60,41 @@ class TrainingData:
 
 
 def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
-    """The mixture of a run over its pool."""
+    """The mixture of a run over its pool, whose sources share the real stream."""
+    weights = [part.weight for part in pool.parts]
     return Mixture(
         seed=config.seed,
         batch_records=config.batch_records,
         ratio=config.data.ratio,
-        real_records=(len(pool),),
+        real_records=tuple(len(part.rows) for part in pool.parts),
         synthetic_records=config.data.synthetic_records,
+        real_weights=None if None in weights else tuple(weights),
     )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a pool as a source of their own."""
+
+    pool: RecordPool
+    rows: np.ndarray
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        return self.pool.read(self.rows[indices])
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
     """`read` and `resident` are for `train.program` and `train.train`; `batches(steps)` yields what travels.
 
-    `rows` are, per member, the rows of the resident pool that hold its real records and its stored synthetic ones.
+    `rows` are, per member, the rows of the resident pool that hold the records of each of its real sources, and its
+    stored synthetic ones.
     """
 
     members: Sequence[tuple[Mixture, RecordPool, Source]]
     read: Read | None = None
     resident: Any = None
-    rows: Sequence[tuple[np.ndarray, np.ndarray | None]] = ()
+    rows: Sequence[tuple[Sequence[np.ndarray], np.ndarray | None]] = ()
 
     def batches(self, steps: range) -> Iterator[jax.Array]:
         """The batches of a pack at `steps`, `(K, B, ...)`."""
@@ -82,8 +104,10 @@ class Feed:
     def _records(self, steps: range, part: slice) -> Iterator[jax.Array]:
         from ecg_jax.data.stream import read_ahead  # Grain, which device placement does without
 
+        members = [(m, source, [_Rows(pool, p.rows) for p in pool.parts]) for m, pool, source in self.members]
+
         def read(step: int) -> np.ndarray:
-            return np.stack([read_batch(batch_ids(m, step), source, [pool], part) for m, pool, source in self.members])
+            return np.stack([read_batch(batch_ids(m, step), source, real, part) for m, source, real in members])
 
         return (place_pack(batch) for batch in read_ahead(read, steps))
 
@@ -139,7 +163,7 @@ def _on_device(
             held.append(source)
         stored[-1] = (start_of[id(source)], start_of[id(source)] + len(source))
     rows = [
-        (rows_in(real, pool), None if span is None else np.arange(*span))
+        ([rows_in(real, pool)[part.rows] for part in pool.parts], None if span is None else np.arange(*span))
         for (_, pool, _), span in zip(members, stored, strict=True)
     ]
     return Feed(members, reader(renderers), resident(held), rows)

@@ -12,7 +12,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.models import Params
-from ecg_jax.record import row
+from ecg_jax.record import row, sources
 from ecg_jax.response import Response
 from ecg_jax.store import Store, read_metrics, write_json, write_text
 from ecg_jax.watch import write_curve
@@ -40,6 +40,7 @@ def write_run(
     patients.insert(0, "run_id", config.run_id)
     write_json(folder / "config.json", to_json(config))
     write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "sources.csv", sources(config, pool).to_csv(index=False, lineterminator="\n"))
     write_curve(store.trunk(config), config)
     segments = read_metrics(store.trunk(config) / "segments.jsonl")
     write_json(folder / "segments.json", segments)

@@ -6,12 +6,34 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ecg_jax import objectives
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.mixture import counts
 from ecg_jax.evaluate.heldout import PRE_TRANSITION
+from ecg_jax.feed import mixture_of
 from ecg_jax.flops import parameters, train_flops_per_record
+
+
+def sources(config: RunConfig, pool: RecordPool) -> pd.DataFrame:
+    """What each real source gives a run that draws from `pool`: a row per source with its records and patients, how
+    many records the run sees of it, counted exactly, and how often it sees each (`epochs`)."""
+    seen = counts(mixture_of(config, pool), config.budget_records)[1:] if config.data.ratio else (0,) * len(pool.parts)
+    return pd.DataFrame(
+        [
+            {
+                "run_id": config.run_id,
+                "source": part.source,
+                "records": len(part.rows),
+                "patients": len(np.unique(pool.patient_id[part.rows])),
+                "seen": count,
+                "epochs": count / len(part.rows),
+            }
+            for part, count in zip(pool.parts, seen, strict=True)
+        ]
+    )
 
 
 def row(
@@ -30,7 +52,7 @@ def row(
     on `objectives.share` of the reference lines; `log_loss` is None for a log likelihood that is not positive.
     """
     c, records = config, config.budget_records
-    counts = parameters(c.model)
+    size = parameters(c.model)
     real_seen = records * c.data.ratio.numerator // c.data.ratio.denominator
     synthetic_seen = records - real_seen
     finite = math.isfinite(loss)
@@ -42,8 +64,8 @@ def row(
         "run_id": c.run_id,
         "trunk_id": c.trunk_id,
         "study": c.study,
-        "n_params": counts.blocks,
-        "n_params_total": counts.total,
+        "n_params": size.blocks,
+        "n_params_total": size.total,
         "width": c.model.width,
         "depth": c.model.depth,
         "heads": c.model.heads,

@@ -4,7 +4,7 @@
     STORE/<study>/packs/<pack_id>/               pack.json owner.json checkpoints/: trunks that train together
                                                  (checkpoints may lie elsewhere, such as in a bucket)
     STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl
-    STORE/<study>/runs/<run_id>/                 config.json metrics.jsonl patients.csv record.json
+    STORE/<study>/runs/<run_id>/                 config.json metrics.jsonl patients.csv sources.csv record.json
     STORE/<study>/runs/<run_id>/encoder/         of the runs whose weights the study keeps; see `encoder`
 
 `record.json` is written last, atomically: a run that has one is done.
@@ -183,7 +183,8 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
 
 
 def export(store: Store, directory: Path) -> dict[str, Path]:
-    """Writes `runs.csv` (a row per finished run), `patients.csv` and `curve.csv` of a study, in a fixed order.
+    """Writes `runs.csv` (a row per finished run), `patients.csv`, `sources.csv` (what each real source gave a run) and
+    `curve.csv` of a study, in a fixed order.
 
     Raises FileNotFoundError when no run is done yet.
     """
@@ -196,6 +197,9 @@ def export(store: Store, directory: Path) -> dict[str, Path]:
     patients = _stack(store.run(config) / "patients.csv" for config in done)
     curves = _stack(store.trunk(c) / "curve.csv" for c in {c.trunk_id: c for c in done}.values())
     tables = {"runs": runs, "patients": patients, "curve": curves.sort_values(["trunk_id", "records_seen"])}
+    given = [store.run(config) / "sources.csv" for config in done]
+    if all(path.exists() for path in given):  # runs of earlier versions have none
+        tables["sources"] = _stack(given)
     target = read_json(store.path / "study.json")["settings"].get("target")
     if target:
         tables = {name: table.assign(target=target) for name, table in tables.items()}

@@ -1,7 +1,7 @@
 """Sweeps: from axes to run configs, what of them is done, and doing the rest.
 
     python -m ecg_jax.sweep status STORE      what is done, running, waiting and failed (--watch: as it goes on)
-    python -m ecg_jax.sweep export STORE      runs.csv, patients.csv and curve.csv of every study
+    python -m ecg_jax.sweep export STORE      runs.csv, patients.csv, sources.csv and curve.csv of every study
     python -m ecg_jax.sweep show STORE RUN    a run's config and record; RUN may be the beginning of its id
     python -m ecg_jax.sweep merge FROM INTO   the finished runs of one store into another
     python -m ecg_jax.sweep replay STORE      the logs, for TensorBoard or Weights & Biases
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--watch", action="store_true", help="look again every few seconds until all is done")
     export_parser = commands.add_parser(
-        "export", parents=[shared], help="write runs.csv, patients.csv and curve.csv of every study"
+        "export", parents=[shared], help="write runs.csv, patients.csv, sources.csv and curve.csv of every study"
     )
     export_parser.add_argument("--out", type=Path, help="where to (default: the study's own folder)")
     show_parser = commands.add_parser("show", parents=[shared], help="a run's config and record")

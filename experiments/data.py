@@ -6,14 +6,14 @@ import dataclasses
 import os
 import threading
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from ecg_jax.config import fingerprint
-from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.ecg import SIMULATED, RecordPool, join
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.download import download
 from ecg_jax.data.real.publishers import PUBLICATIONS
@@ -71,11 +71,13 @@ def load_real(
     *,
     leave_out_flawed: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    more: Sequence[Path] = (),
 ) -> StudyData:
-    """PTB-XL from `data_dir`, prepared once under `cache_dir`.
+    """PTB-XL from `data_dir`, prepared once under `cache_dir`, and `more` sets to train on, as shards that were built.
 
-    A recording with NaN or a flat lead is an error, or is left out by name. Raises FileNotFoundError or ValueError for
-    a folder of another shape, damaged or flawed files, or a broken split.
+    A recording of PTB-XL with NaN or a flat lead is an error, or is left out by name; of the other sets what the
+    validation or sealed fold holds as well is. Raises FileNotFoundError or ValueError for a folder of another shape,
+    damaged or flawed files, other preprocessing, or a broken split.
     """
     # Here, since a node that trains from packed data may have no WFDB, TFDS or ArrayRecord.
     from ecg_jax.data.real import ptbxl
@@ -89,8 +91,29 @@ def load_real(
     among = np.flatnonzero(np.isin(validation.record_id, frozen["record_ids"]))
     if len(among) == len(frozen["record_ids"]):  # a larger PTB-XL: its other records of fold 9 are not held out here
         validation = validation.take(among)
-    data = split(pool, validation, origin=ptbxl.fingerprint(data_dir, pool.sample_rate_hz), excluded=tuple(excluded))
+    origin: object = ptbxl.fingerprint(data_dir, pool.sample_rate_hz)
+    others, evaluation = [], pool.in_folds((VALIDATION_FOLD, SEALED_FOLD))
+    for folder in more:
+        kept, made_from, repeated = _further(folder, evaluation)
+        others.append(kept)
+        excluded += repeated
+        origin = [origin, made_from]
+    data = split(pool, validation, origin=origin, excluded=tuple(excluded), others=others)
     return dataclasses.replace(data, frozen=data.heldout.identity == frozen["response"])
+
+
+def _further(folder: Path, evaluation: RecordPool) -> tuple[RecordPool, Mapping[str, object], tuple[Exclusion, ...]]:
+    """A set to train on beside PTB-XL: its records, what they were made from, and those that `evaluation` holds too."""
+    from ecg_jax.data.preprocess import STANDARD
+    from ecg_jax.data.real.leakage import without_evaluation
+    from ecg_jax.data.real.shards import ShardSource, open_shards
+
+    source = ShardSource(folder)
+    source.check_preprocessing(STANDARD)
+    if source.name.endswith(SIMULATED):
+        raise ValueError(f"{folder} holds {source.name}: simulated ECG is no real set")
+    kept, repeated = without_evaluation(open_shards(folder, on_bad=lambda _: None), evaluation)
+    return kept, source.metadata["fingerprint"], repeated
 
 
 def load_standin(patients: int) -> StudyData:
@@ -100,17 +123,24 @@ def load_standin(patients: int) -> StudyData:
     return dataclasses.replace(split(pool, pool.in_folds((VALIDATION_FOLD,)), origin=origin), note=STANDIN_NOTE)
 
 
-def load_or_standin(option: Path | None, cache_dir: Path, standin_patients: int, console: Console) -> StudyData:
+def load_or_standin(
+    option: Path | None, cache_dir: Path, standin_patients: int, console: Console, more: Sequence[Path] = ()
+) -> StudyData:
     """PTB-XL from the option or ECG_DATA_DIR, flawed recordings left out by name, or else the stand-in, saying so.
 
-    Raises as `load_real` does.
+    Raises as `load_real` does, and ValueError for `more` sets where there is no PTB-XL.
     """
     folder = data_dir_or_none(option)
     if folder is None:
+        if more:
+            raise ValueError(
+                f"{more[0]}: further real sets are trained on beside PTB-XL, whose folds 9 and 10 they must not hold; "
+                "name its folder (--data-dir or ECG_DATA_DIR)"
+            )
         console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
         return load_standin(standin_patients)
     with console.status(f"reading PTB-XL from {folder}"):
-        data = load_real(folder, cache_dir, leave_out_flawed=True)
+        data = load_real(folder, cache_dir, leave_out_flawed=True, more=more)
     for item in data.excluded:
         console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
     return data
@@ -166,9 +196,16 @@ def _out_of_reach(url: str) -> str:
 
 
 def split(
-    pool: RecordPool, validation: RecordPool, *, origin: object = None, excluded: tuple[Exclusion, ...] = ()
+    pool: RecordPool,
+    validation: RecordPool,
+    *,
+    origin: object = None,
+    excluded: tuple[Exclusion, ...] = (),
+    others: Sequence[RecordPool] = (),
 ) -> StudyData:
     """The training folds of `pool`, and `validation` under frozen masks; `origin` says what the records were made from.
+
+    `others` are sets that are trained on whole, beside it.
 
     Raises ValueError when either is empty, or training would see a fold that is held out or sealed.
     """
@@ -182,6 +219,7 @@ def split(
             f"{pool.source}: folds {leaked} are among the training folds {TRAIN_FOLDS}, or fold {SEALED_FOLD} is held "
             f"out: fold {VALIDATION_FOLD} is for validation, fold {SEALED_FOLD} is sealed"
         )
+    training = join([training, *others])
     identity = fingerprint([origin, training.record_id.tolist(), training.patient_id.tolist()])
     heldout = freeze(validation, 1000 * validation.ecg.shape[1] // pool.sample_rate_hz // PATCH_MS)
     return StudyData(training, heldout, identity, note="", frozen=False, excluded=excluded)

@@ -9,7 +9,7 @@ seed, a shuffle or a control at every size, so that each number of whole blocks 
 Command:   python -m experiments.mixed_vs_pure --preset cpu --out out/mixed_vs_pure
            python -m experiments.mixed_vs_pure --preset gpu --minutes 9      (again and again, until nothing is left)
 Hardware:  cpu: 2 cores, under 4 GiB, hours; gpu: one H200-class GPU, about half an hour by FLOPs. --dry-run tells.
-Writes:    OUT/store and OUT/runs.csv, patients.csv, curve.csv of what is done.
+Writes:    OUT/store and OUT/runs.csv, patients.csv, sources.csv, curve.csv of what is done.
 Status:    no claim is made of it yet. Losses are of fold 9; hypotheses are to be registered first, and the largest size
            of each preset is planned but not run, since its losses stay sealed until they are predicted.
 Killed and started again, it goes on where it stopped and ends with the same numbers.
@@ -217,8 +217,10 @@ def _identity(source: Source) -> tuple[str, str]:
 def load(options: argparse.Namespace, console: Console) -> StudyData:
     """Packed data, PTB-XL, or the stand-in."""
     if options.packed is not None:
+        if options.real:
+            raise ValueError(f"{options.packed} holds its real sets already: give --real together with --pack")
         return load_packed(options.packed)
-    return load_or_standin(options.data_dir, options.out / "data", options.standin_patients, console)
+    return load_or_standin(options.data_dir, options.out / "data", options.standin_patients, console, options.real)
 
 
 def dry_run(preset: Preset, console: Console) -> None:
@@ -322,6 +324,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--price", type=float, default=1.2, help="of a chip-hour, for --aot (%(default)s)")
     data = p.add_argument_group("data")
     data.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
+    data.add_argument(
+        "--real",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="DIR",
+        help="further real sets to train on, as data.real.build writes them (data/built/code15-100hz …)",
+    )
     data.add_argument("--packed", type=Path, metavar="DIR", help="read the data that --pack wrote instead")
     data.add_argument("--pack", type=Path, metavar="DIR", help="write the data to DIR for --packed, and stop")
     data.add_argument("--standin-patients", type=int, default=1000, metavar="K", help="where there is no PTB-XL")

@@ -6,7 +6,8 @@ stand-in target. So small a study settles nothing; it shows every part at work.
 
 Command:   make demo        (python -m experiments.quickstart --out out/quickstart)
 Hardware:  2 CPU cores, under 4 GiB. Wall time: about 6 minutes.
-Writes:    OUT/runs.csv, patients.csv, curve.csv, fits.json, figures/*.{pdf,png,csv}, report.html; runs under OUT/store.
+Writes:    OUT/runs.csv, patients.csv, sources.csv, curve.csv, fits.json, figures/*.{pdf,png,csv}, report.html; runs
+           under OUT/store.
            Runs of the largest budget, seed 0, keep their encoder: OUT/store/quickstart/runs/<run_id>/encoder.
 Killed and started again, it goes on where it stopped and ends with the same numbers.
 """

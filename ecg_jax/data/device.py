@@ -29,15 +29,17 @@ _SPREAD = P("member", "data")
 WORDS = 3
 
 
-def words_of(ids: BatchIds, real_rows: np.ndarray, synthetic_rows: np.ndarray | None = None) -> np.ndarray:
+def words_of(ids: BatchIds, real_rows: Sequence[np.ndarray], synthetic_rows: np.ndarray | None = None) -> np.ndarray:
     """A batch of ids as uint32 `(B, 3)`: is it to be rendered, high and low word of its index.
 
-    The index of a record of a pool becomes its row in the resident pool: of a real one `real_rows[index]`, and of a
-    stored synthetic one `synthetic_rows[index]` (None: synthetic records are rendered).
+    The index of a record of a pool becomes its row in the resident pool: of real source i `real_rows[i][index]`, and
+    of a stored synthetic one `synthetic_rows[index]` (None: synthetic records are rendered).
     """
     index = ids.index.astype(np.uint64)
     is_real = ids.source != SYNTHETIC
-    index[is_real] = real_rows[ids.index[is_real]]
+    for code, rows in enumerate(real_rows, start=SYNTHETIC + 1):
+        here = ids.source == code
+        index[here] = rows[ids.index[here]]
     if synthetic_rows is not None:
         index[~is_real] = synthetic_rows[ids.index[~is_real]]
     is_rendered = ~is_real if synthetic_rows is None else np.zeros_like(is_real)

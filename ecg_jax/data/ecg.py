@@ -7,7 +7,9 @@ on the int16 values, at load; so one stored record gives the same model input on
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -28,11 +30,29 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Origins:
+    """Which of several sources each record of a pool is of, and what share of a stream each source takes (None: by
+    its size)."""
+
+    names: tuple[str, ...]
+    of: np.ndarray  # (records,) index into names
+    weights: tuple[Fraction, ...] | None = None
+
+
+class Part(NamedTuple):
+    """One source of a pool: its name, the rows that are its records, and its weight (None: by size)."""
+
+    source: str
+    rows: np.ndarray
+    weight: Fraction | None
+
+
+@dataclasses.dataclass(frozen=True)
 class RecordPool:
     """Records held in memory, in a fixed order, with what identifies them. Read at random, never changed.
 
     `unit` is "mV" (1 count = 1 µV) or "NU" (1000 counts per standard deviation; the publisher gave no amplitude).
-    `labels` holds one tuple of SCP codes per record.
+    `labels` holds one tuple per record, in the set's own codes. `origins` is there where several sources were joined.
     """
 
     source: str
@@ -43,6 +63,7 @@ class RecordPool:
     fold: np.ndarray  # (records,) int64
     unit: np.ndarray  # (records,) str
     labels: tuple[tuple[str, ...], ...]
+    origins: Origins | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ecg)
@@ -75,7 +96,17 @@ class RecordPool:
             fold=self.fold[indices],
             unit=self.unit[indices],
             labels=tuple(self.labels[i] for i in indices),
+            origins=self.origins and dataclasses.replace(self.origins, of=self.origins.of[indices]),
         )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The sources that have records here, in their order; one, unless several were joined."""
+        if self.origins is None:
+            return (Part(self.source, np.arange(len(self)), None),)
+        weights = self.origins.weights or (None,) * len(self.origins.names)
+        rows = [np.flatnonzero(self.origins.of == k) for k in range(len(self.origins.names))]
+        return tuple(part for part in map(Part, self.origins.names, rows, weights) if len(part.rows))
 
     def in_folds(self, folds: tuple[int, ...]) -> RecordPool:
         """The records whose patients belong to `folds`."""
@@ -91,6 +122,49 @@ class RecordPool:
             raise ValueError(f"{self.source}: asked for {count} patients of a pool of {len(patients)}")
         shuffled = np.random.Generator(np.random.Philox(shuffle_seed)).permutation(patients)
         return self.take(np.flatnonzero(np.isin(self.patient_id, shuffled[:count])))
+
+
+def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None) -> RecordPool:
+    """Several sources as one pool, in their order; `weights` are their shares of its stream (default: by size).
+
+    Patients of different sources are different ones: they get new numbers. Raises ValueError for pools of one name, of
+    another rate or length, that share record ids, or for weights that are not one positive number each.
+    """
+    first, names = pools[0], [pool.source for pool in pools]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the sources {names} are not all different")
+    for pool in pools:
+        if (pool.sample_rate_hz, pool.ecg.shape[1]) != (first.sample_rate_hz, first.ecg.shape[1]):
+            raise ValueError(
+                f"{pool.source} has {pool.ecg.shape[1]} samples at {pool.sample_rate_hz} Hz, {first.source} "
+                f"{first.ecg.shape[1]} at {first.sample_rate_hz} Hz: build one of them again at the other's rate"
+            )
+    if weights is not None and (len(weights) != len(pools) or min(weights) <= 0):
+        raise ValueError(
+            f"weights are {[float(w) for w in weights]}: one positive number for each of {names} is needed"
+        )
+    if len(pools) == 1:
+        return first
+    ids = np.concatenate([pool.record_id for pool in pools])
+    if len(np.unique(ids)) < len(ids):
+        raise ValueError(f"{len(ids) - len(np.unique(ids))} record ids are in two of {names}")
+    patients = [np.unique(pool.patient_id, return_inverse=True) for pool in pools]
+    before = np.cumsum([0, *(len(numbers) for numbers, _ in patients)])
+    return RecordPool(
+        source="+".join(names),
+        sample_rate_hz=first.sample_rate_hz,
+        ecg=np.concatenate([pool.ecg for pool in pools]),
+        record_id=ids,
+        patient_id=np.concatenate([which + start for (_, which), start in zip(patients, before, strict=False)]),
+        fold=np.concatenate([pool.fold for pool in pools]),
+        unit=np.concatenate([pool.unit for pool in pools]),
+        labels=tuple(labels for pool in pools for labels in pool.labels),
+        origins=Origins(
+            tuple(names),
+            np.repeat(np.arange(len(pools)), [len(pool) for pool in pools]),
+            None if weights is None else tuple(weights),
+        ),
+    )
 
 
 def normalise(ecg: np.ndarray) -> np.ndarray:

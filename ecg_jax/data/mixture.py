@@ -86,6 +86,18 @@ def record_ids(mixture: Mixture, k: np.ndarray) -> BatchIds:
     return BatchIds(source, index, epoch)
 
 
+def counts(mixture: Mixture, records: int) -> tuple[int, ...]:
+    """How many of the first `records` of a run each source gives: the synthetic one, then the real ones."""
+    k = np.array([records], np.int64)
+    left = _split(k, mixture.ratio)[1]
+    found, rest = [records - int(left[0])], Fraction(1)
+    for share in mixture.shares:
+        taken = _split(left, share / rest)[1] if rest else left * 0
+        found.append(int(taken[0]))
+        left, rest = left - taken, rest - share
+    return tuple(found)
+
+
 def read_batch(ids: BatchIds, synthetic: Source, real: Sequence[Source], part: slice = slice(None)) -> np.ndarray:
     """Reads a batch, or this host's `part` of it, as int16 `(records, samples, 12)`."""
     source, index = ids.source[part], ids.index[part]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.ecg import Origins, RecordPool
 
 FORMAT = 1
 _ARRAYS = ("ecg", "record_id", "patient_id", "fold", "unit")
@@ -18,9 +20,17 @@ _ARRAYS = ("ecg", "record_id", "patient_id", "fold", "unit")
 def save_pool(path: Path, pool: RecordPool) -> None:
     """Writes a pool, whole or not at all: int16 records, their ids, patients, folds, units and labels."""
     about = {"format": FORMAT, "source": pool.source, "sample_rate_hz": pool.sample_rate_hz, "labels": pool.labels}
+    origins = {}
+    if pool.origins is not None:
+        weights = pool.origins.weights
+        about["origins"] = {
+            "names": pool.origins.names,
+            "weights": None if weights is None else list(map(str, weights)),
+        }
+        origins["origin"] = pool.origins.of
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(temporary, about=json.dumps(about), **{name: getattr(pool, name) for name in _ARRAYS})
+    np.savez(temporary, about=json.dumps(about), **{name: getattr(pool, name) for name in _ARRAYS}, **origins)
     temporary.replace(path)
 
 
@@ -33,9 +43,15 @@ def load_pool(path: Path) -> RecordPool:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
             held = {name: arrays[name] for name in _ARRAYS}
+            held["origins"] = _origins(about["origins"], arrays["origin"]) if "origins" in about else None
     except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a whole pool of records ({error}): write it again") from error
     if about["format"] > FORMAT:
         raise ValueError(f"{path} has format {about['format']}, this ecg-jax reads up to {FORMAT}: upgrade")
     labels = tuple(tuple(codes) for codes in about["labels"])
     return RecordPool(source=about["source"], sample_rate_hz=about["sample_rate_hz"], labels=labels, **held)
+
+
+def _origins(about: dict[str, Any], of: np.ndarray) -> Origins:
+    weights = about["weights"]
+    return Origins(tuple(about["names"]), of, None if weights is None else tuple(map(Fraction, weights)))

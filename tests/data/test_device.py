@@ -28,7 +28,7 @@ def test_the_device_reads_what_the_host_reads(mesh, synthetic, fraction):
     pool, read = resident([POOL] if fraction > 0 else []), jax.jit(reader([synthetic if fraction < 1 else None]))
     for step in (0, 7):
         ids = batch_ids(mixture, step)
-        words = place_pack(words_of(ids, rows_in(POOL, part))[None])
+        words = place_pack(words_of(ids, [rows_in(POOL, part)])[None])
         found, expected = np.asarray(read(pool, words))[0], read_batch(ids, synthetic, [part])
         same_to_a_count(found, expected)
         np.testing.assert_array_equal(found[ids.source != 0], expected[ids.source != 0])
@@ -72,7 +72,7 @@ def test_what_a_device_cannot_hold_is_refused(mesh):
 def test_indices_of_64_bits_travel_whole():
     mixture = Mixture(seed=9, batch_records=4, ratio=Fraction(0), real_records=())
     ids = batch_ids(mixture, 3)
-    words = words_of(ids, np.empty(0, int)).astype(np.uint64)
+    words = words_of(ids, []).astype(np.uint64)
     np.testing.assert_array_equal((words[:, 1] << np.uint64(32)) + words[:, 2], ids.index.astype(np.uint64))
     assert ids.index.min() > 2**32
 

@@ -19,7 +19,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from ecg_jax.data.ecg import LEADS, RecordPool
-from ecg_jax.data.preprocess import COUNTS_PER_UNIT
+from ecg_jax.data.preprocess import COUNTS_PER_UNIT, Steps
 from ecg_jax.data.real.recording import Exclusion, OnBad, raise_first
 from ecg_jax.data.whole_folder import whole_folder
 
@@ -150,6 +150,16 @@ class ShardSource:
                 f"{self.folder} was made from other data or settings ({'; '.join(differing)}): remove it, or name "
                 "another cache folder"
             )
+
+    def check_preprocessing(self, steps: Steps) -> None:
+        """Raises ValueError, naming what differs, when the records were made by other steps than `steps`."""
+        expected = steps.parameters()
+        recorded = {key: self.metadata["fingerprint"].get(key, "not recorded") for key in expected}
+        differing = [
+            f"{key} is {recorded[key]}, not {expected[key]}" for key in expected if recorded[key] != expected[key]
+        ]
+        if differing:
+            raise ValueError(f"{self.folder}: {'; '.join(differing)}: build the set again with those steps")
 
     def check_exclusions(self, on_bad: OnBad) -> None:
         """Calls `on_bad` with each recording that was left out when the shards were made."""
