@@ -36,6 +36,7 @@ from ecg_jax.data.real.catalogue import Catalogue, Output, ReadSlice
 from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
 from ecg_jax.data.real.prepare import SHARD_RECORDS
 from ecg_jax.data.real.recording import Exclusion, kind_of
+from ecg_jax.data.real.windows import read_windows, save_windows
 from ecg_jax.store import read_json, write_json, write_text
 
 RATES_HZ = (100, 250, 500)
@@ -175,7 +176,39 @@ examples:
     p.add_argument("--order", type=int, default=preprocess.BUTTERWORTH_ORDER, help="of its Butterworth (%(default)s)")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (%(default)s)")
     p.add_argument("--pack", action="store_true", help="also write NAME-100hz.npz, for nodes without the data stack")
+    p.add_argument(
+        "--windows",
+        action="store_true",
+        help="cut long recordings of any leads (MIT-BIH) into windows of 10 s with a mask of leads, NAME-windows-100hz"
+        ".npz: never part of 12-lead training",
+    )
     return p
+
+
+def build_windows(options: argparse.Namespace, output: Output, console: Console) -> int:
+    """Writes a set of windows and what was left out of it; returns the exit status. Raises as `read_windows` does."""
+    if options.unit != "mV" or options.labels is not None:
+        raise ValueError("windows are in mV and take no table of labels: leave out --unit and --labels")
+    target = options.data_dir / f"{options.name}-windows-{options.rate}hz.npz"
+    excluded: list[Exclusion] = []
+    with Progress(console=console) as progress:
+        task = progress.add_task("cutting recordings", total=None)
+        windows = read_windows(
+            options.name,
+            options.source,
+            output,
+            excluded.append,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    save_windows(target, windows)
+    write_exclusions(target.with_suffix(".exclusions.csv"), excluded)
+    counts = ", ".join(
+        f"{lead} {count:,}" for lead, count in zip(windows.leads, windows.present.sum(axis=0), strict=True)
+    )
+    console.print(f"{target}: {len(windows):,} windows of 10 s ({counts}); {len(excluded):,} left out")
+    if excluded:
+        console.print(f"left out: {reasons(excluded)}; each is named in {target.with_suffix('.exclusions.csv')}")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,8 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not re.fullmatch(r"[a-z]\w*", options.name):
             raise ValueError(f"the name is {options.name!r}: lower-case letters, digits and _ only, a letter first")
         steps = preprocess.Steps(tuple(options.band), options.order)
+        output = Output(options.rate, options.unit, steps)
+        if options.windows:
+            return build_windows(options, output, console)
         with console.status(f"listing {options.source}"):
-            output = Output(options.rate, options.unit, steps)
             listed = list_set(options.name, options.source, output, options.labels)
         target = options.data_dir / f"{options.name}-{options.rate}hz"
         excluded, was_there = build_set(target, listed, workers=options.workers, console=console)

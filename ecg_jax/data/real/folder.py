@@ -132,29 +132,38 @@ def load_wfdb(entry: Entry) -> Raw:
     path = entry.file
     header = read_header(path)
     order = _lead_order(header.sig_name)
-    scale = np.array([_millivolts(header.units[k]) for k in order])
-    _check_gains([float(header.adc_gain[k]) for k in order], path)
+    scale = np.array([millivolts(header.units[k]) for k in order])
+    check_gains([float(header.adc_gain[k]) for k in order], path)
+    return Raw(int(header.fs), read_physical(path)[: SECONDS * int(header.fs), order] * scale, _dx(header.comments))
+
+
+def read_physical(path: Path) -> np.ndarray:
+    """The signals of a WFDB recording `(samples, leads)`, as its file orders and scales them, NaN where missing.
+
+    Raises ValueError, as `load` does, for a file that is damaged or whose checksums are not those of its header.
+    """
     try:
         record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
-        ecg_mv = record.dac()[: SECONDS * int(header.fs), order] * scale
+        ecg = record.dac()
     except Exception as error:  # a damaged file fails anywhere in its parser
         raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {first_line(error)}") from error
     for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
         if stated is not None and (int(total) - stated) % 65536:
             raise ValueError(f"damaged: checksum of lead {lead} is {total % 65536}, stated {stated % 65536}")
-    return Raw(int(header.fs), ecg_mv, _dx(header.comments))
+    return ecg
 
 
 def load_edf(entry: Entry) -> Raw:
     """The first ten seconds of an EDF recording, which bears no labels. Raises as `load` does."""
     path = entry.file
     rate_hz, units, gains, signals = read_edf(path, _lead_order)
-    _check_gains(gains, path)
+    check_gains(gains, path)
     check_rate_and_length(rate_hz, len(signals), path.name)
-    return Raw(int(rate_hz), signals[: SECONDS * int(rate_hz)] * [_millivolts(unit) for unit in units])
+    return Raw(int(rate_hz), signals[: SECONDS * int(rate_hz)] * [millivolts(unit) for unit in units])
 
 
-def _check_gains(gains: Sequence[float], path: Path) -> None:
+def check_gains(gains: Sequence[float], path: Path) -> None:
+    """Raises ValueError, as `load` does, for a gain (steps per unit) that is none, or known to be wrong."""
     for gain in sorted(set(gains)):
         if not np.isfinite(gain) or gain == 0:
             raise ValueError(f"gain: {gain} per unit in {path.name}; the amplitude is unknown")
@@ -195,7 +204,8 @@ def _lead_order(names: Sequence[str]) -> list[int]:
     return [upper.index(lead.upper()) for lead in LEADS]
 
 
-def _millivolts(unit: str) -> float:
+def millivolts(unit: str) -> float:
+    """Millivolts per `unit`. Raises ValueError, as `load` does, for one that is no voltage."""
     if unit.strip().lower() not in MILLIVOLTS:
         raise ValueError(f"unit: {unit!r}, expected mV, uV or V")
     return MILLIVOLTS[unit.strip().lower()]

@@ -1,0 +1,165 @@
+"""Long recordings of few leads, such as MIT-BIH's, cut into windows of ten seconds with a mask of leads.
+
+Leads keep their own names: MLII is no lead II. A set of windows is no pool of records and enters no 12-lead training;
+who trains on it chooses to, and how.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import wfdb
+
+from ecg_jax.data import preprocess
+from ecg_jax.data.real.catalogue import PLAUSIBLE_MV, Output
+from ecg_jax.data.real.folder import check_gains, find_recordings, millivolts, read_header, read_physical
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line
+
+#: Records of one person (Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48 records of 47 subjects).
+SAME_PATIENT = {"202": "201"}
+_ARRAYS = ("ecg", "present", "record_id", "patient_id")
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows of ten seconds: int16 `ecg` `(windows, samples, leads)`, 1 µV per count, 0 where a lead is not `present`.
+
+    `leads` are all that any recording has, by their own names. `labels` are the beats in a window, by the annotators'
+    symbols ("N", "V", …), where there are annotations.
+    """
+
+    source: str
+    sample_rate_hz: int
+    leads: tuple[str, ...]
+    ecg: np.ndarray
+    present: np.ndarray  # (windows, leads) bool
+    record_id: np.ndarray  # (windows,) str: NAME/record@second
+    patient_id: np.ndarray  # (windows,) int64
+    labels: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.ecg)
+
+
+def read_windows(
+    name: str, folder: Path, output: Output, on_bad: OnBad, progress: Callable[[int, int], None]
+) -> Windows:
+    """Every recording below `folder`, whatever its leads, cut into windows; what is left at its end is dropped.
+
+    `on_bad` gets recordings that cannot be used, and windows with missing samples or a flat lead. Raises
+    FileNotFoundError when there is no recording, and ValueError when none can be used.
+    """
+    recordings = find_recordings(folder)
+    patients = sorted({SAME_PATIENT.get(Path(record).name, record) for record in recordings})
+    found: list[tuple[str, int, tuple[str, ...], np.ndarray, tuple[str, ...]]] = []
+    for done, (record, header) in enumerate(recordings.items(), start=1):
+        patient = patients.index(SAME_PATIENT.get(Path(record).name, record))
+        try:
+            leads, rate_hz, windows = _cut(header)
+        except ValueError as error:
+            on_bad(Exclusion(f"{name}/{record}", str(error)))
+            windows = []
+        for second, ecg_mv, beats in windows:
+            record_id = f"{name}/{record}@{second}"
+            try:
+                found.append((record_id, patient, leads, _to_counts(ecg_mv, leads, rate_hz, output), beats))
+            except ValueError as error:
+                on_bad(Exclusion(record_id, str(error)))
+        progress(done, len(recordings))
+    if not found:
+        raise ValueError(f"{folder}: none of {len(recordings)} recordings gives a window of {SECONDS} s")
+    leads = tuple(sorted({lead for _, _, names, _, _ in found for lead in names}))
+    ecg = np.zeros((len(found), SECONDS * output.sample_rate_hz, len(leads)), np.int16)
+    present = np.zeros((len(found), len(leads)), bool)
+    for row, (_, _, names, window, _) in enumerate(found):
+        places = [leads.index(lead) for lead in names]
+        ecg[row][:, places], present[row, places] = window, True
+    return Windows(
+        source=name,
+        sample_rate_hz=output.sample_rate_hz,
+        leads=leads,
+        ecg=ecg,
+        present=present,
+        record_id=np.array([record_id for record_id, *_ in found]),
+        patient_id=np.array([patient for _, patient, *_ in found], np.int64),
+        labels=tuple(beats for *_, beats in found),
+    )
+
+
+def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray, tuple[str, ...]]]]:
+    """A recording's leads and rate, and its windows: the second each begins at, `(samples, leads)` in mV, its beats."""
+    if header.suffix.lower() != ".hea":
+        raise ValueError(f"format: {header.name} is no WFDB header")
+    about = read_header(header)
+    leads, rate_hz = tuple(lead.strip() for lead in about.sig_name), int(about.fs)
+    if len(set(leads)) < len(leads):
+        raise ValueError(f"leads: {', '.join(leads)} are not all different")
+    check_gains([float(gain) for gain in about.adc_gain], header)
+    scale = np.array([millivolts(unit) for unit in about.units])
+    ecg_mv = read_physical(header) * scale
+    samples, symbols = _beats(header)
+    length, windows = SECONDS * rate_hz, []
+    for start in range(0, len(ecg_mv) - length + 1, length):
+        beats = symbols[(samples >= start) & (samples < start + length)]
+        windows.append((start // rate_hz, ecg_mv[start : start + length], tuple(sorted(set(beats.tolist())))))
+    return leads, rate_hz, windows
+
+
+def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output: Output) -> np.ndarray:
+    """A window through the preprocessing. Raises ValueError, as "reason: details", for one that cannot be used."""
+    missing = [lead for lead, column in zip(leads, ecg_mv.T, strict=True) if not np.isfinite(column).all()]
+    if missing:
+        raise ValueError(f"missing samples: {', '.join(missing)}")
+    flat = [lead for lead, span in zip(leads, np.ptp(ecg_mv, axis=0), strict=True) if span == 0]
+    if flat:
+        raise ValueError(f"flat lead: {', '.join(flat)}")
+    counts = preprocess.apply_chain(ecg_mv.astype(np.float32), rate_hz, output.sample_rate_hz, output.steps)
+    span_mv = float(np.ptp(counts.astype(int), axis=0).max()) / preprocess.COUNTS_PER_UNIT
+    if not PLAUSIBLE_MV[0] <= span_mv <= PLAUSIBLE_MV[1]:
+        raise ValueError(f"amplitude: {span_mv:.3g} mV peak to peak after filtering; gain or unit are wrong")
+    return counts
+
+
+def _beats(header: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and symbols of the reference annotations of beats; none where there is no `.atr`."""
+    if not header.with_suffix(".atr").is_file():
+        return np.empty(0, int), np.empty(0, "<U1")
+    try:
+        marks = wfdb.rdann(str(header.with_suffix("")), "atr")
+    except Exception as error:
+        raise ValueError(f"annotations: {header.stem}.atr: {type(error).__name__}: {first_line(error)}") from error
+    symbols = np.array(marks.symbol, np.str_)
+    is_beat = np.isin(symbols, list("NLRBAaJSVrFejnE/fQ?"))
+    return np.asarray(marks.sample)[is_beat], symbols[is_beat]
+
+
+def save_windows(path: Path, windows: Windows) -> None:
+    """Writes windows as one `.npz`, whole or not at all."""
+    about = {name: getattr(windows, name) for name in ("source", "sample_rate_hz", "leads", "labels")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    np.savez(temporary, about=json.dumps(about), **{name: getattr(windows, name) for name in _ARRAYS})
+    temporary.replace(path)
+
+
+def load_windows(path: Path) -> Windows:
+    """Reads what `save_windows` wrote. Raises FileNotFoundError, and ValueError for another or a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            held = {name: arrays[name] for name in _ARRAYS}
+    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is not a whole set of windows ({error}): build it again") from error
+    return Windows(
+        source=about["source"],
+        sample_rate_hz=about["sample_rate_hz"],
+        leads=tuple(about["leads"]),
+        labels=tuple(map(tuple, about["labels"])),
+        **held,
+    )

@@ -1,0 +1,115 @@
+"""Long recordings of two leads: windows with a mask, leads under their own names, out of reach of 12-lead training."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+import wfdb
+from test_folder import copied, damaged
+
+from ecg_jax.data.preprocess import apply_chain
+from ecg_jax.data.real import build
+from ecg_jax.data.real.catalogue import Output
+from ecg_jax.data.real.windows import load_windows, read_windows, save_windows
+
+
+def quiet(done, total):
+    pass
+
+
+def test_mit_bih_in_windows_with_a_mask(ecg_data_dir, tmp_path, capsys):
+    source = copied(ecg_data_dir, tmp_path / "mitdb", "mitdb/101", "mitdb/102")
+    arguments = ["mitdb", "--source", str(source), "--data-dir", str(tmp_path / "b"), "--windows"]
+    assert build.main(arguments) == 0
+    assert "360 windows of 10 s (MLII 180, V1 180, V2 180, V5 180); 0 left out" in capsys.readouterr().out
+    windows = load_windows(tmp_path / "b" / "mitdb-windows-100hz.npz")
+    assert windows.leads == ("MLII", "V1", "V2", "V5") and "II" not in windows.leads
+    assert windows.ecg.shape == (360, 1000, 4) and len(windows) == 360
+    assert windows.present.sum(axis=1).tolist() == [2] * 360
+    assert windows.present[0].tolist() == [True, True, False, False] and not windows.ecg[0][:, 2:].any()
+    assert windows.record_id[[0, 1, 180]].tolist() == ["mitdb/101@0", "mitdb/101@10", "mitdb/102@0"]
+    record = wfdb.rdrecord(str(source / "101"), sampfrom=3600, sampto=7200)
+    assert np.array_equal(windows.ecg[1][:, :2], apply_chain(record.p_signal.astype(np.float32), 360, 100))
+    marks = wfdb.rdann(str(source / "101"), "atr")
+    beats = {s for s, at in zip(marks.symbol, marks.sample, strict=True) if at < 3600} - {"+", "~", "|"}
+    assert set(windows.labels[0]) == beats and beats
+    assert set(windows.patient_id[:180]) == {0} and set(windows.patient_id[180:]) == {1}
+
+
+def test_two_records_of_one_person_are_one_patient(ecg_data_dir, tmp_path):
+    source = copied(ecg_data_dir, tmp_path / "mitdb", "mitdb/202")
+    for ending in (".hea", ".dat"):
+        shutil.copy(source / f"202{ending}", source / f"201{ending}")
+    (source / "201.hea").write_text((source / "201.hea").read_text().replace("202", "201"))
+    windows = read_windows("mitdb", source, Output(), lambda _: None, quiet)
+    assert set(windows.patient_id) == {0} and len(windows) == 360
+
+
+def test_what_cannot_be_used_is_named_by_window(tmp_path):
+    rng = np.random.default_rng(0)
+    ecg = rng.normal(0, 0.3, (35 * 250, 2))
+    ecg[2600:5000, 1] = ecg[2600, 1]
+    ecg[5100, 0] = np.nan
+    ecg[2500:2600, 1] = ecg[2600, 1]
+    (tmp_path / "a").mkdir()
+    wfdb.wrsamp(
+        "r",
+        fs=250,
+        units=["mV"] * 2,
+        sig_name=["MLII", "V5"],
+        p_signal=ecg,
+        fmt=["16"] * 2,
+        write_dir=str(tmp_path / "a"),
+    )
+    (tmp_path / "a" / "broken.hea").write_text("broken two")
+    told = []
+    windows = read_windows("x", tmp_path / "a", Output(), told.append, quiet)
+    assert windows.record_id.tolist() == ["x/r@0"]  # what is left at the end is dropped
+    reasons = {item.record_id: item.reason for item in told}
+    assert reasons["x/r@10"] == "flat lead: V5" and reasons["x/r@20"] == "missing samples: MLII"
+    assert reasons["x/broken"].startswith("header: ")
+
+
+def test_windows_come_back_and_damage_is_told(ecg_data_dir, tmp_path, capsys):
+    source = copied(ecg_data_dir, tmp_path / "mitdb", "mitdb/100")
+    windows = read_windows("mitdb", source, Output(), lambda _: None, quiet)
+    path = tmp_path / "w.npz"
+    save_windows(path, windows)
+    again = load_windows(path)
+    assert again.labels == windows.labels and np.array_equal(again.present, windows.present)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"w\.npz is not a whole set of windows"):
+        load_windows(path)
+    arguments = ["mitdb", "--source", str(source), "--data-dir", str(tmp_path), "--windows", "--unit", "NU"]
+    assert build.main(arguments) == 2 and "windows are in mV" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 400), marks=pytest.mark.long)], ids=len)
+def test_a_damaged_long_recording_is_read_or_told_of(ecg_data_dir, tmp_path, seeds):
+    told = 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        source = copied(ecg_data_dir, tmp_path / f"s{seed}", "mitdb/100")
+        victims = sorted(source.iterdir())
+        victim = victims[rng.integers(len(victims))]
+        victim.write_bytes(damaged(victim.read_bytes(), rng))
+        reasons = []
+        try:
+            windows = read_windows("x", source, Output(), reasons.append, quiet)
+        except ValueError as error:
+            assert "none of 1 recordings gives a window" in str(error), seed
+        else:
+            assert windows.ecg.dtype == np.int16 and windows.present.any(axis=1).all(), seed
+        assert all(":" in item.reason and "\n" not in item.reason for item in reasons), seed
+        told += bool(reasons)
+        shutil.rmtree(source)
+    assert told
+
+
+def test_the_table_of_what_was_left_out(ecg_data_dir, tmp_path):
+    source = copied(ecg_data_dir, tmp_path / "mitdb", "mitdb/100")
+    (source / "broken.hea").write_text("broken two")
+    assert build.main(["x", "--source", str(source), "--data-dir", str(tmp_path), "--windows"]) == 0
+    with (tmp_path / "x-windows-100hz.exclusions.csv").open() as file:
+        assert [row["record_id"] for row in csv.DictReader(file)] == ["x/broken"]
