@@ -29,7 +29,7 @@ SLOWEST_HZ, FASTEST_HZ = 100, 2000
 FOLDS = 10
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """A recording of a set: the file that holds it (at `row`, where it holds many), and what is known of it.
 

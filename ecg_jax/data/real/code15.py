@@ -29,7 +29,7 @@ def list_code15(name: str, folder: Path, output: Output) -> Catalogue:
 
     Raises FileNotFoundError and ValueError for a folder, table or file of another shape.
     """
-    rows = read_table(folder / "exams.csv", ("exam_id", "patient_id", "trace_file", *LABELS))
+    rows = list(read_table(folder / "exams.csv", ("exam_id", "patient_id", "trace_file", *LABELS)))
     files = {
         part: folder / plain_name(part, f"{where}, trace_file") for where, row in rows if (part := row["trace_file"])
     }

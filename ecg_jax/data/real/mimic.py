@@ -7,6 +7,7 @@ recorder, `report_0` … `report_17` of `machine_measurements.csv`, as it words 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of
@@ -28,7 +29,7 @@ def list_mimic(name: str, folder: Path, output: Output) -> Catalogue:
     if (folder / REPORTS).is_file():
         tables.append(folder / REPORTS)
         for _, row in read_table(folder / REPORTS, ("study_id", *REPORT_COLUMNS)):
-            said = {row[column].strip().rstrip(".") for column in REPORT_COLUMNS} - {""}
+            said = {sys.intern(row[column].strip().rstrip(".")) for column in REPORT_COLUMNS} - {""}  # few differ
             statements[row["study_id"]] = tuple(sorted(said))
     entries = []
     for where, row in read_table(folder / RECORDS, ("subject_id", "study_id", "path")):

@@ -26,7 +26,7 @@ def list_sph(name: str, folder: Path, output: Output) -> Catalogue:
     Raises FileNotFoundError and ValueError for a folder or table of another shape.
     """
     table = folder / "metadata.csv"
-    rows = read_table(table, ("ECG_ID", "AHA_Code", "Patient_ID"))
+    rows = list(read_table(table, ("ECG_ID", "AHA_Code", "Patient_ID")))
     number_of = numbered(row["Patient_ID"] for _, row in rows)
     entries = [
         Entry(

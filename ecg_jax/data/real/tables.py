@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file, each with the words that name it in an error; absent values are "".
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, one after the other: the words that name a row in an error, and its `columns` alone; what
+    is absent is "".
 
     Raises FileNotFoundError, and ValueError when it is no text, columns are missing, or there is no row.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: the folder is not a whole copy of what was published")
+    return _rows(path, columns)
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    row = None
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = reader.fieldnames or ()
-            rows = [
-                (f"{path}, line {reader.line_num}", {key: value or "" for key, value in row.items() if key is not None})
-                for row in reader
-            ]
+            absent = [name for name in columns if name not in names]
+            if absent:
+                raise ValueError(f"{path}: columns {absent} are missing; found {list(names)}")
+            for row in reader:
+                yield f"{path}, line {reader.line_num}", {name: row[name] or "" for name in columns}
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is no table of comma-separated text ({error}): fetch it again") from error
-    absent = [name for name in columns if name not in names]
-    if absent:
-        raise ValueError(f"{path}: columns {absent} are missing; found {list(names)}")
-    if not rows:
+    if row is None:
         raise ValueError(f"{path}: the table has no rows")
-    return rows
 
 
 def plain_path(value: str, where: str) -> PurePosixPath:
