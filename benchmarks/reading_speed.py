@@ -28,12 +28,14 @@ RATES_HZ = (100, 500)
 OURS, PEERS = 6400, 192
 #: Names of one shard, linked: a set of a million records on the disk space of one shard.
 MILLION, SHARD = 1_000_000, 8_000
+#: Recordings in a folder to be built: two slices, and twenty.
+BUILT = (2_000, 20_000)
 
 Turn = Callable[[], tuple[float, float, int]]  # wall seconds, processor seconds, records
 
 
 def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> None:
-    """Times everything and writes speed.csv, building.csv, memory.csv and notes.json."""
+    """Times everything and writes speed.csv, building.csv, memory.csv, memory_building.csv and notes.json."""
     versions = worker.stdout.readline().split() if worker else []
     with tempfile.TemporaryDirectory() as scratch:
         folders = {rate: Path(scratch) / str(rate) for rate in RATES_HZ}
@@ -44,6 +46,7 @@ def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> 
         write_csv(_speed(seconds), out / "speed.csv")
         write_csv(_building(data, Path(scratch), rounds), out / "building.csv")
         write_csv(_memory(folders[100], Path(scratch)), out / "memory.csv")
+        write_csv(_memory_to_build(data, Path(scratch)), out / "memory_building.csv")
     notes = {
         "peer": f"torch {versions[0]}, wfdb {versions[1]}" if versions else "left out: no --torch-python",
         "rounds": rounds,
@@ -51,7 +54,7 @@ def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> 
         **machine.describe(),
     }
     write_json(notes, out / "notes.json")
-    for name in ("speed", "building", "memory"):
+    for name in ("speed", "building", "memory", "memory_building"):
         print(f"{name}\n{pd.read_csv(out / f'{name}.csv').to_string(index=False)}\n")
 
 
@@ -183,6 +186,43 @@ def _memory(folder: Path, scratch: Path) -> pd.DataFrame:
         records, opened, peak = map(int, answer.stdout.split())
         rows.append({"records": records, "opened_mb": opened / 1024, "peak_mb": peak / 1024})
     return pd.DataFrame(rows)
+
+
+def _memory_to_build(data: Path, scratch: Path) -> pd.DataFrame:
+    """The largest process of `data.real.build` over folders of few and many recordings: the sample, many times."""
+    sample = sorted((data / "ptbxl" / "records500").rglob("*_hr.hea"))
+    rows = []
+    for records in BUILT:
+        folder = scratch / f"many-{records}"
+        for number in range(records):
+            header = sample[number % len(sample)]
+            copy = folder / f"{number // len(sample):05d}"
+            copy.mkdir(parents=True, exist_ok=True)
+            for path in (header, header.with_suffix(".dat")):
+                shutil.copy(path, copy / path.name)
+        command = ["-m", "ecg_jax.data.real.build", "many", "--source", str(folder), "--workers", "2"]
+        target, started = scratch / f"built-many-{records}", time.perf_counter()
+        answer = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _LARGEST, *command, "--data-dir", str(target)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds = time.perf_counter() - started
+        kept = len(shards.ShardSource(target / "many-100hz"))
+        peak_mb = int(answer.stdout.split()[-1]) / 1024
+        rows.append({"recordings": records, "records": kept, "largest_process_mb": peak_mb, "wall_s": seconds})
+        shutil.rmtree(folder)
+        shutil.rmtree(target)
+    return pd.DataFrame(rows)
+
+
+#: Runs a module as a process of its own, and says the peak resident kilobytes of the largest process under it.
+_LARGEST = """
+import resource, subprocess, sys
+subprocess.run([sys.executable, "-W", "ignore", *sys.argv[1:]], check=True, stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def _linked(one: Path, folder: Path, count: int) -> Path:
