@@ -123,7 +123,7 @@ def resident(pools: Sequence[RecordPool]) -> jax.Array | None:
     if not pools:
         return None
     together = pools[0].ecg if len(pools) == 1 else np.concatenate([pool.ecg for pool in pools])
-    return place(together, P())
+    return place(np.require(together, requirements="A"), P())  # a mapped file may begin anywhere
 
 
 def rows_in(pool: RecordPool, part: RecordPool) -> np.ndarray:

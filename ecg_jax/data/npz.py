@@ -35,14 +35,15 @@ def save_pool(path: Path, pool: RecordPool) -> None:
 
 
 def load_pool(path: Path) -> RecordPool:
-    """Reads a pool that `save_pool` wrote.
+    """Reads a pool that `save_pool` wrote; its signals stay on the disk and are read from there as they are used.
 
     Raises FileNotFoundError, and ValueError when the file is no such pool, is damaged, or is of a newer format.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
-            held = {name: arrays[name] for name in _ARRAYS}
+            held = {name: arrays[name] for name in _ARRAYS if name != "ecg"}
+            held["ecg"] = _mapped(path)
             held["origins"] = _origins(about["origins"], arrays["origin"]) if "origins" in about else None
     except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a whole pool of records ({error}): write it again") from error
@@ -50,6 +51,28 @@ def load_pool(path: Path) -> RecordPool:
         raise ValueError(f"{path} has format {about['format']}, this ecg-jax reads up to {FORMAT}: upgrade")
     labels = tuple(tuple(codes) for codes in about["labels"])
     return RecordPool(source=about["source"], sample_rate_hz=about["sample_rate_hz"], labels=labels, **held)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """The signals, mapped into memory, after their checksum was compared. Raises as `np.load` does."""
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo("ecg.npy")
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError("its signals are compressed")
+        with archive.open(entry) as content:
+            version = np.lib.format.read_magic(content)
+            shape, fortran, dtype = _READ_HEADER[version](content)
+            begins = content.tell()
+            while content.read(1 << 22):  # raises BadZipFile where the checksum is another
+                pass
+    with path.open("rb") as file:  # the entry's own header is of any length
+        file.seek(entry.header_offset + 26)
+        lengths = int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little")
+    offset = entry.header_offset + 30 + lengths + begins
+    return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+
+
+_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def _origins(about: dict[str, Any], of: np.ndarray) -> Origins:

@@ -194,6 +194,23 @@ def test_a_recording_that_cannot_be_used_says_why(tmp_path, old, new, reason):
         assert reason_of(tmp_path / "a", "r").startswith(reason)
 
 
+def test_of_a_long_recording_the_first_ten_seconds_are_kept(tmp_path):
+    """As INCART's: half an hour at 257 Hz."""
+    ecg = made(tmp_path / "a", "r", rate_hz=257, seconds=61)
+    found, _ = read(listed(tmp_path / "a")[0])
+    assert np.abs(found - apply_chain(ecg[:2570].astype(np.float32), 257, 100).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("dx", ["426783006,", "59118001,,426783006", " 426783006 ", "426783006,426783006"])
+def test_malformed_lists_of_diagnoses(tmp_path, dx):
+    """Chapman-Shaoxing's headers have trailing and double commas."""
+    made(tmp_path / "a", "r")
+    path = tmp_path / "a" / "r.hea"
+    path.write_text(path.read_text().replace("59118001,426783006", dx))
+    labels = read(listed(tmp_path / "a")[0])[1]
+    assert "426783006" in labels and "" not in labels and len(set(labels)) == len(labels)
+
+
 def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):
     made(tmp_path / "a", "flat", change=lambda ecg: ecg * (np.arange(12) != 7))
     assert reason_of(tmp_path / "a", "flat").startswith("flat lead: V2")

@@ -14,6 +14,7 @@ def test_a_pool_comes_back_as_it_was(tmp_path):
     for field in dataclasses.fields(pool):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(pool, field.name))
     assert again.labels == pool.labels and again.ecg.dtype == np.int16
+    assert isinstance(again.ecg, np.memmap) and not again.ecg.flags.writeable  # larger sets than memory holds
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["pool.npz"]
 
 
@@ -27,6 +28,11 @@ def test_a_damaged_file_is_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"pool\.npz is not a whole pool of records"):
             load_pool(path)
+    save_pool(tmp_path / "again.npz", made_up_pool(2))
+    with np.load(tmp_path / "again.npz") as arrays:
+        np.savez_compressed(path, **arrays)
+    with pytest.raises(ValueError, match="its signals are compressed"):
+        load_pool(path)
     np.savez(path, ecg=np.zeros(3))
     with pytest.raises(ValueError, match="about"):
         load_pool(path)

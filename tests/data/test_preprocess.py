@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import wfdb
 from ptbxl_layout import ecg_like
 from scipy import signal
 
 from ecg_jax.data.preprocess import apply_chain, chain_matrix, to_counts
+from ecg_jax.data.real import ptbxl
 
 
 def scipy_chain(ecg: np.ndarray) -> np.ndarray:
@@ -26,6 +28,35 @@ def test_matrix_equals_scipy_on_ecg():
     expected = scipy_chain(ecg)
     got = chain_matrix(10, 500, 100) @ ecg
     assert np.abs(got - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_real_recordings_come_out_as_scipy_makes_them(ecg_data_dir):
+    recordings = [ptbxl.read_signal(recording) for recording in ptbxl.list_raw(ecg_data_dir)[:20]]
+    ecg = np.stack(recordings).astype(np.float64)
+    assert np.abs(apply_chain(ecg, 500, 100) / 1000 - scipy_chain(ecg)).max() <= 0.6e-3
+
+
+def test_from_1000_hz_what_differs_is_where_it_is_filtered(ecg_data_dir):
+    """PTB's recordings: SciPy's steps with the filter at 500 Hz differ by 0.3 % of the signal. Filtered at 1000 Hz they
+    differ by 11 %, at the ends, which SciPy continues by 27 samples, half as long there; by 0.6 % inside."""
+    found, at_500, at_1000 = [], [], []
+    for header in sorted((ecg_data_dir / "challenge2021" / "ptb").glob("*.hea")):
+        record = wfdb.rdrecord(str(header.with_suffix("")))
+        ecg = record.p_signal[:10_000, :12]
+        assert record.fs == 1000
+        found.append(apply_chain(ecg.astype(np.float32), 1000, 100) / 1000)
+        halved = signal.resample_poly(ecg, 1, 2, axis=0, padtype="line")
+        for rate_hz, x, expected in ((500, halved, at_500), (1000, ecg, at_1000)):
+            sections = signal.butter(4, (0.5, 40), "bandpass", fs=rate_hz, output="sos")
+            filtered = signal.sosfiltfilt(sections, x, axis=0)
+            expected.append(signal.resample_poly(filtered, 1, rate_hz // 100, axis=0, padtype="line"))
+
+    def apart(expected, inside: slice) -> float:
+        difference = np.subtract(found, expected)[:, inside]
+        return np.sqrt(np.mean(difference**2)) / np.std(expected)
+
+    assert apart(at_500, slice(None)) <= 0.005
+    assert apart(at_1000, slice(300, 700)) <= 0.01 and 0.05 < apart(at_1000, slice(None)) < 0.15
 
 
 def test_apply_chain_rounds_to_microvolts_whatever_the_batch():
