@@ -174,6 +174,11 @@ def test_leads_by_name_units_and_rates(tmp_path, rate_hz):
         ("/mV", "/mmHg", "unit: 'mmHg'"),
         ("1000(0)", "0.002(0)", "amplitude: "),
         ("1000(0)", "200000(0)", "amplitude: "),
+        (
+            "1000(0)/mV 16 0 0 18955 0 V6",
+            "99999999999(0)/mV 16 0 0 18955 0 V6",
+            "amplitude: less than 1 µV is left of V6",
+        ),
         ("r 12 500 5000", "r 12 500 4999", "too short: 10.00 s"),
         ("r 12 500 5000", "r 12 50 5000", "rate: 50"),
         ("r 12 500 5000", "r 12 500.5 5000", "rate: 500.5"),

@@ -209,13 +209,21 @@ def to_record(raw: Raw, output: Output) -> np.ndarray:
     ecg_mv = ecg_mv.astype(np.float32)
     chain = functools.partial(preprocess.apply_chain, ecg_mv, raw.rate_hz, output.sample_rate_hz, output.steps)
     counts = chain()
-    span_mv = float(np.ptp(counts.astype(int), axis=0).max()) / preprocess.COUNTS_PER_UNIT
-    if not PLAUSIBLE_MV[0] <= span_mv <= PLAUSIBLE_MV[1]:
+    check_amplitude(counts, LEADS)
+    return counts if output.unit == "mV" else chain(normalised=True)
+
+
+def check_amplitude(counts: np.ndarray, leads: Sequence[str]) -> None:
+    """Raises ValueError where filtered `(samples, leads)`, 1 µV per count, cannot be an ECG in millivolts."""
+    spans_mv = np.ptp(counts.astype(int), axis=0) / preprocess.COUNTS_PER_UNIT
+    if not PLAUSIBLE_MV[0] <= spans_mv.max() <= PLAUSIBLE_MV[1]:
         raise ValueError(
-            f"amplitude: {span_mv:.3g} mV peak to peak after filtering, expected {PLAUSIBLE_MV[0]:g} to "
+            f"amplitude: {spans_mv.max():.3g} mV peak to peak after filtering, expected {PLAUSIBLE_MV[0]:g} to "
             f"{PLAUSIBLE_MV[1]:g}; gain or unit are wrong"
         )
-    return counts if output.unit == "mV" else chain(normalised=True)
+    if not spans_mv.all():
+        nothing = ", ".join(leads[k] for k in np.flatnonzero(spans_mv == 0))
+        raise ValueError(f"amplitude: less than 1 µV is left of {nothing} after filtering; gain or unit are wrong")
 
 
 def check_rate_and_length(rate_hz: float | None, samples: int | None, name: str = "the recording") -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import wfdb
 
 from ecg_jax.data import preprocess
-from ecg_jax.data.real.catalogue import PLAUSIBLE_MV, Output
+from ecg_jax.data.real.catalogue import Output, check_amplitude
 from ecg_jax.data.real.folder import check_gains, find_recordings, millivolts, read_header, read_physical
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line
 
@@ -120,9 +120,7 @@ def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output:
     if flat:
         raise ValueError(f"flat lead: {', '.join(flat)}")
     counts = preprocess.apply_chain(ecg_mv.astype(np.float32), rate_hz, output.sample_rate_hz, output.steps)
-    span_mv = float(np.ptp(counts.astype(int), axis=0).max()) / preprocess.COUNTS_PER_UNIT
-    if not PLAUSIBLE_MV[0] <= span_mv <= PLAUSIBLE_MV[1]:
-        raise ValueError(f"amplitude: {span_mv:.3g} mV peak to peak after filtering; gain or unit are wrong")
+    check_amplitude(counts, leads)
     return counts
 
 
