@@ -97,26 +97,37 @@ def chain_matrix(
     return chain
 
 
-def apply_chain(
-    ecg_mv: np.ndarray, rate_in_hz: int, rate_out_hz: int, steps: Steps = STANDARD, *, normalised: bool = False
-) -> np.ndarray:
-    """Filters and resamples `(..., samples_in, 12)` millivolts: int16 `(..., samples_out, 12)`, 1 µV per count.
+def filtered(ecg_mv: np.ndarray, rate_in_hz: int, rate_out_hz: int, steps: Steps = STANDARD) -> np.ndarray:
+    """Filters and resamples `(..., samples_in, leads)`: float32 `(..., samples_out, leads)`, unit in, unit out.
 
-    `normalised`: each lead of each record has mean 0 and 1000 counts per standard deviation instead (unit "NU"); a
-    constant lead stays 0. All records and leads go through one matrix product. Raises ValueError when the length is
-    not a whole number of seconds or a value does not fit (`to_counts`).
+    All records and leads go through one matrix product. Raises ValueError when the length is not a whole number of
+    seconds.
     """
     *batch, samples_in, leads = ecg_mv.shape
     if samples_in % rate_in_hz:
         raise ValueError(f"{samples_in} samples at {rate_in_hz} Hz are {samples_in / rate_in_hz} s, not whole seconds")
     chain = chain_matrix(samples_in // rate_in_hz, rate_in_hz, rate_out_hz, steps=steps)
     x_SxBL = np.moveaxis(ecg_mv.astype(np.float32, copy=False), -2, 0).reshape(samples_in, -1)
-    y_SxBL = chain @ x_SxBL
-    if normalised:
-        y_SxBL -= y_SxBL.mean(axis=0)
-        deviation = y_SxBL.std(axis=0)
-        y_SxBL /= np.where(deviation > 0, deviation, 1)
-    return np.ascontiguousarray(np.moveaxis(to_counts(y_SxBL).reshape(-1, *batch, leads), 0, -2))
+    return np.moveaxis((chain @ x_SxBL).reshape(-1, *batch, leads), 0, -2)
+
+
+def scaled(ecg: np.ndarray) -> np.ndarray:
+    """Each lead of `(..., samples, leads)` with mean 0 and deviation 1 (unit "NU"); a constant one becomes 0."""
+    centred = ecg - ecg.mean(axis=-2, keepdims=True)
+    deviation = centred.std(axis=-2, keepdims=True)
+    return centred / np.where(deviation > 0, deviation, 1)
+
+
+def apply_chain(
+    ecg_mv: np.ndarray, rate_in_hz: int, rate_out_hz: int, steps: Steps = STANDARD, *, normalised: bool = False
+) -> np.ndarray:
+    """Filters and resamples `(..., samples_in, 12)` millivolts: int16 `(..., samples_out, 12)`, 1 µV per count, or, if
+    `normalised`, 1000 counts per standard deviation of a lead.
+
+    Raises ValueError as `filtered` does, and when a value does not fit (`to_counts`).
+    """
+    ecg = filtered(ecg_mv, rate_in_hz, rate_out_hz, steps)
+    return np.ascontiguousarray(to_counts(scaled(ecg) if normalised else ecg))
 
 
 def to_counts(ecg: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from test_folder import damaged, made
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.preprocess import Steps, apply_chain
 from ecg_jax.data.real import build, code15, ludb, mimic
-from ecg_jax.data.real.catalogue import Output, Raw, to_record
+from ecg_jax.data.real.catalogue import Output, Raw, checked
 from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
 from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.shards import ShardSource, open_shards
@@ -325,7 +325,7 @@ def test_a_damaged_set_is_read_or_told_of(name, seeds, tmp_path, ecg_data_dir):
             listed = list_set(name, source, Output())
             reasons = []
             pool = listed.read(listed.recordings, on_bad=reasons.append)
-            tables = listed.beside()
+            tables = listed.beside() if name == "ludb" and victim.suffix not in (".hea", ".dat") else {}
         except (ValueError, OSError) as error:
             told += 1
             assert "\n" not in str(error) and str(source) in str(error), seed
@@ -341,4 +341,4 @@ def test_infinite_samples_are_missing_ones():
     ecg = ecg_like(5000, 500)
     ecg[3, 2] = np.inf
     with pytest.raises(ValueError, match=r"missing samples: III \(1\)"):
-        to_record(Raw(500, ecg), Output())
+        checked(Raw(500, ecg))

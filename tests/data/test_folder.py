@@ -17,7 +17,7 @@ import wfdb
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import build, folder
-from ecg_jax.data.real.catalogue import Entry, Output, to_record
+from ecg_jax.data.real.catalogue import Entry, Output, checked, to_records
 from ecg_jax.data.real.shards import open_shards
 from ecg_jax.data.wfdb_files import write_signals
 
@@ -29,8 +29,11 @@ def listed(source: Path, table: Path | None = None) -> tuple[Entry, ...]:
 
 
 def read(entry: Entry) -> tuple[np.ndarray, tuple[str, ...]]:
-    raw = folder.load(entry)
-    return to_record(raw, Output()), raw.labels
+    raw = checked(folder.load(entry))
+    (record,) = to_records([raw], Output())
+    if isinstance(record, ValueError):
+        raise record
+    return record, raw.labels
 
 
 def copied(data_dir: Path, to: Path, *records: str) -> Path:
@@ -168,7 +171,7 @@ def test_leads_by_name_units_and_rates(tmp_path, rate_hz):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("r.dat", "../r.dat", "header: r.hea is no WFDB header"),
+        ("r.dat", "../r.dat", "header: r.hea names '../r.dat' as its signals"),
         ("r.dat", "s.dat", "no signals: r.hea names 's.dat'"),
         (" V6", " V5", "leads: V5, V6 not there exactly once"),
         ("/mV", "/mmHg", "unit: 'mmHg'"),

@@ -27,6 +27,8 @@ VERSION = 2
 PLAUSIBLE_MV = (0.1, 20.0)
 SLOWEST_HZ, FASTEST_HZ = 100, 2000
 FOLDS = 10
+#: Recordings filtered together: 64 at 500 Hz are 15 MB.
+BLOCK = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,21 +172,28 @@ def read_entries(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> RecordPool:
     """The records of `entries`, less those that `on_bad` gets with a reason."""
-    kept, signals, labels = [], [], []
-    for place, entry in enumerate(entries):
-        try:
-            raw = load(entry)
-            signals.append(to_record(raw, output))
-        except ValueError as error:
-            on_bad(Exclusion(entry.record_id, str(error)))
-        else:
-            kept.append(entry)
-            labels.append(raw.labels if entry.labels is None else entry.labels)
-        progress(place + 1, len(entries))
+    kept: list[Entry] = []
+    labels: list[tuple[str, ...]] = []
+    ecg_RxSxL = np.empty((len(entries), SECONDS * output.sample_rate_hz, len(LEADS)), np.int16)
+    for start in range(0, len(entries), BLOCK):
+        raws: list[tuple[Entry, Raw]] = []
+        for place, entry in enumerate(entries[start : start + BLOCK], start=start + 1):
+            try:
+                raws.append((entry, checked(load(entry))))
+            except ValueError as error:
+                on_bad(Exclusion(entry.record_id, str(error)))
+            progress(place, len(entries))
+        for (entry, raw), record in zip(raws, to_records([raw for _, raw in raws], output), strict=True):
+            if isinstance(record, ValueError):
+                on_bad(Exclusion(entry.record_id, str(record)))
+            else:
+                ecg_RxSxL[len(kept)] = record
+                kept.append(entry)
+                labels.append(raw.labels if entry.labels is None else entry.labels)
     return RecordPool(
         source=source,
         sample_rate_hz=output.sample_rate_hz,
-        ecg=np.array(signals, np.int16).reshape(len(kept), SECONDS * output.sample_rate_hz, len(LEADS)),
+        ecg=ecg_RxSxL[: len(kept)],
         record_id=np.array([entry.record_id for entry in kept], np.str_),
         patient_id=np.array([entry.patient_id for entry in kept], np.int64),
         fold=np.array([entry.fold for entry in kept], np.int64),
@@ -193,11 +202,8 @@ def read_entries(
     )
 
 
-def to_record(raw: Raw, output: Output) -> np.ndarray:
-    """A recording through the preprocessing, int16 `(10 s, 12)`.
-
-    Raises ValueError, as "reason: details", for one that cannot be used.
-    """
+def checked(raw: Raw) -> Raw:
+    """The first ten seconds of a recording. Raises ValueError, as "reason: details", for one that cannot be used."""
     check_rate_and_length(raw.rate_hz, len(raw.ecg_mv))
     ecg_mv = np.array(raw.ecg_mv[: SECONDS * raw.rate_hz], np.float64)
     ecg_mv[~np.isfinite(ecg_mv)] = np.nan
@@ -206,23 +212,38 @@ def to_record(raw: Raw, output: Output) -> np.ndarray:
     span_mv = float(np.ptp(ecg_mv, axis=0).max())
     if span_mv > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
         raise ValueError(f"amplitude: {span_mv:.3g} mV peak to peak; gain or unit are wrong")
-    ecg_mv = ecg_mv.astype(np.float32)
-    chain = functools.partial(preprocess.apply_chain, ecg_mv, raw.rate_hz, output.sample_rate_hz, output.steps)
-    counts = chain()
-    check_amplitude(counts, LEADS)
-    return counts if output.unit == "mV" else chain(normalised=True)
+    return dataclasses.replace(raw, ecg_mv=ecg_mv.astype(np.float32))
 
 
-def check_amplitude(counts: np.ndarray, leads: Sequence[str]) -> None:
-    """Raises ValueError where filtered `(samples, leads)`, 1 µV per count, cannot be an ECG in millivolts."""
-    spans_mv = np.ptp(counts.astype(int), axis=0) / preprocess.COUNTS_PER_UNIT
+def to_records(raws: Sequence[Raw], output: Output) -> list[np.ndarray | ValueError]:
+    """Recordings that were `checked` through the preprocessing, int16 `(10 s, 12)`, or why one cannot be used.
+
+    Those of one rate go through one matrix product: a third of the time that they take one by one.
+    """
+    found: list[np.ndarray | ValueError] = [ValueError("not read")] * len(raws)
+    for rate_hz in {raw.rate_hz for raw in raws}:
+        places = [place for place, raw in enumerate(raws) if raw.rate_hz == rate_hz]
+        ecg_mv = np.stack([raws[place].ecg_mv for place in places])
+        filtered_mv = preprocess.filtered(ecg_mv, rate_hz, output.sample_rate_hz, output.steps)
+        for place, record_mv in zip(places, filtered_mv, strict=True):
+            try:
+                check_amplitude(record_mv, LEADS)
+                found[place] = preprocess.to_counts(record_mv if output.unit == "mV" else preprocess.scaled(record_mv))
+            except ValueError as error:
+                found[place] = error
+    return found
+
+
+def check_amplitude(ecg_mv: np.ndarray, leads: Sequence[str]) -> None:
+    """Raises ValueError, as "reason: details", where filtered `(samples, leads)` cannot be an ECG in millivolts."""
+    spans_mv = np.ptp(ecg_mv, axis=0)
     if not PLAUSIBLE_MV[0] <= spans_mv.max() <= PLAUSIBLE_MV[1]:
         raise ValueError(
             f"amplitude: {spans_mv.max():.3g} mV peak to peak after filtering, expected {PLAUSIBLE_MV[0]:g} to "
             f"{PLAUSIBLE_MV[1]:g}; gain or unit are wrong"
         )
-    if not spans_mv.all():
-        nothing = ", ".join(leads[k] for k in np.flatnonzero(spans_mv == 0))
+    nothing = ", ".join(leads[k] for k in np.flatnonzero(spans_mv < 1 / preprocess.COUNTS_PER_UNIT))
+    if nothing:
         raise ValueError(f"amplitude: less than 1 µV is left of {nothing} after filtering; gain or unit are wrong")
 
 

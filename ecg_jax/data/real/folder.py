@@ -129,28 +129,83 @@ def load(entry: Entry) -> Raw:
 
 def load_wfdb(entry: Entry) -> Raw:
     """The first ten seconds of a WFDB recording, with the labels of its header. Raises as `load` does."""
-    path = entry.file
-    header = read_header(path)
-    order = _lead_order(header.sig_name)
-    scale = np.array([millivolts(header.units[k]) for k in order])
-    check_gains([float(header.adc_gain[k]) for k in order], path)
-    return Raw(int(header.fs), read_physical(path)[: SECONDS * int(header.fs), order] * scale, _dx(header.comments))
+    record = read_record(entry.file)
+    return Raw(int(record.fs), twelve_leads(record, entry.file), _dx(record.comments))
 
 
-def read_physical(path: Path) -> np.ndarray:
-    """The signals of a WFDB recording `(samples, leads)`, as its file orders and scales them, NaN where missing.
+def twelve_leads(record: wfdb.Record, path: Path) -> np.ndarray:
+    """The first ten seconds of a recording in mV, `(samples, 12)`, NaN where missing. Raises as `load` does."""
+    order = _lead_order(record.sig_name)
+    scale = np.array([millivolts(record.units[k]) for k in order])
+    check_gains([float(record.adc_gain[k]) for k in order], path)
+    return physical(record, path)[: SECONDS * int(record.fs), order] * scale
 
-    Raises ValueError, as `load` does, for a file that is damaged or whose checksums are not those of its header.
+
+def physical(record: wfdb.Record, path: Path) -> np.ndarray:
+    """The signals of a recording `(samples, leads)` in its header's units, NaN where missing. Raises as `load` does."""
+    try:
+        return record.dac()
+    except Exception as error:  # for one, a storage format that is none
+        raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def read_record(path: Path) -> wfdb.Record:
+    """A WFDB recording as its file holds it: one segment, its signals beside the header, a rate and a length that
+    suffice, every lead with its unit and gain, the checksums right.
+
+    Raises ValueError, as `load` does. The header is parsed once: that takes as long as all else.
     """
+    beside = _signals_beside(path)
     try:
         record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
-        ecg = record.dac()
     except Exception as error:  # a damaged file fails anywhere in its parser
+        read_header(path)  # raises, and says more, where it is the header
         raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {first_line(error)}") from error
+    if not isinstance(record, wfdb.Record) or set(record.file_name or ()) - beside:
+        raise ValueError(f"header: {path.name} describes no signals, several segments, or files elsewhere")
+    _check_header(record, path)
     for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
         if stated is not None and (int(total) - stated) % 65536:
             raise ValueError(f"damaged: checksum of lead {lead} is {total % 65536}, stated {stated % 65536}")
-    return ecg
+    return record
+
+
+def read_header(path: Path) -> wfdb.Record:
+    """A header that can be used, without its signals, as `read_record` says. Raises ValueError as `load` does."""
+    _signals_beside(path)
+    try:
+        header = wfdb.rdheader(str(path.with_suffix("")))
+    except Exception as error:  # headers fail in as many ways as there are fields
+        raise ValueError(
+            f"header: {path.name} is no WFDB header: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    if not isinstance(header, wfdb.Record):
+        raise ValueError(f"header: {path.name} describes several segments")
+    _check_header(header, path)
+    return header
+
+
+def _signals_beside(path: Path) -> set[str]:
+    """The files that a header names, read before anything opens one. Raises ValueError unless all lie beside it."""
+    lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line for line in lines if line and not line[0].startswith("#")]
+    if not lines or "/" in lines[0][0]:
+        raise ValueError(f"header: {path.name} describes no signals, or several segments")
+    names = {line[0] for line in lines[1:]}
+    for name in sorted(names):
+        if Path(name).name != name or "\\" in name or ":" in name:
+            raise ValueError(f"header: {path.name} names {name!r:.80} as its signals; only a file beside it is read")
+        if not (path.parent / name).is_file() or (path.parent / name).is_symlink():
+            raise ValueError(f"no signals: {path.name} names {name!r:.80}, which is no file beside it")
+    return names
+
+
+def _check_header(header: wfdb.Record, path: Path) -> None:
+    if not header.n_sig or not header.sig_name:
+        raise ValueError(f"header: {path.name} describes no signals")
+    if None in header.sig_name or None in header.units or None in header.adc_gain:
+        raise ValueError(f"header: {path.name} does not name every lead with its unit and gain")
+    check_rate_and_length(header.fs, header.sig_len, path.name)
 
 
 def load_edf(entry: Entry) -> Raw:
@@ -169,30 +224,6 @@ def check_gains(gains: Sequence[float], path: Path) -> None:
             raise ValueError(f"gain: {gain} per unit in {path.name}; the amplitude is unknown")
         if gain in WRONG_GAINS:
             raise ValueError(f"gain: {gain:g} per unit in {path.name}, {WRONG_GAINS[gain]}; correct the header")
-
-
-def read_header(path: Path) -> wfdb.Record:
-    """A header that can be used: one segment, its signals beside it, a rate and a length that suffice.
-
-    Raises ValueError as `load` does.
-    """
-    try:
-        header = wfdb.rdheader(str(path.with_suffix("")))
-    except Exception as error:  # headers fail in as many ways as there are fields
-        raise ValueError(
-            f"header: {path.name} is no WFDB header: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    if not isinstance(header, wfdb.Record) or not header.n_sig or not header.sig_name:
-        raise ValueError(f"header: {path.name} describes no signals, or several segments")
-    for name in sorted(set(map(str, header.file_name))):
-        if Path(name).name != name or "\\" in name or ":" in name:
-            raise ValueError(f"header: {path.name} names {name!r} as its signals; only a file beside it is read")
-        if not (path.parent / name).is_file() or (path.parent / name).is_symlink():
-            raise ValueError(f"no signals: {path.name} names {name!r}, which is no file beside it")
-    if None in header.sig_name or None in header.units or None in header.adc_gain:
-        raise ValueError(f"header: {path.name} does not name every lead with its unit and gain")
-    check_rate_and_length(header.fs, header.sig_len, path.name)
-    return header
 
 
 def _lead_order(names: Sequence[str]) -> list[int]:

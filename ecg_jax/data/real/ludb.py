@@ -18,7 +18,7 @@ import wfdb
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
-from ecg_jax.data.real.folder import digest, find_recordings, load_wfdb, read_header
+from ecg_jax.data.real.folder import digest, find_recordings, read_header, read_record, twelve_leads
 from ecg_jax.data.real.recording import first_line
 
 #: What the annotators call a wave, by its symbol.
@@ -47,10 +47,10 @@ def list_ludb(name: str, folder: Path, output: Output) -> Catalogue:
 
 def load(entry: Entry) -> Raw:
     """A recording and its diagnoses. Raises ValueError, as "reason: details", for one that cannot be used."""
-    comments = read_header(entry.file).comments
-    after = next((place for place, line in enumerate(comments) if "<diagnoses>" in line), len(comments))
-    said = {line.strip().rstrip(".").strip() for line in comments[after + 1 :]} - {""}
-    return dataclasses.replace(load_wfdb(entry), labels=tuple(sorted(said)))
+    record = read_record(entry.file)
+    after = next((k for k, line in enumerate(record.comments) if "<diagnoses>" in line), len(record.comments))
+    said = {line.strip().rstrip(".").strip() for line in record.comments[after + 1 :]} - {""}
+    return Raw(int(record.fs), twelve_leads(record, entry.file), tuple(sorted(said)))
 
 
 def read_waves(header: Path) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import wfdb
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.real.catalogue import Output, check_amplitude
-from ecg_jax.data.real.folder import check_gains, find_recordings, millivolts, read_header, read_physical
+from ecg_jax.data.real.folder import check_gains, find_recordings, millivolts, physical, read_record
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line
 
 #: Records of one person (Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48 records of 47 subjects).
@@ -96,13 +96,12 @@ def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray
     """A recording's leads and rate, and its windows: the second each begins at, `(samples, leads)` in mV, its beats."""
     if header.suffix.lower() != ".hea":
         raise ValueError(f"format: {header.name} is no WFDB header")
-    about = read_header(header)
-    leads, rate_hz = tuple(lead.strip() for lead in about.sig_name), int(about.fs)
+    record = read_record(header)
+    leads, rate_hz = tuple(lead.strip() for lead in record.sig_name), int(record.fs)
     if len(set(leads)) < len(leads):
         raise ValueError(f"leads: {', '.join(leads)} are not all different")
-    check_gains([float(gain) for gain in about.adc_gain], header)
-    scale = np.array([millivolts(unit) for unit in about.units])
-    ecg_mv = read_physical(header) * scale
+    check_gains([float(gain) for gain in record.adc_gain], header)
+    ecg_mv = physical(record, header) * np.array([millivolts(unit) for unit in record.units])
     samples, symbols = _beats(header)
     length, windows = SECONDS * rate_hz, []
     for start in range(0, len(ecg_mv) - length + 1, length):
@@ -119,9 +118,9 @@ def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output:
     flat = [lead for lead, span in zip(leads, np.ptp(ecg_mv, axis=0), strict=True) if span == 0]
     if flat:
         raise ValueError(f"flat lead: {', '.join(flat)}")
-    counts = preprocess.apply_chain(ecg_mv.astype(np.float32), rate_hz, output.sample_rate_hz, output.steps)
-    check_amplitude(counts, leads)
-    return counts
+    filtered_mv = preprocess.filtered(ecg_mv, rate_hz, output.sample_rate_hz, output.steps)
+    check_amplitude(filtered_mv, leads)
+    return preprocess.to_counts(filtered_mv)
 
 
 def _beats(header: Path) -> tuple[np.ndarray, np.ndarray]:
