@@ -158,7 +158,9 @@ def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> str:
         _image(
             report_figures.algebra(table),
             "0 is exact; rounding alone gives about 0.005. Leads that were scaled one by one have none.",
-        ),
+        )
+        if table.algebra.notna().any()
+        else "<p>None: the leads of these records were scaled one by one.</p>",
         "<h2>Records at random</h2>",
         _image(report_figures.random_sheet(pool, seed), f"Drawn with seed {seed}; {_scale(pool)}"),
         "<h2>The worst records</h2>",

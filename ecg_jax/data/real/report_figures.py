@@ -21,26 +21,33 @@ RANDOM_RECORDS = 9
 #: What makes a record one of the worst, and how its panel says so; the first few of each are shown.
 WORST = (
     ("algebra", "algebra off by {:.1%}"),
-    ("peak", "peak {:.1f} mV"),
+    ("peak", "peak {:.1f} {}"),
     ("noise", "{:.0%} above 25 Hz"),
 )
 _WORST_EACH = 3
+#: Units as figures name them.
+_UNITS = {"mV": "mV", "NU": "SD of its lead"}
 
 
 def amplitudes(pool: RecordPool, table: pd.DataFrame) -> Figure:
-    """Distribution of the standard deviation per lead, and of the peak per record."""
-    figure = _figure(10, 3.6)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    """Distribution of the standard deviation per lead, and of the peak per record; this alone where every lead was
+    scaled to its own deviation."""
     rows = measured(pool)
-    unit = "mV" if pool.unit[rows[0]] == "mV" else "standard deviations: scaled per lead by the publisher"
-    deviations = pool.ecg[rows[:: max(1, len(rows) // 4000)]].std(axis=1) / COUNTS_PER_UNIT
-    left.boxplot(
-        list(deviations.T), tick_labels=LEADS, whis=(1, 99), sym="", patch_artist=True,
-        boxprops={"facecolor": "#d7e7f3", "edgecolor": _BLUE}, medianprops={"color": _ORANGE},
-        whiskerprops={"color": _BLUE}, capprops={"color": _BLUE},
-    )  # fmt: skip
-    left.set_ylabel(f"standard deviation ({unit})", fontsize=9)
-    left.set_title(f"Amplitude per lead, {len(rows):,} records", fontsize=10)
+    unit = _UNITS[str(pool.unit[rows[0]])]
+    if unit == "mV":
+        figure = _figure(10, 3.6)
+        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        deviations = pool.ecg[rows[:: max(1, len(rows) // 4000)]].std(axis=1) / COUNTS_PER_UNIT
+        left.boxplot(
+            list(deviations.T), tick_labels=LEADS, whis=(1, 99), sym="", patch_artist=True,
+            boxprops={"facecolor": "#d7e7f3", "edgecolor": _BLUE}, medianprops={"color": _ORANGE},
+            whiskerprops={"color": _BLUE}, capprops={"color": _BLUE},
+        )  # fmt: skip
+        left.set_ylabel("standard deviation (mV)", fontsize=9)
+        left.set_title(f"Amplitude per lead, {len(rows):,} records", fontsize=10)
+    else:
+        figure = _figure(5, 3.6)
+        right = figure.subplots()
     peaks = table.peak[rows]
     right.hist(peaks, bins=np.geomspace(max(peaks.min(), 0.05), max(peaks.max(), 0.1) * 1.01, 40), color=_BLUE)
     right.set_xscale("log")
@@ -120,7 +127,8 @@ def worst_sheet(pool: RecordPool, table: pd.DataFrame) -> Figure:
             .sort_values(ascending=False, kind="stable")
         )
         fresh = [index for index in ranked.index if index not in chosen][:_WORST_EACH]
-        chosen |= {int(index): words.format(table.loc[index, column]) for index in fresh}
+        unit = {index: _UNITS[str(table.unit[index])] for index in fresh}
+        chosen |= {int(index): words.format(table.loc[index, column], unit[index]) for index in fresh}
     return _sheet(pool, chosen)
 
 
