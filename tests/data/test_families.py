@@ -243,17 +243,21 @@ def test_boundaries_left_out_are_nan():
     ]
 
 
-def test_ptbxl_by_the_builder_is_what_studies_prepare(ecg_data_dir, tmp_path, capsys):
-    source = tmp_path / "ptbxl"
-    (source / "records500" / "00000").mkdir(parents=True)
+def first_of_ptbxl(ecg_data_dir: Path, to: Path, count: int) -> Path:
+    (to / "records500" / "00000").mkdir(parents=True)
     with (ecg_data_dir / "ptbxl" / "ptbxl_database.csv").open() as file:
-        lines = file.read().splitlines()[:9]
-    (source / "ptbxl_database.csv").write_text("\n".join(lines) + "\n")
-    shutil.copy(ecg_data_dir / "ptbxl" / "scp_statements.csv", source)
-    for number in range(1, 9):
+        lines = file.read().splitlines()[: count + 1]
+    (to / "ptbxl_database.csv").write_text("\n".join(lines) + "\n")
+    shutil.copy(ecg_data_dir / "ptbxl" / "scp_statements.csv", to)
+    for number in range(1, count + 1):
         for ending in (".hea", ".dat"):
             name = f"records500/00000/{number:05d}_hr{ending}"
-            shutil.copy(ecg_data_dir / "ptbxl" / name, source / name)
+            shutil.copy(ecg_data_dir / "ptbxl" / name, to / name)
+    return to
+
+
+def test_ptbxl_by_the_builder_is_what_studies_prepare(ecg_data_dir, tmp_path, capsys):
+    source = first_of_ptbxl(ecg_data_dir, tmp_path / "ptbxl", 8)
     arguments = ["ptbxl", "--source", str(source), "--data-dir", str(tmp_path / "b"), "--workers", "2"]
     assert build.main(arguments) == 0, capsys.readouterr().err
     built = prepare_ptbxl(source, tmp_path / "b")  # opens what was built: same fingerprint
@@ -301,12 +305,14 @@ def test_help_says_which_readers_were_not_tried_on_the_publishers_files(capsys):
     assert told.count(UNTRIED) == sum(not family.is_tried for family in FAMILIES.values()) == 4
 
 
-@pytest.mark.parametrize("name", ["code15", "mimic_iv_ecg", "sph", "medalcare_xl", "ludb"])
+@pytest.mark.parametrize("name", ["ptbxl", "code15", "mimic_iv_ecg", "sph", "medalcare_xl", "ludb"])
 @pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 2000), marks=pytest.mark.long)], ids=len)
 def test_a_damaged_set_is_read_or_told_of(name, seeds, tmp_path, ecg_data_dir):
     make = {"code15": made_code15, "mimic_iv_ecg": made_mimic, "sph": made_sph, "medalcare_xl": made_medalcare}
     original = tmp_path / "original"
-    if name == "ludb":
+    if name == "ptbxl":
+        first_of_ptbxl(ecg_data_dir, original, 2)
+    elif name == "ludb":
         original.mkdir()
         for path in sorted((ecg_data_dir / "ludb" / "data").glob("1.*")):
             shutil.copy(path, original / path.name)

@@ -227,7 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         target = options.data_dir / f"{options.name}-{options.rate}hz"
         excluded, was_there = build_set(target, listed, workers=options.workers, console=console)
         write_exclusions(target.with_name(f"{target.name}.exclusions.csv"), excluded)
-        for name, table in listed.beside().items():
+        with console.status("reading annotations"):
+            tables = listed.beside()
+        for name, table in tables.items():
             path = target.with_name(f"{target.name}.{name}.csv")
             write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
             console.print(f"{path}: {len(table):,} {name}")

@@ -181,19 +181,15 @@ def read_recordings(
     for start in range(0, len(recordings), BLOCK):
         block = recordings[start : start + BLOCK]
         sound, signals = _read_sound(block, on_bad, leave_out_damaged)
-        fill = functools.partial(_fill, sample_rate_hz=sample_rate_hz, steps=steps, normalised=normalised)
-        try:
-            fill(ecg_RxSxL[len(kept) : len(kept) + len(sound)], sound, signals)
-            kept += sound
-        except ValueError as error:
-            if not leave_out_damaged:
-                raise ValueError(f"between {block[0].record_id} and {block[-1].record_id}: {error}") from error
-            for recording, ecg in zip(sound, signals, strict=True):  # one by one, to name those that do not fit
-                try:
-                    fill(ecg_RxSxL[len(kept) : len(kept) + 1], [recording], [ecg])
-                    kept.append(recording)
-                except ValueError as flaw_of_one:
-                    on_bad(Exclusion(recording.record_id, f"amplitude: {flaw_of_one}"))
+        for recording, ecg in zip(sound, _filtered(sound, signals, sample_rate_hz, steps), strict=True):
+            try:
+                ecg_RxSxL[len(kept)] = _to_counts(ecg, scale=normalised and recording.unit == "mV")
+            except ValueError as error:
+                if not leave_out_damaged:
+                    raise ValueError(f"{recording.record_id}: {error}") from error
+                on_bad(Exclusion(recording.record_id, f"amplitude: {error}"))
+            else:
+                kept.append(recording)
         if progress is not None:
             progress(start + len(block), len(recordings))
     return RecordPool(
@@ -231,24 +227,25 @@ def _read_sound(
     return sound, signals
 
 
-def _fill(
-    ecg_BxSxL: np.ndarray,
-    recordings: Sequence[Recording],
-    signals: Sequence[np.ndarray],
-    *,
-    sample_rate_hz: int,
-    steps: Steps,
-    normalised: bool,
-) -> None:
-    """Writes the records of `signals`: raw ones through the chain, z-scored ones, filtered already, as they are."""
+def _filtered(
+    recordings: Sequence[Recording], signals: Sequence[np.ndarray], sample_rate_hz: int, steps: Steps
+) -> list[np.ndarray]:
+    """Raw signals through the chain, in one matrix product; z-scored ones, filtered already, as they are."""
     raw = [i for i, recording in enumerate(recordings) if recording.unit == "mV"]
-    scored = [i for i, recording in enumerate(recordings) if recording.unit == "NU"]
+    found = list(signals)
     if raw:
-        ecg_BxSxL[raw] = preprocess.apply_chain(
-            np.stack([signals[i] for i in raw]), RAW_RATE_HZ, sample_rate_hz, steps, normalised=normalised
-        )
-    if scored:
-        ecg_BxSxL[scored] = preprocess.to_counts(np.stack([signals[i] for i in scored]))
+        together = preprocess.filtered(np.stack([signals[i] for i in raw]), RAW_RATE_HZ, sample_rate_hz, steps)
+        for i, ecg in zip(raw, together, strict=True):
+            found[i] = ecg
+    return found
+
+
+def _to_counts(ecg: np.ndarray, *, scale: bool) -> np.ndarray:
+    counts = preprocess.to_counts(preprocess.scaled(ecg) if scale else ecg)
+    lost = [lead for lead, span in zip(LEADS, np.ptp(counts.astype(int), axis=0), strict=True) if span == 0]
+    if lost:
+        raise ValueError(f"nothing is left of {', '.join(lost)} after filtering; the gain in the header is wrong")
+    return counts
 
 
 def _checked(recordings: Iterable[Recording], where: Path) -> tuple[Recording, ...]:

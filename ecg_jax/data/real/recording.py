@@ -89,19 +89,23 @@ def read_signal(recording: Recording) -> np.ndarray:
     _check_signal_file(header_path, signal_path)
     try:
         record = wfdb.rdrecord(str(recording.signal), physical=False)
-    except (ValueError, IndexError, TypeError, wfdb.io.header.HeaderSyntaxError) as error:
+    except Exception as error:  # a damaged file fails anywhere in its parser
         raise ValueError(
             f"{signal_path}: {signal_path.stat().st_size} bytes do not hold what {header_path.name} announces, or the "
-            f"header is no WFDB header ({error}); the copy is truncated or damaged: fetch it again"
+            f"header is no WFDB header ({first_line(error)}); the copy is truncated or damaged: fetch it again"
         ) from error
     _check_header(record, recording, header_path)
     for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
-        if (total - stated) % 65536:
+        if stated is None or (int(total) - stated) % 65536:
             raise ValueError(
                 f"{signal_path}: checksum of lead {lead} is {total % 65536}, {header_path.name} says "
-                f"{stated % 65536}; the copy is damaged: fetch it again"
+                f"{'nothing' if stated is None else stated % 65536}; the copy is damaged: fetch it again"
             )
-    return record.dac(return_res=32)[:, _lead_order(record.sig_name, header_path)]
+    order = _lead_order(record.sig_name, header_path)
+    try:
+        return record.dac(return_res=32)[:, order]
+    except Exception as error:  # for one, a storage format that is none
+        raise ValueError(f"{header_path}: {type(error).__name__}: {first_line(error)}; fetch it again") from error
 
 
 def _check_signal_file(header_path: Path, signal_path: Path) -> None:
@@ -121,13 +125,16 @@ def _check_header(record: wfdb.Record, recording: Recording, header_path: Path) 
     if record.sig_len != samples:
         raise ValueError(f"{header_path}: {record.sig_len} samples, expected {samples} ({SECONDS} s)")
     if set(record.units) != {recording.unit}:
-        raise ValueError(f"{header_path}: unit {sorted(set(record.units))}, expected {recording.unit} for every lead")
-    if 0 in record.adc_gain:
-        raise ValueError(f"{header_path}: a gain of 0; the amplitude is unknown")
+        raise ValueError(
+            f"{header_path}: unit {sorted(set(map(str, record.units)))}, expected {recording.unit} for every lead"
+        )
+    if None in record.adc_gain or not np.isfinite(record.adc_gain).all() or 0 in record.adc_gain:
+        raise ValueError(f"{header_path}: gains {record.adc_gain}; the amplitude is unknown")
 
 
-def _lead_order(names: list[str], header_path: Path) -> list[int]:
+def _lead_order(names: list[str | None], header_path: Path) -> list[int]:
     """Where each lead of the contract stands in the file, by name; case aside (files write AVR for aVR)."""
+    names = [name or "" for name in names]  # a damaged header may lack them
     upper = [name.upper() for name in names]
     wanted = [lead.upper() for lead in LEADS]
     if sorted(upper) != sorted(wanted):
