@@ -50,8 +50,8 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
     """Builds a set as the folder `target`; returns what was left out, and whether it was there already.
 
     Each shard is a fixed slice of the sorted recordings, read by a process of its own and kept, once whole, until all
-    are; so memory is that of a slice per worker. Raises FileExistsError when the set is there, made from something
-    else, and ValueError when no recording can be used.
+    are; so memory is that of a slice per worker. Raises ValueError when the set is there, made from something else, and
+    when no recording can be used.
     """
     if target.exists():
         built = shards.ShardSource(target)
@@ -61,29 +61,7 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
     parts = target.with_name(f".{target.name}.{fingerprint_of(catalogue.made_from)}.parts")
     parts.mkdir(parents=True, exist_ok=True)
     slices = [recordings[start : start + SHARD_RECORDS] for start in range(0, len(recordings), SHARD_RECORDS)]
-    waiting = [k for k in range(len(slices)) if not _exclusions_of(parts, k).is_file()]
-    done = sum(len(chosen) for k, chosen in enumerate(slices) if k not in waiting)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    context = multiprocessing.get_context("spawn")  # forked, threads of libraries may hold locks for ever
-    read_so_far = context.Value(ctypes.c_int64, done)
-    with (
-        Progress(*columns, console=console) as progress,
-        concurrent.futures.ProcessPoolExecutor(
-            max(1, min(workers, len(waiting))), context, initializer=_share, initargs=(read_so_far,)
-        ) as pool,
-    ):
-        task = progress.add_task("reading recordings", total=len(recordings), completed=done)
-        make = functools.partial(_make_part, catalogue.read, parts)
-        left = {pool.submit(make, k, slices[k]) for k in waiting}
-        try:
-            while left:
-                finished, left = concurrent.futures.wait(left, _LOOK_S, concurrent.futures.FIRST_COMPLETED)
-                for part in finished:
-                    part.result()
-                progress.update(task, completed=read_so_far.value)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    _make_parts(catalogue.read, parts, slices, workers, console)
     excluded = [Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k))]
     if len(excluded) == len(recordings):
         shutil.rmtree(parts)
@@ -91,6 +69,32 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
     shards.write_shards(target, _pools(parts, len(slices)), fingerprint=catalogue.made_from, exclusions=excluded)
     shutil.rmtree(parts)
     return excluded, False
+
+
+def _make_parts(read: ReadSlice, parts: Path, slices: Sequence[Sequence[Any]], workers: int, console: Console) -> None:
+    """Reads the slices that are not in `parts` yet, several at a time."""
+    waiting = [k for k in range(len(slices)) if not _exclusions_of(parts, k).is_file()]
+    total, left = sum(map(len, slices)), sum(len(slices[k]) for k in waiting)
+    context = multiprocessing.get_context("spawn")  # forked, threads of libraries may hold locks for ever
+    read_so_far = context.Value(ctypes.c_int64, total - left)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=console) as progress,
+        concurrent.futures.ProcessPoolExecutor(
+            max(1, min(workers, len(waiting))), context, initializer=_share, initargs=(read_so_far,)
+        ) as pool,
+    ):
+        task = progress.add_task("reading recordings", total=total, completed=total - left)
+        tasks = {pool.submit(_make_part, read, parts, k, slices[k]) for k in waiting}
+        try:
+            while tasks:
+                finished, tasks = concurrent.futures.wait(tasks, _LOOK_S, concurrent.futures.FIRST_COMPLETED)
+                for part in finished:
+                    part.result()
+                progress.update(task, completed=read_so_far.value)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _share(read_so_far: Any) -> None:
