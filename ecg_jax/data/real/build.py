@@ -168,7 +168,9 @@ examples:
     p.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="where the set is to lie")
     p.add_argument("--labels", type=Path, metavar="TABLE", help="CSV file of patients, folds and labels")
     p.add_argument("--rate", type=int, choices=RATES_HZ, default=100, help="samples per second (%(default)s)")
-    p.add_argument("--unit", choices=("mV", "NU"), default="mV", help="NU: standard deviations of a lead (%(default)s)")
+    p.add_argument(
+        "--unit", choices=("mV", "NU"), default="mV", help="NU: standard deviations of a lead (%(default)s; ludb: NU)"
+    )
     p.add_argument(
         "--band",
         type=float,
