@@ -12,7 +12,6 @@ import argparse
 import concurrent.futures
 import ctypes
 import dataclasses
-import functools
 import multiprocessing
 import os
 import re
