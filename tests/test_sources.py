@@ -32,6 +32,7 @@ def test_a_joined_pool_keeps_its_sources_and_their_patients_apart():
         ("c", 6),
     ]
     assert len(np.unique(pool.patient_id)) == 48  # a and b number theirs alike
+    assert np.array_equal(pool.patient_id[:30], A.patient_id) and (pool.patient_id[30:] < 0).all()
     assert np.array_equal(pool.ecg[pool.parts[1].rows], B.ecg)
     assert join([A]) is A and [part.source for part in A.parts] == ["a"]
 
@@ -74,7 +75,8 @@ def test_both_placements_read_the_same_records_of_every_source(mesh):
 
 def test_a_study_tells_what_each_source_gave(tmp_path, mesh):
     pool = join([A, B], [Fraction(1, 4), Fraction(3, 4)])
-    response = response_of(held.freeze(made_up_pool(5, 5), 50, masks=2), pool)
+    heldout = dataclasses.replace(made_up_pool(5, 5), patient_id=np.arange(5))  # numbers that b has too
+    response = response_of(held.freeze(heldout, 50, masks=2), pool)
     config = make_config(
         study="s", response=response.heldout.identity, budget_records=512, **{"data.synthetic_records": 200}
     )

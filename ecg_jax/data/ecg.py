@@ -127,8 +127,9 @@ class RecordPool:
 def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None) -> RecordPool:
     """Several sources as one pool, in their order; `weights` are their shares of its stream (default: by size).
 
-    Patients of different sources are different ones: they get new numbers. Raises ValueError for pools of one name, of
-    another rate or length, that share record ids, or for weights that are not one positive number each.
+    Patients of different sources are different ones: the first source keeps its numbers, by which its held-out patients
+    are told apart; those of the others become -1, -2, … . Raises ValueError for pools of one name, of another rate or
+    length, that share record ids, or for weights that are not one positive number each.
     """
     first, names = pools[0], [pool.source for pool in pools]
     if len(set(names)) < len(names):
@@ -148,14 +149,17 @@ def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None)
     ids = np.concatenate([pool.record_id for pool in pools])
     if len(np.unique(ids)) < len(ids):
         raise ValueError(f"{len(ids) - len(np.unique(ids))} record ids are in two of {names}")
-    patients = [np.unique(pool.patient_id, return_inverse=True) for pool in pools]
-    before = np.cumsum([0, *(len(numbers) for numbers, _ in patients)])
+    patients, taken = [first.patient_id], 0
+    for pool in pools[1:]:
+        own, which = np.unique(pool.patient_id, return_inverse=True)
+        patients.append(-1 - taken - which)
+        taken += len(own)
     return RecordPool(
         source="+".join(names),
         sample_rate_hz=first.sample_rate_hz,
         ecg=np.concatenate([pool.ecg for pool in pools]),
         record_id=ids,
-        patient_id=np.concatenate([which + start for (_, which), start in zip(patients, before, strict=False)]),
+        patient_id=np.concatenate(patients),
         fold=np.concatenate([pool.fold for pool in pools]),
         unit=np.concatenate([pool.unit for pool in pools]),
         labels=tuple(labels for pool in pools for labels in pool.labels),
