@@ -103,6 +103,37 @@ def test_code15_of_another_shape_is_refused(tmp_path):
         list_set("code15", tmp_path / "c", Output())
 
 
+def test_no_other_file_is_read_for_an_hdf5_file(tmp_path):
+    """HDF5 can name any file as the place of its data: by a link, as raw bytes, or as a virtual array."""
+    made_sph(tmp_path / "s")
+    elsewhere = tmp_path / "elsewhere.h5"
+    with h5py.File(elsewhere, "w") as file:
+        file["ecg"] = ecg_like(5000, 500).T
+    (tmp_path / "raw").write_bytes(ecg_like(5000, 500).T.tobytes())
+    records = tmp_path / "s" / "records"
+    with h5py.File(records / "A00001.h5", "w") as file:
+        file["ecg"] = h5py.ExternalLink(str(elsewhere), "ecg")
+    with h5py.File(records / "A00002.h5", "w") as file:
+        file.create_dataset("ecg", (12, 5000), "f8", external=[(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)])
+    with h5py.File(records / "A00003.h5", "w") as file:
+        layout = h5py.VirtualLayout((12, 5000), "f8")
+        layout[:] = h5py.VirtualSource(str(elsewhere), "ecg", (12, 5000))
+        file.create_virtual_dataset("ecg", layout)
+    with h5py.File(records / "A00004.h5", "w") as file:
+        file.create_group("ecg")
+    pool, why = read_all("sph", tmp_path / "s")
+    assert not len(pool)
+    assert why["sph/A00001"] == "unreadable: A00001.h5: 'ecg' is a link, which is not followed"
+    assert why["sph/A00002"] == why["sph/A00003"].replace("3", "2")
+    assert why["sph/A00002"] == "unreadable: A00002.h5: 'ecg' lies in another file, which is not read"
+    assert why["sph/A00004"] == "unreadable: A00004.h5: 'ecg' is no array"
+    made_code15(tmp_path / "c")
+    with h5py.File(tmp_path / "c" / "exams_part1.hdf5", "w") as file:
+        file["tracings"], file["exam_id"] = h5py.ExternalLink(str(elsewhere), "ecg"), np.array([40])
+    with pytest.raises(ValueError, match="'tracings' is a link, which is not followed"):
+        list_set("code15", tmp_path / "c", Output())
+
+
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", *LEADS[6:])
 
 

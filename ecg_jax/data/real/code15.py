@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of, numbered
+from ecg_jax.data.real.hdf5 import own_array
 from ecg_jax.data.real.recording import first_line
 from ecg_jax.data.real.tables import plain_name, read_table
 
@@ -57,7 +58,7 @@ def load(entry: Entry) -> Raw:
     if entry.row == _NO_ROW:
         raise ValueError(f"no signals: {entry.file.name} does not hold the exam")
     try:
-        ecg_mv = _open(entry.file)["tracings"][entry.row].astype(np.float64)
+        ecg_mv = own_array(_open(entry.file), "tracings")[entry.row].astype(np.float64)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"unreadable: {entry.file.name}: {first_line(error)}") from error
     return Raw(RATE_HZ, trimmed(ecg_mv))
@@ -78,8 +79,8 @@ def _row_of(path: Path) -> dict[str, int]:
     """Exam id -> its row. The published files end in a row of zeros whose id is 0, which no table names."""
     try:
         with h5py.File(path, "r") as file:
-            ids, shape = file["exam_id"][:], file["tracings"].shape
-    except (OSError, KeyError) as error:
+            ids, shape = own_array(file, "exam_id")[:], own_array(file, "tracings").shape
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is no file of CODE-15% ({first_line(error)}): fetch it again") from error
     if len(shape) != 3 or shape[0] != len(ids) or shape[2] != 12:
         raise ValueError(f"{path}: tracings {shape} for {len(ids)} exam_id, expected (exams, 4096, 12)")

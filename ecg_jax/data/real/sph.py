@@ -14,6 +14,7 @@ import numpy as np
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of, numbered
 from ecg_jax.data.real.folder import split_labels
+from ecg_jax.data.real.hdf5 import own_array
 from ecg_jax.data.real.recording import first_line
 from ecg_jax.data.real.tables import plain_name, read_table
 
@@ -48,7 +49,7 @@ def load(entry: Entry) -> Raw:
         raise ValueError(f"no signals: {entry.file.name}, which metadata.csv names, is not there")
     try:
         with h5py.File(entry.file, "r") as file:
-            ecg = file["ecg"][:]
+            ecg = own_array(file, "ecg")[:]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"unreadable: {entry.file.name}: {first_line(error)}") from error
     if ecg.ndim != 2 or ecg.shape[0] != len(LEADS) or ecg.dtype.kind != "f":
