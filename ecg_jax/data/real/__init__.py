@@ -1,4 +1,12 @@
-"""Real recordings, read where they lie in their publishers' own layouts."""
+"""Real recordings, read where they lie in their publishers' own layouts.
+
+Fetch:    `download` (command), `publishers`, `listing`, `transfer`, `archives`
+Read:     `families` (which sets are known), `catalogue` (what all readers share), a module per family (`ptbxl`, `ludb`,
+          `code15`, `mimic`, `sph`, `medalcare`; `folder` for any other), `windows` for long recordings of few leads;
+          below them `recording`, `edf`, `hdf5`, `tables`
+Keep:     `build` (command), `shards`, `prepare` (PTB-XL for the studies)
+Judge:    `report` (command), `report_figures`, `measures`, `leakage`, `vocabulary`
+"""
 
 from __future__ import annotations
 
