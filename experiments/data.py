@@ -7,6 +7,7 @@ import os
 import threading
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +73,10 @@ def load_real(
     leave_out_flawed: bool = False,
     progress: Callable[[int, int], None] | None = None,
     more: Sequence[Path] = (),
+    weights: Sequence[Fraction] | None = None,
 ) -> StudyData:
-    """PTB-XL from `data_dir`, prepared once under `cache_dir`, and `more` sets to train on, as shards that were built.
+    """PTB-XL from `data_dir`, prepared once under `cache_dir`, and `more` sets to train on, as shards that were built;
+    `weights` are their shares of the real stream, PTB-XL's first (default: by size).
 
     A recording of PTB-XL with NaN or a flat lead is an error, or is left out by name; of the other sets what the
     validation or sealed fold holds as well is. Raises FileNotFoundError or ValueError for a folder of another shape,
@@ -98,7 +101,9 @@ def load_real(
         others.append(kept)
         excluded += repeated
         origin = [origin, made_from]
-    data = split(pool, validation, origin=origin, excluded=tuple(excluded), others=others)
+    if weights is not None:
+        origin = [origin, list(map(str, weights))]
+    data = split(pool, validation, origin=origin, excluded=tuple(excluded), others=others, weights=weights)
     return dataclasses.replace(data, frozen=data.heldout.identity == frozen["response"])
 
 
@@ -124,7 +129,12 @@ def load_standin(patients: int) -> StudyData:
 
 
 def load_or_standin(
-    option: Path | None, cache_dir: Path, standin_patients: int, console: Console, more: Sequence[Path] = ()
+    option: Path | None,
+    cache_dir: Path,
+    standin_patients: int,
+    console: Console,
+    more: Sequence[Path] = (),
+    weights: Sequence[Fraction] | None = None,
 ) -> StudyData:
     """PTB-XL from the option or ECG_DATA_DIR, flawed recordings left out by name, or else the stand-in, saying so.
 
@@ -132,15 +142,15 @@ def load_or_standin(
     """
     folder = data_dir_or_none(option)
     if folder is None:
-        if more:
+        if more or weights:
             raise ValueError(
-                f"{more[0]}: further real sets are trained on beside PTB-XL, whose folds 9 and 10 they must not hold; "
+                "further real sets are trained on beside PTB-XL, whose folds 9 and 10 they must not hold; "
                 "name its folder (--data-dir or ECG_DATA_DIR)"
             )
         console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
         return load_standin(standin_patients)
     with console.status(f"reading PTB-XL from {folder}"):
-        data = load_real(folder, cache_dir, leave_out_flawed=True, more=more)
+        data = load_real(folder, cache_dir, leave_out_flawed=True, more=more, weights=weights)
     for item in data.excluded:
         console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
     return data
@@ -202,10 +212,11 @@ def split(
     origin: object = None,
     excluded: tuple[Exclusion, ...] = (),
     others: Sequence[RecordPool] = (),
+    weights: Sequence[Fraction] | None = None,
 ) -> StudyData:
     """The training folds of `pool`, and `validation` under frozen masks; `origin` says what the records were made from.
 
-    `others` are sets that are trained on whole, beside it.
+    `others` are sets that are trained on whole, beside it, and `weights` the shares of all in the real stream.
 
     Raises ValueError when either is empty, or training would see a fold that is held out or sealed.
     """
@@ -219,7 +230,7 @@ def split(
             f"{pool.source}: folds {leaked} are among the training folds {TRAIN_FOLDS}, or fold {SEALED_FOLD} is held "
             f"out: fold {VALIDATION_FOLD} is for validation, fold {SEALED_FOLD} is sealed"
         )
-    training = join([training, *others])
+    training = join([training, *others], weights)
     identity = fingerprint([origin, training.record_id.tolist(), training.patient_id.tolist()])
     heldout = freeze(validation, 1000 * validation.ecg.shape[1] // pool.sample_rate_hz // PATCH_MS)
     return StudyData(training, heldout, identity, note="", frozen=False, excluded=excluded)

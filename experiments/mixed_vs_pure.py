@@ -24,6 +24,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from rich.console import Console
@@ -217,10 +218,17 @@ def _identity(source: Source) -> tuple[str, str]:
 def load(options: argparse.Namespace, console: Console) -> StudyData:
     """Packed data, PTB-XL, or the stand-in."""
     if options.packed is not None:
-        if options.real:
+        if options.real or options.real_weights:
             raise ValueError(f"{options.packed} holds its real sets already: give --real together with --pack")
         return load_packed(options.packed)
-    return load_or_standin(options.data_dir, options.out / "data", options.standin_patients, console, options.real)
+    return load_or_standin(
+        options.data_dir,
+        options.out / "data",
+        options.standin_patients,
+        console,
+        options.real,
+        options.real_weights,
+    )
 
 
 def dry_run(preset: Preset, console: Console) -> None:
@@ -331,6 +339,13 @@ def parser() -> argparse.ArgumentParser:
         default=(),
         metavar="DIR",
         help="further real sets to train on, as data.real.build writes them (data/built/code15-100hz …)",
+    )
+    data.add_argument(
+        "--real-weights",
+        type=Fraction,
+        nargs="+",
+        metavar="W",
+        help="shares of the real stream, PTB-XL's first, then one for each --real (default: by size)",
     )
     data.add_argument("--packed", type=Path, metavar="DIR", help="read the data that --pack wrote instead")
     data.add_argument("--pack", type=Path, metavar="DIR", help="write the data to DIR for --packed, and stop")

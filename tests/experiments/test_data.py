@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -36,6 +37,9 @@ def test_another_set_is_trained_on_less_what_the_evaluation_folds_hold(ecg_data_
     assert all("fold 9 of the evaluation" in reason or "fold 10" in reason for reason in left_out.values())
     trained = set(both.training.record_id[both.training.parts[1].rows])
     assert not trained & left_out.keys() and len(trained) + len(left_out) == 22
+    shares = [Fraction(3, 4), Fraction(1, 4)]
+    weighted = data.load_real(ecg_data_dir, ptbxl_cache, leave_out_flawed=True, more=[challenge], weights=shares)
+    assert [part.weight for part in weighted.training.parts] == shares and weighted.identity != both.identity
     pack_data(tmp_path / "packed", both)
     packed = load_packed(tmp_path / "packed")
     assert packed.identity == both.identity
