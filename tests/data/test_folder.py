@@ -13,6 +13,7 @@ import numpy as np
 import pyedflib
 import pytest
 import wfdb
+from rich.console import Console
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.preprocess import apply_chain
@@ -304,6 +305,20 @@ def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
     pool = open_shards(tmp_path / "b" / "x-100hz")
     assert pool.record_id.tolist() == [f"x/r{k}" for k in range(9)]
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["x-100hz", "x-100hz.exclusions.csv"]
+
+
+def killed(recordings, *, on_bad, progress):
+    """Stands for the end of a worker by the kernel, for want of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told_of(tmp_path):
+    listed = build.Catalogue(("a", "b"), killed, {"made": "up"})
+    with pytest.raises(
+        OSError, match=r"was killed, perhaps for want of memory \(3 workers\): the same command goes on"
+    ):
+        build.build_set(tmp_path / "x-100hz", listed, workers=3, console=Console(quiet=True))
+    assert not (tmp_path / "x-100hz").exists()
 
 
 class InThisProcess(build.concurrent.futures.ThreadPoolExecutor):

@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
 
     Each shard is a fixed slice of the sorted recordings, read by a process of its own and kept, once whole, until all
     are; so memory is that of a slice per worker. Raises ValueError when the set is there, made from something else, and
-    when no recording can be used.
+    when no recording can be used, and OSError when a process of its own was killed.
     """
     if target.exists():
         built = shards.ShardSource(target)
@@ -91,6 +92,11 @@ def _make_parts(read: ReadSlice, parts: Path, slices: Sequence[Sequence[Any]], w
                 for part in finished:
                     part.result()
                 progress.update(task, completed=read_so_far.value)
+        except BrokenProcessPool as error:
+            raise OSError(
+                f"a process that read recordings was killed, perhaps for want of memory ({workers} workers): the same "
+                "command goes on; give it fewer --workers"
+            ) from error
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
