@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,11 @@ import wfdb
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax.data.real import prepare, ptbxl, shards
+from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.npz import save_pool
+from ecg_jax.data.real import folder as any_folder
+from ecg_jax.data.real import mimic, prepare, ptbxl, shards
+from ecg_jax.data.real.catalogue import Output
 from ecg_jax.data.stream import read_ahead
 from ecg_jax.store import read_json
 
@@ -28,6 +32,9 @@ RATES_HZ = (100, 500)
 OURS, PEERS = 6400, 192
 #: Names of one shard, linked: a set of a million records on the disk space of one shard.
 MILLION, SHARD = 1_000_000, 8_000
+#: Rows of MIMIC-IV-ECG's tables.
+MIMIC_RECORDS = 800_035
+TABLES = ("speed", "building", "memory", "memory_building", "listing", "mapped")
 #: Recordings in a folder to be built: two slices, and twenty.
 BUILT = (2_000, 20_000)
 
@@ -35,7 +42,7 @@ Turn = Callable[[], tuple[float, float, int]]  # wall seconds, processor seconds
 
 
 def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> None:
-    """Times everything and writes speed.csv, building.csv, memory.csv, memory_building.csv and notes.json."""
+    """Times everything and writes a CSV file for each of `TABLES`, and notes.json."""
     versions = worker.stdout.readline().split() if worker else []
     with tempfile.TemporaryDirectory() as scratch:
         folders = {rate: Path(scratch) / str(rate) for rate in RATES_HZ}
@@ -47,6 +54,8 @@ def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> 
         write_csv(_building(data, Path(scratch), rounds), out / "building.csv")
         write_csv(_memory(folders[100], Path(scratch)), out / "memory.csv")
         write_csv(_memory_to_build(data, Path(scratch)), out / "memory_building.csv")
+        write_csv(_listing(Path(scratch)), out / "listing.csv")
+        write_csv(_mapped(Path(scratch)), out / "mapped.csv")
     notes = {
         "peer": f"torch {versions[0]}, wfdb {versions[1]}" if versions else "left out: no --torch-python",
         "rounds": rounds,
@@ -54,7 +63,7 @@ def run(data: Path, out: Path, worker: subprocess.Popen | None, rounds: int) -> 
         **machine.describe(),
     }
     write_json(notes, out / "notes.json")
-    for name in ("speed", "building", "memory", "memory_building"):
+    for name in TABLES:
         print(f"{name}\n{pd.read_csv(out / f'{name}.csv').to_string(index=False)}\n")
 
 
@@ -132,9 +141,11 @@ def _speed(seconds: pd.DataFrame) -> pd.DataFrame:
 
 
 def _building(data: Path, scratch: Path, rounds: int) -> pd.DataFrame:
-    """Building PTB-XL at 100 Hz against reading its 500 Hz files, in processor seconds, in turn."""
+    """Building PTB-XL at 100 Hz, and reading the same files as any folder's, against reading alone, in processor
+    seconds, in turn."""
     folder = data / "ptbxl"
     recordings = ptbxl.list_raw(folder)
+    unknown = any_folder.list_folder("any", folder / "records500", Output())
 
     def read() -> int:
         return sum(wfdb.rdrecord(str(recording.signal)).p_signal.shape[0] > 0 for recording in recordings)
@@ -142,18 +153,28 @@ def _building(data: Path, scratch: Path, rounds: int) -> pd.DataFrame:
     def build(number: int) -> int:
         return len(prepare.prepare_ptbxl(folder, scratch / f"built-{number}"))
 
+    def read_any() -> int:
+        return len(unknown.read(unknown.recordings, on_bad=lambda _: None))
+
     build(-1)  # the chain's matrix is made once
-    turns = [(_timed(read), _timed(lambda number=number: build(number))) for number in range(min(rounds, 3))]
-    reading, building = (np.array([turn[i][1] / turn[i][2] for turn in turns]) for i in (0, 1))
-    row = {
-        "records": len(recordings),
-        "reading_ms": 1e3 * np.median(reading),
-        "building_ms": 1e3 * np.median(building),
-        "building_over_reading": np.median(building / reading),
-        "least": (building / reading).min(),
-        "greatest": (building / reading).max(),
-    }
-    return pd.DataFrame([row])
+    turns = [
+        (_timed(read), _timed(lambda number=number: build(number)), _timed(read_any))
+        for number in range(min(rounds, 3))
+    ]
+    reading, building, of_any = (np.array([turn[i][1] / turn[i][2] for turn in turns]) for i in range(3))
+    rows = [
+        {
+            "what": what,
+            "records": len(recordings),
+            "reading_ms": 1e3 * np.median(reading),
+            "building_ms": 1e3 * np.median(ours),
+            "building_over_reading": np.median(ours / reading),
+            "least": (ours / reading).min(),
+            "greatest": (ours / reading).max(),
+        }
+        for what, ours in (("PTB-XL, built", building), ("any folder, read and filtered", of_any))
+    ]
+    return pd.DataFrame(rows)
 
 
 #: A process of its own: opens the shards, reads 20,000 records at random, says its resident memory before and after.
@@ -200,24 +221,87 @@ def _memory_to_build(data: Path, scratch: Path) -> pd.DataFrame:
             copy.mkdir(parents=True, exist_ok=True)
             for path in (header, header.with_suffix(".dat")):
                 shutil.copy(path, copy / path.name)
-        command = ["-m", "ecg_jax.data.real.build", "many", "--source", str(folder), "--workers", "2"]
         target, started = scratch / f"built-many-{records}", time.perf_counter()
-        answer = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _LARGEST, *command, "--data-dir", str(target)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        command = ["-m", "ecg_jax.data.real.build", "many", "--source", str(folder), "--data-dir", str(target)]
+        peak_mb = _peak_mb([*command, "--workers", "2"])
         seconds = time.perf_counter() - started
         kept = len(shards.ShardSource(target / "many-100hz"))
-        peak_mb = int(answer.stdout.split()[-1]) / 1024
         rows.append({"recordings": records, "records": kept, "largest_process_mb": peak_mb, "wall_s": seconds})
         shutil.rmtree(folder)
         shutil.rmtree(target)
     return pd.DataFrame(rows)
 
 
-#: Runs a module as a process of its own, and says the peak resident kilobytes of the largest process under it.
+def _listing(scratch: Path) -> pd.DataFrame:
+    """What listing MIMIC-IV-ECG takes: tables of its length and words, no recording there."""
+    folder = scratch / "mimic"
+    folder.mkdir()
+    said = ("Sinus rhythm", "Left axis deviation", "Borderline ECG", "Normal ECG", "Abnormal ECG")
+    with (folder / "record_list.csv").open("w") as records, (folder / "machine_measurements.csv").open("w") as reports:
+        records.write("subject_id,study_id,file_name,ecg_time,path\n")
+        reports.write(",".join(("subject_id", "study_id", "cart_id", *mimic.REPORT_COLUMNS)) + "\n")
+        for k in range(MIMIC_RECORDS):
+            patient, study = 10_000_000 + k // 5, 40_000_000 + k
+            path = f"files/p{patient // 10_000}/p{patient}/s{study}/{study}"
+            records.write(f"{patient},{study},{study},2180-07-23 08:44:00,{path}\n")
+            reports.write(f"{patient},{study},1,{said[k % 5]},{said[k % 3]}{',' * 16}\n")
+    code = "from ecg_jax.data.real import mimic, catalogue; from pathlib import Path; import sys;"
+    code += "mimic.list_mimic('mimic', Path(sys.argv[1]), catalogue.Output())"
+    rows = []
+    for records, arguments in ((0, ["-c", "from ecg_jax.data.real import mimic"]), (MIMIC_RECORDS, ["-c", code])):
+        started = time.perf_counter()
+        peak_mb = _peak_mb([*arguments, str(folder)])
+        rows.append({"rows": records, "wall_s": time.perf_counter() - started, "peak_mb": peak_mb})
+    return pd.DataFrame(rows)
+
+
+def _mapped(scratch: Path) -> pd.DataFrame:
+    """Memory of its own that a process holds after loading a packed pool and reading 6,400 records of it at random."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for records in (1_000, 40_000):
+        pool = RecordPool(
+            source="noise",
+            sample_rate_hz=100,
+            ecg=np.resize(rng.integers(-500, 500, (1_000, 1000, 12), np.int16), (records, 1000, 12)),
+            record_id=np.arange(records).astype(np.str_),
+            patient_id=np.arange(records),
+            fold=np.ones(records, np.int64),
+            unit=np.full(records, "mV"),
+            labels=((),) * records,
+        )
+        save_pool(scratch / "pool.npz", pool)
+        answer = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _MAPPED, str(scratch / "pool.npz")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        rows.append({"records": records, "pool_mb": pool.ecg.nbytes / 2**20, "own_mb": int(answer.stdout) / 1024})
+    return pd.DataFrame(rows)
+
+
+_MAPPED = """
+import re, sys
+from pathlib import Path
+import numpy as np
+from ecg_jax.data.npz import load_pool
+pool = load_pool(Path(sys.argv[1]))
+rng = np.random.default_rng(0)
+for _ in range(100):
+    pool.read(rng.integers(0, len(pool), 64))
+print(re.search(r"RssAnon:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def _peak_mb(arguments: Sequence[str]) -> float:
+    """Peak resident megabytes of the largest process of a Python program."""
+    command = [sys.executable, "-W", "ignore", "-c", _LARGEST, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(answer.stdout.split()[-1]) / 1024
+
+
+#: Runs a program as a process of its own, and says the peak resident kilobytes of the largest process under it.
 _LARGEST = """
 import resource, subprocess, sys
 subprocess.run([sys.executable, "-W", "ignore", *sys.argv[1:]], check=True, stdout=sys.stderr)
