@@ -119,6 +119,8 @@ def without_evaluation(
     matches = find_matches(
         pool, pool.sample_rate_hz, evaluation, evaluation.sample_rate_hz, threshold=threshold, max_lag_s=max_lag_s
     )
+    if not matches:  # no copy of what may be tens of gigabytes
+        return pool, ()
     best: dict[int, Match] = {}
     for match in matches:
         if match.first not in best or match.similarity > best[match.first].similarity:
