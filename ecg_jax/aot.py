@@ -239,8 +239,15 @@ def tell(rows: Sequence[Compiled], records: Sequence[float], price: float) -> in
 def check_environment() -> None:
     """Raises RuntimeError unless this process keeps to the CPU: libtpu would look for a TPU, and wait."""
     wanted = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
-    for name in ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES"):  # libtpu complains loudly where they are not set
-        os.environ.setdefault(name, {"TPU_ACCELERATOR_TYPE": "v5litepod-1"}.get(name, "localhost"))
+    # libtpu complains loudly where the first two are not set, and, thinking of a TPU that only one process may have, it
+    # refuses a second process without the third.
+    ours = {
+        "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    }
+    for name, value in ours.items():
+        os.environ.setdefault(name, value)
     lacking = [f"{name}={value}" for name, value in wanted.items() if os.environ.get(name) != value]
     if lacking:
         raise RuntimeError(f"set {' '.join(lacking)} before this command: it compiles on the CPU and looks for no TPU")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 KILLS = 25
-#: Long enough that so many kills fit in: 48 trunks.
-ARGUMENTS = (*demo.ARGUMENTS, "--seeds", "8")
+#: Long enough that so many kills fit in: 72 trunks.
+ARGUMENTS = (*demo.ARGUMENTS, "--seeds", "12")
 
 
 @pytest.mark.long
