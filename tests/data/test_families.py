@@ -134,6 +134,19 @@ def test_no_other_file_is_read_for_an_hdf5_file(tmp_path):
         list_set("code15", tmp_path / "c", Output())
 
 
+def test_a_damaged_list_of_arrays_is_told_of(tmp_path):
+    """HDF5 raises of it what it raises of its own faults."""
+    made_sph(tmp_path / "s")
+    made_code15(tmp_path / "c")
+    for path in (tmp_path / "s" / "records" / "A00001.h5", tmp_path / "c" / "exams_part1.hdf5"):
+        content = path.read_bytes()
+        assert b"SNOD" in content
+        path.write_bytes(content.replace(b"SNOD", b"XXXX"))
+    assert read_all("sph", tmp_path / "s")[1]["sph/A00001"].startswith("unreadable: A00001.h5: its list of arrays")
+    with pytest.raises(ValueError, match=r"exams_part1.hdf5 is no file of CODE-15% \(its list of arrays is damaged"):
+        list_set("code15", tmp_path / "c", Output())
+
+
 MIMIC_LEADS = ("I", "II", "III", "aVR", "aVF", "aVL", *LEADS[6:])
 
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import h5py
 
+from ecg_jax.data.real.recording import first_line
+
 
 def own_array(file: h5py.File, name: str) -> h5py.Dataset:
-    """The array `name` of an open file. Raises KeyError when there is none, and ValueError when it lies elsewhere."""
-    link = file.get(name, getlink=True)
+    """The array `name` of an open file.
+
+    Raises KeyError when there is none, and ValueError when it lies elsewhere or the file is damaged.
+    """
+    try:
+        link = file.get(name, getlink=True)
+    except RuntimeError as error:  # of a damaged file, HDF5 raises what it raises of its own faults
+        raise ValueError(f"its list of arrays is damaged ({first_line(error)})") from error
     if link is None:
         raise KeyError(f"there is no {name!r}")
     if not isinstance(link, h5py.HardLink):
