@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -84,9 +83,4 @@ def _row_of(path: Path) -> dict[str, int]:
         raise ValueError(f"{path} is no file of CODE-15% ({first_line(error)}): fetch it again") from error
     if len(shape) != 3 or shape[0] != len(ids) or shape[2] != 12:
         raise ValueError(f"{path}: tracings {shape} for {len(ids)} exam_id, expected (exams, 4096, 12)")
-    return dict(_numbers(ids))
-
-
-def _numbers(ids: np.ndarray) -> Iterator[tuple[str, int]]:
-    for row, exam in enumerate(ids):
-        yield str(int(exam)), row
+    return {str(int(exam)): row for row, exam in enumerate(ids)}

@@ -29,7 +29,7 @@ from ecg_jax.data.real.catalogue import (
     numbered,
 )
 from ecg_jax.data.real.edf import read_edf
-from ecg_jax.data.real.recording import SECONDS, first_line
+from ecg_jax.data.real.recording import SECONDS, first_line, first_words
 
 #: Millivolts per unit, by its name in lower case.
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "v": 1e3}
@@ -187,11 +187,10 @@ def read_header(path: Path) -> wfdb.Record:
 
 def _signals_beside(path: Path) -> set[str]:
     """The files that a header names, read before anything opens one. Raises ValueError unless all lie beside it."""
-    lines = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    lines = [line for line in lines if line and not line[0].startswith("#")]
-    if not lines or "/" in lines[0][0]:
+    words = first_words(path)
+    if not words or "/" in words[0]:
         raise ValueError(f"header: {path.name} describes no signals, or several segments")
-    names = {line[0] for line in lines[1:]}
+    names = set(words[1:])
     for name in sorted(names):
         if Path(name).name != name or "\\" in name or ":" in name:
             raise ValueError(f"header: {path.name} names {name!r:.80} as its signals; only a file beside it is read")

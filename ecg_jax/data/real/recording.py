@@ -108,11 +108,15 @@ def read_signal(recording: Recording) -> np.ndarray:
         raise ValueError(f"{header_path}: {type(error).__name__}: {first_line(error)}; fetch it again") from error
 
 
+def first_words(header_path: Path) -> list[str]:
+    """The first word of each line of a WFDB header that is no comment: the record's name, then where each lead lies."""
+    lines = [line.split() for line in header_path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return [line[0] for line in lines if line and not line[0].startswith("#")]
+
+
 def _check_signal_file(header_path: Path, signal_path: Path) -> None:
     """A header may name any file as its signals, at any path: only the one beside it is read."""
-    lines = [line.split() for line in header_path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    lines = [line for line in lines if line and not line[0].startswith("#")]
-    found = sorted({line[0] for line in lines[1:]})
+    found = sorted(set(first_words(header_path)[1:]))
     if found != [signal_path.name]:
         raise ValueError(f"{header_path}: its signals lie in {found}, expected {signal_path.name} for every lead")
 
