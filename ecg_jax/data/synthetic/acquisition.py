@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut
 from ecg_jax.data.synthetic.leads import ELECTRODES, ELECTRODES_TO_LEADS
 
@@ -225,3 +226,6 @@ def quantised(leads_mv: jax.Array, settings: Settings) -> jax.Array:
     """The independent leads of one record, of any layout, as the converter gives them: clipped, in whole steps."""
     clipped = jnp.clip(leads_mv, -settings.clip_mv, settings.clip_mv)
     return jnp.round(clipped / settings.lsb_mv) * settings.lsb_mv
+
+
+declare("acquisition", vars(), "LOWEST_LOWPASS_HZ _BLOCK_SAMPLES PERMUTATIONS")

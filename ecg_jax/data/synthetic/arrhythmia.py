@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.conditions import Rhythm
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.course import Pacemaker, Range, between, choose, count, course_of
 from ecg_jax.data.synthetic.draws import cut
 from ecg_jax.data.synthetic.ectopy import ECTOPIC_P_GAIN, premature_beats
@@ -297,3 +298,14 @@ def sample_trains(
         breath_phase=node.breath_phase,
         seconds=seconds,
     )
+
+
+declare(
+    "arrhythmia",
+    vars(),
+    "FASTEST_BPM LEAD_IN_BEATS AF_REFRACTORY_S AF_MEMORY AF_SLOW_DELAY_S AF_SLOW_PROBABILITY AF_BLOCKING_PER_S "
+    "AF_RATE_HZ AF_WOBBLE_HZ AF_WOBBLE_RAD FLUTTER_PER_MIN FIXED_BLOCK_WEIGHTS VARIABLE_BLOCK_WEIGHTS "
+    "WENCKEBACH_INCREMENT_MS WENCKEBACH_DECAY VENTRICULAR_ESCAPE_BPM JUNCTIONAL_ESCAPE_BPM "
+    "JUNCTIONAL_ESCAPE_PROBABILITY RETROGRADE_WEIGHTS RETROGRADE_P_GAIN RP_MS RETROGRADE_PR_MS PACED_PR_MS "
+    "PACED_OVER_FIBRILLATION_PROBABILITY MAX_QT_OF_RR _DRAWS _SINUS_DRAWS",
+)

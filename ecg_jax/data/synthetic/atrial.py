@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.rhythm import AtrialWaves
 from ecg_jax.data.synthetic.sine import sine
@@ -55,3 +56,6 @@ def sample_atrial_vectors(uniforms: jax.Array, is_flutter: jax.Array) -> jax.Arr
     flutter_mv = FLUTTER_MV * jnp.exp(FLUTTER_LOG_SD * truncated_normal(size))
     flutter = jnp.concatenate([jnp.broadcast_to(flutter_mv, (HARMONICS, 3)), jnp.zeros((HARMONICS, 3))])
     return jnp.tile(HARMONIC_GAIN, 2)[:, None] * jnp.where(is_flutter > 0, flutter, fibrillation)
+
+
+declare("atrial", vars(), "HARMONICS HARMONIC_GAIN FIBRILLATION_RMS_MV FLUTTER_MV FLUTTER_LOG_SD DRAWS")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut
 from ecg_jax.data.synthetic.patient import Patient
 
@@ -442,3 +443,11 @@ def afflicted(uniforms: jax.Array, patient: Patient, conditions: Conditions) -> 
     latents["pr_ms"], latents["heart_rate_bpm"] = pr, 60_000.0 / rr_ms
     latents["p_duration_ms"] = jnp.minimum(latents["p_duration_ms"], 0.9 * pr)
     return dataclasses.replace(patient, **latents)
+
+
+declare(
+    "conditions",
+    vars(),
+    "SCP_CODES EFFECTS AXIS_LIMITS_DEG WITHOUT_MORPHOLOGY WITHOUT_P_WAVE NEEDS_P_WAVE FLUTTER OF_REPOLARISATION "
+    "AV_BLOCKS CAN_JOIN UNIFORM PREVALENCE _LATENTS _RHYTHM_EFFECTS _MORPHOLOGY_EFFECTS",
+)

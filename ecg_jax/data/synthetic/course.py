@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.conditions import Rhythm
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.rhythm import Beat
 
 Range = tuple[float, float]
@@ -110,3 +111,6 @@ def choose(weights: dict[int, float], uniform: jax.Array) -> jax.Array:
     for edge, last, key in zip(edges, keys, keys[1:]):
         chosen += (key - last) * (uniform >= edge)
     return chosen
+
+
+declare("course", vars(), "_PREMATURE _COUPLETS _RUNS _BIGEMINY _TRIGEMINY COURSES _COLUMNS")

@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from scipy import signal
 
+from ecg_jax.data.synthetic.constants import declare
+
 #: Kernel centres from the R peak and widths (ms). Around the QRS they lie closer than the samples of a 40 Hz band.
 P_CENTRE_MS = np.arange(-290.0, -97.0, 32.0)
 QRS_CENTRE_MS = np.arange(-72.0, 97.0, 12.0)
@@ -215,3 +217,11 @@ def _interpolated(x_SxC: np.ndarray, position: np.ndarray) -> np.ndarray:
     index = position.astype(int)
     share = (position - index)[..., None]
     return x_SxC[index] * (1 - share) + x_SxC[index + 1] * share
+
+
+declare(
+    "decomposition",
+    vars(),
+    "P_CENTRE_MS QRS_CENTRE_MS T_CENTRE_MS CENTRE_S WIDTH_S KERNELS P QRS T QRS_LEAD_S P_LEAD_S STRETCH_RR_S RIDGE "
+    "BAND_EDGES_HZ BANDS QRS_HALF_S END_S MIN_BEATS MAX_HEART_RATE_BPM MIN_EXPLAINED RR_SD_FLOOR_S GAIN_SD_FLOOR",
+)

@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from ecg_jax.data.synthetic.constants import declare
+
 ITERATIONS = 40
 COMPONENTS = (1, 2, 4, 8, 16)
 #: Rows that the common covariance counts for, in dimensions.
@@ -84,3 +86,6 @@ def choose_mixture(x_NxD: np.ndarray, seed: int) -> Mixture:
         key=lambda setting: fit_mixture(x_NxD[~held_out], *setting, rng).log_density(x_NxD[held_out]).mean(),
     )
     return fit_mixture(x_NxD, *best, rng)
+
+
+declare("density", vars(), "ITERATIONS COMPONENTS SHRINKAGE DIAGONAL_SHARE HELD_OUT_SHARE")

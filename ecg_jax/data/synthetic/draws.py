@@ -12,6 +12,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.constants import declare
+
 #: Part of every key: raise it with any change of equations or constants, and no published run changes silently.
 GENERATOR_VERSION = 2
 #: Uniform draws in one row.
@@ -97,3 +99,6 @@ def cut(draws: jax.Array, *shapes: tuple[int, ...]) -> list[jax.Array]:
         pieces.append(draws[start:stop].reshape(shape))
         start = stop
     return pieces
+
+
+declare("draws", vars(), "GENERATOR_VERSION DRAWS_PER_ROW TRUNCATION_SD _ROWS OF_RECORD _WORDS VISITS")

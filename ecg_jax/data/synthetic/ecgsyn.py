@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic import rhythm
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.leads import DOWER
 from ecg_jax.data.synthetic.morphology import CENTRE_MS, VECTOR_MV, WIDTH_MS
 from ecg_jax.data.synthetic.patient import Patient
@@ -145,3 +146,11 @@ def respiration(time_s: jax.Array, respiration_hz: jax.Array, phase: jax.Array) 
     lag = 2.0 * math.pi * respiration_hz * TIME_CONSTANT_S
     angle = 2.0 * math.pi * respiration_hz * time_s + phase
     return jnp.sin(angle - jnp.arctan(lag)) * jax.lax.rsqrt(1.0 + lag**2)
+
+
+declare(
+    "ecgsyn",
+    vars(),
+    "ANGLE_RAD STRENGTH WIDTH_RAD ANGLE_POWER DIRECT_AMPLITUDE TIME_CONSTANT_S RESPIRATION_MV R_PEAK_AFTER_ONSET_S "
+    "_BLOCK POPULATION_VECTORS_MV",
+)

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.course import Range, between, count
 from ecg_jax.data.synthetic.patient import Patient
 from ecg_jax.data.synthetic.rhythm import Beat, SinusNode
@@ -102,3 +103,11 @@ def premature_beats(
 def _delayed(train: jax.Array) -> jax.Array:
     """The value of the slot before; the first keeps its own."""
     return jnp.concatenate([train[:1], train[:-1]])
+
+
+declare(
+    "ectopy",
+    vars(),
+    "EDGE_S PREMATURITY ATRIAL_RUN_RATIO ATRIAL_RUN_BPM DELAYED_RESET DELAYED_RESET_PROBABILITY VENTRICULAR_RUN_BPM "
+    "VENTRICULAR_RUN_MIN_RATIO COMPENSATORY_PROBABILITY R_AFTER_T_PEAK_S ECTOPIC_P_GAIN SINUS_BEATS_BETWEEN",
+)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.conditions import Conditions, Morphology
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut
 from ecg_jax.data.synthetic.kernels import AVF, AVL, II, V1, V2, V3, V4, V5, V6, I
 
@@ -377,3 +378,11 @@ def shape_of(conditions: Conditions | None) -> Shape:
 def within(bounds: tuple[float, float] | jax.Array, uniform: jax.Array) -> jax.Array:
     """A uniform draw moved to a range."""
     return bounds[0] + (bounds[1] - bounds[0]) * uniform
+
+
+declare(
+    "edits",
+    vars(),
+    "UNUSED QRS_THRESHOLD_MV P_THRESHOLD_MV NORMAL_QRS NORMAL_P NORMAL_T WITHIN_NORMAL _WITHOUT_SEPTUM _HALF_P "
+    "_STRAIN EDITS EDIT_TABLE",
+)

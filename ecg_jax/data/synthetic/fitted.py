@@ -20,6 +20,7 @@ from scipy import special
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
 from ecg_jax.data.synthetic import decomposition, hashing
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.decomposition import (
     BAND_EDGES_HZ,
     BANDS,
@@ -347,3 +348,13 @@ def load(path: Path) -> Priors:
 
 
 _ARRAYS = tuple(field.name for field in dataclasses.fields(Priors) if not field.metadata.get("static"))
+
+
+declare(
+    "fitted",
+    vars(),
+    "LEADS LOG_MEAN_RR LOG_SD_RR NEIGHBOUR LOG_GAIN_SD BURST LOG_QRS_EXCESS LOG_START_EXCESS LOG_END_EXCESS "
+    "LOG_BAND LOG_LEAD LOG_II_TO_I SCALARS WAVEFORM_SHARE MAX_COMPONENTS RECORDS_PER_COMPONENT MIN_RECORDS SCORES "
+    "MIN_BEAT_SHARE LIMIT_SD _QRS_RISE_S _TRANSIENT_S _TRANSIENTS _BURST_S _COHERENCE_SHRINKAGE _SEED _FORMAT "
+    "_ARRAYS",
+)

@@ -18,6 +18,7 @@ from ecg_jax.data.synthetic.acquisition import Settings
 from ecg_jax.data.synthetic.arrhythmia import FASTEST_BPM, sample_trains
 from ecg_jax.data.synthetic.atrial import DRAWS as ATRIAL_DRAWS
 from ecg_jax.data.synthetic.atrial import sample_atrial_vectors
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import Stage, noise_words, stage_uniforms
 from ecg_jax.data.synthetic.ecgsyn import render_ecgsyn
 from ecg_jax.data.synthetic.fitted import Priors, ii_to_i, render_fitted
@@ -254,3 +255,6 @@ def synthesise(
         clean_mv = other_leads(draft, recipe, fitted, grid)
     noise_mv = noise_leads(draft, recipe, grid) if recipe.noise else None
     return acquired(clean_mv, noise_mv, draft.settings, grid)
+
+
+declare("generator", vars(), "_VECTORS _STAGES NARROWEST_WAVE_S SPIKE_SMOOTHING_SAMPLES")

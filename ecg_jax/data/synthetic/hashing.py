@@ -11,6 +11,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.constants import declare
+
 #: Raise it with any change below, and no published run changes silently.
 HASH_VERSION = 1
 #: The golden ratio's fraction in 32 bits: spreads neighbouring counters (Weyl sequence).
@@ -66,3 +68,6 @@ def normals(words: jax.Array, count: int, first: jax.Array | int = 0) -> jax.Arr
 def standard_normal(words: jax.Array, channels: int, samples: int) -> jax.Array:
     """Standard normal noise of a batch of records: uint32 words `(B, 2)` to float32 `(B, samples, channels)`."""
     return normals(words, samples * channels).reshape(words.shape[0], samples, channels)
+
+
+declare("hashing", vars(), "HASH_VERSION _WEYL _MULTIPLIERS _SHIFTS _BYTE_SUM_VARIANCE")

@@ -2,69 +2,77 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import hashlib
 import importlib
 import json
-import numbers
 import pkgutil
 
-import numpy as np
-
-from ecg_jax.data import preprocess
+from ecg_jax.data import ecg, preprocess
+from ecg_jax.data.synthetic.constants import declare, declared, to_plain
 from ecg_jax.data.synthetic.tiers import Recipe, Tier, recipe
 
 #: Modules that measure, draw or store records, and decide nothing in them.
-_FOR_PEOPLE = ("__main__", "page", "export", "pool", "annotation", "criteria", "identity")
+NOT_RENDERING = ("__main__", "page", "export", "pool", "annotation", "criteria", "identity", "constants")
 _PACKAGE = "ecg_jax.data.synthetic"
 
+#: Generator version 2 hashed a constant once more for each module that imported it: `(owner, where from, names)`. Kept
+#: so that its fingerprint holds; a new version needs none of it.
+_IMPORTED = (
+    ("acquisition", "leads", "ELECTRODES ELECTRODES_TO_LEADS"),
+    ("arrhythmia", "ectopy", "ECTOPIC_P_GAIN"),
+    ("arrhythmia", "rhythm", "LF_COMPONENTS WIDE_QRS_MS"),
+    ("ecgsyn", "leads", "DOWER"),
+    ("ecgsyn", "morphology", "CENTRE_MS VECTOR_MV WIDTH_MS"),
+    ("edits", "kernels", "I II AVL AVF V1 V2 V3 V4 V5 V6"),
+    ("fitted", "decomposition", "BAND_EDGES_HZ BANDS CENTRE_S KERNELS WIDTH_S"),
+    ("fitted", "ecg", "INDEPENDENT_LEAD_INDICES"),
+    ("generator", "arrhythmia", "FASTEST_BPM"),
+    ("generator", "leads", "ELECTRODES_TO_LEADS"),
+    ("kernels", "leads", "DOWER"),
+    ("morphology", "edits", "NORMAL_T P_THRESHOLD_MV QRS_THRESHOLD_MV"),
+    ("morphology", "kernels", "AVL P P_WAVE QRS QRS_WIDE ST_AT_J T T_AT_PEAK T_SHARES T_WIDE V1 V3 V5 V6"),
+    ("noise", "acquisition", "LOWEST_LOWPASS_HZ"),
+    ("noise", "leads", "ELECTRODES"),
+    ("pathology", "edits", "QRS_THRESHOLD_MV"),
+    ("pathology", "kernels", "QRS_WIDE T_SHARES VENTRICULAR_SPIKE"),
+    ("patient", "draws", "TRUNCATION_SD"),
+    ("sampling", "kernels", "P QRS QRS_WIDE T T_WIDE"),
+    ("sampling", "rhythm", "ABSENT_S"),
+    ("source", "draws", "VISITS"),
+    ("source", "ecg", "LEADS"),
+    ("surrogate", "ecg", "INDEPENDENT_LEAD_INDICES"),
+    ("tiers", "conditions", "PREVALENCE UNIFORM"),
+    ("tiers", "patient", "ADULT"),
+)
 
-def _plain(value: object) -> object:
-    """`value` as JSON writes it; six digits of a float, so that a derived table hashes alike on every machine."""
-    match value:
-        case enum.Enum():
-            return value.name
-        case bool() | str() | None:
-            return value
-        case numbers.Integral():
-            return int(value)
-        case numbers.Real():
-            return f"{float(value):.6g}"
-        case np.ndarray():
-            return _plain(value.tolist())
-        case slice():
-            return [value.start, value.stop]
-        case dict():
-            return {str(_plain(key)): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case type() if issubclass(value, enum.Enum):
-            return {member.name: _plain(member.value) for member in value}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    raise TypeError(f"cannot hash {type(value).__name__}")
+
+def rendering_modules() -> list[str]:
+    """The full names of the package's modules that decide what a record holds, sub-packages included."""
+    package = importlib.import_module(_PACKAGE)
+    found = pkgutil.walk_packages(package.__path__, f"{_PACKAGE}.")
+    return [info.name for info in found if info.name.rpartition(".")[2] not in NOT_RENDERING]
 
 
 def constants() -> dict[str, object]:
-    """Every constant (a name in capitals) of the modules that make records, by module and name."""
-    found = {}
-    package = importlib.import_module(_PACKAGE)
-    for info in pkgutil.iter_modules(package.__path__):
-        if info.name in _FOR_PEOPLE:
-            continue
-        module = importlib.import_module(f"{_PACKAGE}.{info.name}")
-        for name, value in vars(module).items():
-            if name.isupper() and not callable(value):
-                found[f"{info.name}.{name}"] = _plain(value)  # constants of another module repeat: no harm
-    for name in ("BAND_HZ", "BUTTERWORTH_ORDER", "FILTER_RATE_HZ", "COUNTS_PER_UNIT"):
-        found[f"preprocess.{name}"] = _plain(getattr(preprocess, name))
-    return found
+    """Every constant that the modules which make records have declared, by key."""
+    for name in rendering_modules():
+        importlib.import_module(name)
+    found = declared()
+    outside = {"ecg.LEADS", "ecg.INDEPENDENT_LEAD_INDICES"}
+    repeats = {
+        f"{owner}.{name}": found[f"{origin}.{name}"] for owner, origin, names in _IMPORTED for name in names.split()
+    }
+    repeats["generator.ATRIAL_DRAWS"] = found["atrial.DRAWS"]
+    return {key: value for key, value in {**found, **repeats}.items() if key not in outside}
 
 
 def fingerprint(made_by: Recipe | None = None, pool_digest: str = "") -> str:
     """SHA-256 of the generator's constants, a recipe (default: tier T1d) and, for a fitted tier, its pool's digest."""
     if made_by is None:
         made_by = recipe(Tier.ACQUISITION)
-    identity = {"constants": constants(), "recipe": _plain(made_by), "pool": pool_digest}
+    identity = {"constants": constants(), "recipe": to_plain(made_by), "pool": pool_digest}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+declare("ecg", vars(ecg), "LEADS INDEPENDENT_LEAD_INDICES")
+declare("preprocess", vars(preprocess), "BAND_HZ BUTTERWORTH_ORDER FILTER_RATE_HZ COUNTS_PER_UNIT")

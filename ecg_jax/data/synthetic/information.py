@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.synthetic.constants import declare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,3 +72,6 @@ def identify(pool: RecordPool) -> PoolIdentity:
         sample_rate_hz=int(pool.sample_rate_hz),
         seconds=samples // pool.sample_rate_hz,
     )
+
+
+declare("information", vars(), "MAX_LOG_RATIO")

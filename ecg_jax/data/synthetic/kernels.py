@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.leads import DOWER, twelve_leads
 
 #: The narrow bank: kernels of a conducted beat, by the train that moves them.
@@ -146,3 +147,12 @@ def limits_s(waves: Waves, part: slice, time_s: jax.Array, threshold_mv: float) 
     inside = magnitude > threshold_mv
     onset, peak, end = jnp.argmax(inside), jnp.argmax(magnitude), len(time_s) - 1 - jnp.argmax(inside[::-1])
     return time_s[jnp.stack([onset, peak, end])]
+
+
+declare(
+    "kernels",
+    vars(),
+    "P QRS T NARROW_KERNELS P_WAVE ATRIAL_SPIKE QRS_WIDE T_WIDE WIDE_KERNELS VENTRICULAR_SPIKE ST_IN_T I II III AVR "
+    "AVL AVF V1 V2 V3 V4 V5 V6 T_CENTRE_MS T_WIDTH_MS T_SHARES T_AT_PEAK T_ONSET_MS T_PEAK_AFTER_QRS_MS T_END_MS "
+    "_FRONTAL ST_AT_J_Z ST_AT_J",
+)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.patient import Population
 
@@ -105,3 +106,6 @@ def twelve_leads(independent: jax.Array) -> jax.Array:
     i, ii = independent[..., 0], independent[..., 1]
     limb = xp.stack([i, ii, ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2], axis=-1)
     return xp.concatenate([limb, independent[..., 2:]], axis=-1)
+
+
+declare("leads", vars(), "ELECTRODES DOWER ELECTRODES_TO_LEADS LEAD_FIELD")

@@ -12,6 +12,7 @@ import numpy as np
 
 from ecg_jax.data.synthetic import pathology
 from ecg_jax.data.synthetic.conditions import Conditions, Rhythm
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.edits import NORMAL_T, P_THRESHOLD_MV, QRS_THRESHOLD_MV, Goal, Shape, shape_of, within
 from ecg_jax.data.synthetic.kernels import (
@@ -261,3 +262,12 @@ def fiducials(waves: Waves, patient: Patient) -> Fiducials:
         limits_s(waves, slice(QRS.start, QRS.stop - 1), grid_s, QRS_THRESHOLD_MV),
         t_timing_s(patient.qtcf_ms, patient.t_peak_to_end_ms)[2],
     )
+
+
+declare(
+    "morphology",
+    vars(),
+    "CENTRE_MS WIDTH_MS VECTOR_MV KERNELS QRS_ONSET_MS _QRS_GRID _P_GRID LOW_PASS_S P_MAX_MV P_V1_MIN_MV ST_MAX_MV "
+    "T_LIMB_MAX_MV T_PRECORDIAL_MAX_MV ST_LIMIT_MV CORNELL_LIMIT_MV ST_PER_T ATRIAL_T ATRIAL_T_CENTRE "
+    "ATRIAL_T_WIDTH _T_VECTOR _WAVE _WIDTH_SPREAD",
+)

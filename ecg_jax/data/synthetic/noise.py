@@ -16,6 +16,7 @@ import numpy as np
 
 from ecg_jax.data.synthetic import hashing
 from ecg_jax.data.synthetic.acquisition import LOWEST_LOWPASS_HZ, Settings, lowpass_sigma_s
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.leads import ELECTRODES
 from ecg_jax.data.synthetic.sine import sine
@@ -279,3 +280,6 @@ def _burst(draws: jax.Array, noise: Noise, time_s: np.ndarray, seconds: int) -> 
     half_s = 0.5 * (noise.burst_s[0] + (noise.burst_s[1] - noise.burst_s[0]) * length)
     z = ((time_s - at * seconds) / half_s) ** 2
     return jnp.where(present < noise.burst, gain - 1.0, 0.0) / (1.0 + z * z)
+
+
+declare("noise", vars(), "WANDER_TONES MOTION_EVENTS REFERENCE_RATE_HZ _FILTER_POINTS _LIMBS _WEIGHTS_STREAM")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.conditions import Conditions, Rhythm
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.edits import QRS_THRESHOLD_MV, Kernel, to_unit, within
 from ecg_jax.data.synthetic.kernels import (
@@ -118,3 +119,11 @@ def wide_fiducials(waves: Waves, patient: Patient) -> Fiducials:
         limits_s(waves, slice(QRS_WIDE.start, VENTRICULAR_SPIKE), grid_s, QRS_THRESHOLD_MV),
         t_timing_s(patient.qtcf_ms, patient.t_peak_to_end_ms)[2],
     )
+
+
+declare(
+    "pathology",
+    vars(),
+    "WIDE_ORIGINS PACED_ORIGIN _WIDE_TABLE WIDE_QRS_MS T_PER_QRS ST_PER_QRS SPIKE_WIDTH_S SPIKE_MV SPIKE_LEAD_S "
+    "ATRIAL_SPIKE_DIRECTION VENTRICULAR_SPIKE_DIRECTION",
+)

@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import TRUNCATION_SD, cut, truncated_normal
 
 #: Mean RR interval of the subjects of Nunan et al. 2010, on which the prior of SDNN holds.
@@ -233,3 +234,6 @@ def sample_patient(uniforms: jax.Array, population: Population) -> Patient:
         tilt_y_deg=p.heart_tilt_sd_deg * z["tilt_y"],
         body_gain=jnp.exp(p.body_gain_log_sd * z["body"]),
     )
+
+
+declare("patient", vars(), "SDNN_REFERENCE_RR_MS SDNN_REFERENCE_AGE_YEARS SHORTEST_PR_MS ADULT _NORMALS")

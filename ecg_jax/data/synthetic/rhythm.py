@@ -13,6 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.patient import Patient
 from ecg_jax.data.synthetic.sine import sine
@@ -191,3 +192,10 @@ def sinus_trains(rhythm_row: jax.Array, patient: Patient, beats: int, seconds: i
         breath_phase=node.breath_phase,
         seconds=seconds,
     )
+
+
+declare(
+    "rhythm",
+    vars(),
+    "ABSENT_S LF_HZ LF_SD_HZ LF_COMPONENTS QT_MEMORY_S MAX_RR_DEVIATION WIDE_QRS_MS T_PEAK_CLEARANCE_S",
+)

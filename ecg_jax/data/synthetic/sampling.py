@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ecg_jax.data.synthetic.atrial import atrial_phase, harmonics
 from ecg_jax.data.synthetic.conditions import Conditions
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.kernels import QRS, QRS_WIDE, T_WIDE, P, T, Waves
 from ecg_jax.data.synthetic.leads import Weights
 from ecg_jax.data.synthetic.patient import Patient
@@ -170,3 +171,6 @@ def project(bank: jax.Array, heart: Heart, line: Timeline, breathing: bool) -> j
     # One product for both: two would make XLA compute the bank twice.
     rest_mv, moved_mv = jnp.split(jnp.concatenate([weights.rest, weights.breath], axis=1).T @ bank, 2)
     return rest_mv + line.breath * moved_mv
+
+
+declare("sampling", vars(), "LEAD_IN_S")

@@ -22,6 +22,7 @@ from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.factored import FactoredChain, factored_chain
 from ecg_jax.data.preprocess import to_counts
 from ecg_jax.data.synthetic import generator
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.draws import VISITS, record_keys
 from ecg_jax.data.synthetic.generator import Draft, Fitted
 from ecg_jax.data.synthetic.identity import fingerprint
@@ -307,3 +308,6 @@ def _gather(
     for place, block in enumerate(blocks):
         out[inverse == place] = block[rows[inverse == place]]
     return out
+
+
+declare("source", vars(), "BLOCK_RECORDS RENDER_RATE_HZ GUARD_SAMPLES RATES_HZ SECONDS SECONDS_OF_CONDITIONS PUBLISHED")

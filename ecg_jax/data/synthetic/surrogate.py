@@ -15,6 +15,7 @@ import numpy as np
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
 from ecg_jax.data.synthetic import hashing
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.information import PoolIdentity, identify, log_ii_to_i
 
 #: Weights over neighbouring frequencies: bins of 0.1 Hz in 10 s, the peaks of single heart rates blend.
@@ -98,3 +99,6 @@ def render_surrogate(words: jax.Array, spectrum: Spectrum, sample_rate_hz: int, 
         z_BxFx8 = z_BxFx8.at[:, -1].set(real[:, -1].astype(z_BxFx8.dtype))
     x_BxFx8 = jnp.einsum("fij,bfj->bfi", spectrum.factor, z_BxFx8)
     return samples * jnp.fft.irfft(x_BxFx8, samples, axis=1)
+
+
+declare("surrogate", vars(), "_SMOOTHING _SHRINKAGE _RECORDS_AT_ONCE")

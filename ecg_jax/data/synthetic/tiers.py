@@ -7,6 +7,7 @@ import enum
 
 from ecg_jax.data.synthetic.acquisition import Acquisition
 from ecg_jax.data.synthetic.conditions import PREVALENCE, UNIFORM, ConditionMix
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.noise import Noise
 from ecg_jax.data.synthetic.patient import ADULT, Population
 
@@ -103,3 +104,6 @@ def recipe(tier: Tier, mix: ConditionMix = PREVALENCE, population: Population = 
             return dataclasses.replace(
                 recipe(Tier.CONDITIONS, mix, population), noise=Noise(), acquisition=Acquisition()
             )
+
+
+declare("tiers", vars(), "CONTENT")
