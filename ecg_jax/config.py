@@ -25,7 +25,7 @@ def _typed(config: Any) -> None:
     config that is equal to another, or acts as another, of another identity. Raises ValueError by field."""
     for name, kind in _types_of(type(config)).items():
         value = getattr(config, name)
-        if not (dataclasses.is_dataclass(kind) and isinstance(value, kind)):
+        if type(value) is not kind:
             object.__setattr__(config, name, _value(kind, value, f"{type(config).__name__}.{name}"))
 
 
@@ -277,12 +277,22 @@ class RunConfig:
     @property
     def trunk_id(self) -> str:
         """The fingerprint of everything but the budget."""
-        return fingerprint({k: v for k, v in to_json(self).items() if k != "budget_records"})
+        return self._ids[0]
 
     @property
     def run_id(self) -> str:
         """The fingerprint of the whole config."""
-        return fingerprint(to_json(self))
+        return self._ids[1]
+
+    @functools.cached_property
+    def _ids(self) -> tuple[str, str]:
+        """`trunk_id` and `run_id`, worked out once: a config never changes. No field, so no part of equality."""
+        tree = _fields(self)
+        return fingerprint({k: v for k, v in tree.items() if k != "budget_records"}), fingerprint(tree)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: the process that gets them works the ids out for itself."""
+        return _fields(self)
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Self:
@@ -301,12 +311,16 @@ def served_by(objective: Objective) -> tuple[Attention, Readout]:
 
 def to_json(config: Any) -> dict[str, Any]:
     """A dataclass as plain JSON types."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return json.loads(json.dumps(config, default=_fields))
+
+
+def _fields(config: Any) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
 
 
 def fingerprint(tree: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of a JSON tree in canonical form."""
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+    """Sixteen hex digits of the SHA-256 of a JSON tree in canonical form; a dataclass counts as its `to_json`."""
+    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), default=_fields)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
@@ -339,9 +353,27 @@ def _from_json(cls: type, tree: dict[str, Any], where: str) -> Any:
     return cls(**{name: _value(types_of[name], tree[name], f"{where}.{name}") for name in sorted(fields)})
 
 
+def _part(cls: type, tree: Any, where: str) -> Any:
+    """A config within another. The runs of a study share few of them, so equal ones are made once."""
+    if not isinstance(tree, dict) or not all(isinstance(value, _PLAIN) for value in tree.values()):
+        return _from_json(cls, tree, where)
+    return _shared_part(cls, where, tuple(tree), *tree.values())
+
+
+@functools.lru_cache(maxsize=4096, typed=True)  # typed: 1, 1.0 and True are equal, and not the same in a config
+def _shared_part(cls: type, where: str, names: tuple[str, ...], *values: Any) -> Any:
+    return _from_json(cls, dict(zip(names, values, strict=True)), where)
+
+
+#: What a field of a config that holds no other is in JSON.
+_PLAIN = (str, int, float, type(None))
+
+
 def _value(kind: Any, value: Any, where: str) -> Any:
+    if type(value) is kind:
+        return value
     if dataclasses.is_dataclass(kind):
-        return _from_json(kind, value, where)
+        return _part(kind, value, where)
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
         if option is type(None) and value is None:

@@ -1,9 +1,12 @@
+import copy
 import dataclasses
 import json
 import math
+import pickle
 
 import pytest
 
+from ecg_jax import config as configs
 from ecg_jax import ladder, sweep
 from ecg_jax.config import DataConfig, OptimConfig, RunConfig, Tokens, differences, to_json
 
@@ -119,3 +122,39 @@ def test_grid_and_zip_axes():
     assert [(c.seed, c.data.real_fraction) for c in sweep.zip_axes(make_config(), axes)] == [(0, 0.0), (1, 0.5)]
     with pytest.raises(ValueError, match="shorter"):
         sweep.zip_axes(make_config(), {"seed": [0, 1], "data.real_fraction": [0.0]})
+
+
+def test_an_id_is_worked_out_once_and_is_no_part_of_a_config(monkeypatch):
+    asked, fresh = make_config(), make_config()
+    calls, before = [], configs.fingerprint
+    monkeypatch.setattr(configs, "fingerprint", lambda tree: calls.append(tree) or before(tree))
+    assert [asked.run_id, asked.trunk_id] * 3 == [asked.run_id, asked.trunk_id] * 3
+    assert len(calls) == 2
+    assert asked == fresh and hash(asked) == hash(fresh) and repr(asked) == repr(fresh)
+    assert to_json(asked) == to_json(fresh) and {asked: 1}[fresh] == 1
+    assert pickle.dumps(asked) == pickle.dumps(fresh)
+    for other in (pickle.loads(pickle.dumps(asked)), copy.deepcopy(asked), dataclasses.replace(asked)):
+        assert other == asked and other.run_id == asked.run_id
+    assert dataclasses.replace(asked, seed=5).run_id not in (asked.run_id, asked.trunk_id)
+
+
+def test_ids_stay_what_they_were():
+    config = make_config()
+    assert (config.run_id, config.trunk_id) == ("b9cf11a7c58a165f", "ff291142aec6adf8")
+    assert config.run_id == configs.fingerprint(to_json(config))  # of a dataclass and of its JSON alike
+
+
+@pytest.mark.parametrize("field", ["width", "depth"])
+@pytest.mark.parametrize("value", [1.0, True, [1], {"a": 1}, None, "1"])
+def test_a_part_that_equals_another_only_in_value_is_refused(field, value):
+    """Parts of configs are shared between equal trees; 1, 1.0 and True are equal to Python."""
+    tree = to_json(make_config(**{"model.width": 1, "model.depth": 1, "model.heads": 1}))
+    RunConfig.from_json(tree)
+    tree["model"][field] = value
+    with pytest.raises(ValueError, match=f"RunConfig.model.{field} = "):
+        RunConfig.from_json(tree)
+
+
+def test_equal_parts_of_many_configs_are_one():
+    first, second = (RunConfig.from_json(to_json(make_config(seed=seed))) for seed in (0, 1))
+    assert first.model is second.model and first.data is second.data and first.optim is second.optim
