@@ -1,7 +1,8 @@
-"""What a run is: frozen dataclasses, their JSON form and their fingerprint. Hardware is no part of it.
+"""What a run is, as frozen dataclasses. Hardware is no part of it.
 
 A run is fixed by a `RunConfig`. Runs that differ only in `budget_records` share a trunk; the trunk's identity is
-the fingerprint of the config without its budget.
+the fingerprint of the config without its budget. A field that comes to a config later is written `added(schema,
+default)` (`codec`) with the next number of `SCHEMA`: no stored run changes its identity by it.
 """
 
 from __future__ import annotations
@@ -9,29 +10,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
-import hashlib
-import json
 import math
-import types
-import typing
 from fractions import Fraction
 from typing import Any, Self
 
+from ecg_jax.codec import coerce_fields, fingerprint, from_json, to_json, written_fields
 from ecg_jax.data.ecg import INDEPENDENT_LEADS
 
-
-def _typed(config: Any) -> None:
-    """Gives every field its declared type: an int where a float belongs, or an option's name, would otherwise make a
-    config that is equal to another, or acts as another, of another identity. Raises ValueError by field."""
-    for name, kind in _types_of(type(config)).items():
-        value = getattr(config, name)
-        if type(value) is not kind:
-            object.__setattr__(config, name, _value(kind, value, f"{type(config).__name__}.{name}"))
-
-
-@functools.cache
-def _types_of(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+#: Counts the changes of the fields below; written with every config that is kept.
+SCHEMA = 1
 
 
 class Architecture(enum.StrEnum):
@@ -129,7 +116,7 @@ class ModelConfig:
     precision: Precision = Precision.FLOAT32
 
     def __post_init__(self) -> None:
-        _typed(self)
+        coerce_fields(self)
         sizes = (self.width, self.depth, self.heads, self.patch_samples, self.patches)
         if min(sizes) < 1 or (self.stem_samples is not None and self.stem_samples < 1):
             raise ValueError(f"every size of a model must be at least 1: {self}")
@@ -182,7 +169,7 @@ class DataConfig:
     real_information: str = "published statistics"
 
     def __post_init__(self) -> None:
-        _typed(self)
+        coerce_fields(self)
         if not 0.0 <= self.real_fraction <= 1.0:
             raise ValueError(
                 f"real_fraction = {self.real_fraction} lies outside [0, 1]: 0 is pure synthetic, 1 is pure real"
@@ -213,7 +200,7 @@ class OptimConfig:
     gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
-        _typed(self)
+        coerce_fields(self)
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate = {self.learning_rate} must be positive")
         if not 0 < self.cooldown_fraction < 1:
@@ -238,7 +225,7 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _typed(self)
+        coerce_fields(self)
         if self.batch_records < 1:
             raise ValueError(f"batch_records = {self.batch_records} must be at least 1")
         if self.budget_records % self.batch_records:
@@ -287,17 +274,21 @@ class RunConfig:
     @functools.cached_property
     def _ids(self) -> tuple[str, str]:
         """`trunk_id` and `run_id`, worked out once: a config never changes. No field, so no part of equality."""
-        tree = _fields(self)
+        tree = written_fields(self)
         return fingerprint({k: v for k, v in tree.items() if k != "budget_records"}), fingerprint(tree)
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: the process that gets them works the ids out for itself."""
-        return _fields(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def stored(self) -> dict[str, Any]:
+        """The config as it is kept in files: its JSON form, and the schema that its fields belong to."""
+        return {"schema": SCHEMA, **to_json(self)}
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> Self:
-        """The config that `to_json` wrote. Raises ValueError on unknown or missing fields, or a newer version."""
-        return from_json(cls, tree)
+        """The config that `stored` gave. Raises ValueError on unknown, missing or mistyped fields, naming them."""
+        return from_json(cls, tree, SCHEMA)
 
 
 def served_by(objective: Objective) -> tuple[Attention, Readout]:
@@ -307,83 +298,3 @@ def served_by(objective: Objective) -> tuple[Attention, Readout]:
             return Attention.BIDIRECTIONAL, Readout.VALUE
         case Objective.NEXT_PATCH:
             return Attention.CAUSAL, Readout.GAUSSIAN
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON types."""
-    return json.loads(json.dumps(config, default=_fields))
-
-
-def _fields(config: Any) -> dict[str, Any]:
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-
-
-def fingerprint(tree: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of a JSON tree in canonical form; a dataclass counts as its `to_json`."""
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), default=_fields)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    """The leaves in which two JSON trees differ, as `path: theirs -> ours`."""
-    lines = []
-    for key in sorted(ours.keys() | theirs.keys()):
-        a, b = ours.get(key, "(absent)"), theirs.get(key, "(absent)")
-        if isinstance(a, dict) and isinstance(b, dict):
-            lines += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: {b!r} -> {a!r}")
-    return lines
-
-
-def from_json(cls: type, tree: dict[str, Any]) -> Any:
-    """The dataclass that `to_json` wrote. Raises ValueError on unknown or missing fields, naming them."""
-    return _from_json(cls, tree, cls.__name__)
-
-
-def _from_json(cls: type, tree: dict[str, Any], where: str) -> Any:
-    types_of = _types_of(cls)
-    fields = {field.name for field in dataclasses.fields(cls)}
-    if not isinstance(tree, dict):
-        raise ValueError(f"{where} = {tree!r} is no set of fields")
-    if tree.keys() != fields:
-        unknown, missing = sorted(tree.keys() - fields), sorted(fields - tree.keys())
-        hint = "; a newer ecg-jax may have written it: upgrade" if unknown else ""
-        raise ValueError(f"{where}: unknown fields {unknown}, missing fields {missing}{hint}")
-    return cls(**{name: _value(types_of[name], tree[name], f"{where}.{name}") for name in sorted(fields)})
-
-
-def _part(cls: type, tree: Any, where: str) -> Any:
-    """A config within another. The runs of a study share few of them, so equal ones are made once."""
-    if not isinstance(tree, dict) or not all(isinstance(value, _PLAIN) for value in tree.values()):
-        return _from_json(cls, tree, where)
-    return _shared_part(cls, where, tuple(tree), *tree.values())
-
-
-@functools.lru_cache(maxsize=4096, typed=True)  # typed: 1, 1.0 and True are equal, and not the same in a config
-def _shared_part(cls: type, where: str, names: tuple[str, ...], *values: Any) -> Any:
-    return _from_json(cls, dict(zip(names, values, strict=True)), where)
-
-
-#: What a field of a config that holds no other is in JSON.
-_PLAIN = (str, int, float, type(None))
-
-
-def _value(kind: Any, value: Any, where: str) -> Any:
-    if type(value) is kind:
-        return value
-    if dataclasses.is_dataclass(kind):
-        return _part(kind, value, where)
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in options:
-        if option is type(None) and value is None:
-            return None
-        if isinstance(option, type) and issubclass(option, enum.Enum):
-            if value not in list(option):
-                raise ValueError(f"{where} = {value!r} is none of {', '.join(option)}; a newer ecg-jax may know it")
-            return option(value)
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        if isinstance(option, type) and type(value) is option:
-            return value
-    raise ValueError(f"{where} = {value!r} is not of type {kind}")

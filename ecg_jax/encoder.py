@@ -28,7 +28,7 @@ from jax.sharding import PartitionSpec as P
 
 from ecg_jax import models
 from ecg_jax.card import CardFacts, model_card
-from ecg_jax.config import RunConfig, Tokens, to_json
+from ecg_jax.config import RunConfig, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
 from ecg_jax.data.whole_folder import whole_folder
 from ecg_jax.mesh import data_devices, make_mesh, place_batch
@@ -171,7 +171,7 @@ def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardF
     tensors = {name: np.asarray(leaf, np.float32) for name, leaf in _named(params).items()}
     with whole_folder(folder) as building:
         safetensors.numpy.save_file(tensors, building / TENSORS)
-        write_json(building / CONFIG, {"format": FORMAT, "version": VERSION, "config": to_json(config)})
+        write_json(building / CONFIG, {"format": FORMAT, "version": VERSION, "config": config.stored()})
         write_text(building / CARD, model_card(config, facts))
         if folder.exists():
             shutil.rmtree(folder)

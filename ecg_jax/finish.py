@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ecg_jax.card import CardFacts
-from ecg_jax.config import RunConfig, to_json
+from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
@@ -38,7 +38,7 @@ def write_run(
     errors = np.full(heldout.hidden.shape[:2], np.nan) if errors_RxM is None else errors_RxM
     patients = held.per_patient(errors, heldout)
     patients.insert(0, "run_id", config.run_id)
-    write_json(folder / "config.json", to_json(config))
+    write_json(folder / "config.json", config.stored())
     write_text(folder / "patients.csv", patients.to_csv(index=False, lineterminator="\n"))
     write_text(folder / "sources.csv", sources(config, pool).to_csv(index=False, lineterminator="\n"))
     write_curve(store.trunk(config), config)

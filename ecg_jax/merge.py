@@ -12,7 +12,8 @@ import os
 import shutil
 from pathlib import Path
 
-from ecg_jax.config import RunConfig, differences
+from ecg_jax.codec import differences
+from ecg_jax.config import RunConfig
 from ecg_jax.store import Store, read_study, write_json
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.

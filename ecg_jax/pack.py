@@ -21,7 +21,7 @@ import numpy as np
 
 from ecg_jax import optim
 from ecg_jax.checkpoint import Checkpoints, abstract
-from ecg_jax.config import RunConfig, to_json
+from ecg_jax.config import RunConfig
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.finish import write_run
@@ -115,7 +115,7 @@ def run_pack(
         check_information(runs[-1], data)
         check_response(runs[-1], response)
         if is_first():
-            write_json(store.trunk(runs[-1]) / "config.json", to_json(runs[-1]))
+            write_json(store.trunk(runs[-1]) / "config.json", runs[-1].stored())
     with Checkpoints(store.checkpoints(pack.pack_id)) as checkpoints:
         _PackRun(store, pack, data, response, owner, checkpoints, placement, hooks).run()
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from ecg_jax.config import DataConfig, RunConfig, fingerprint, to_json
+from ecg_jax.codec import fingerprint, to_json
+from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.flops import training_bytes
 from ecg_jax.mesh import place_members, place_pack
 from ecg_jax.processes import agreed, is_first
@@ -89,7 +90,7 @@ def plan(
         size = min(size_of(alike[0][-1]), len(alike)) if len(alike) > 1 else 1
         for start in range(0, len(alike), size):
             pack = Pack(tuple(alike[start : start + size]))
-            members = [to_json(runs[-1]) for runs in pack.members]
+            members = [runs[-1].stored() for runs in pack.members]
             if is_first():
                 write_json(store.pack(pack.pack_id) / "pack.json", {"size": len(members), "members": members})
             packs.append(pack)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ecg_jax.config import RunConfig, to_json
+from ecg_jax.codec import to_json
+from ecg_jax.config import RunConfig
 from ecg_jax.flops import parameters
 from ecg_jax.store import Store, read_metrics
 

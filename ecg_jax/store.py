@@ -23,7 +23,8 @@ from typing import Any
 import pandas as pd
 from etils import epath
 
-from ecg_jax.config import RunConfig, differences, to_json
+from ecg_jax.codec import differences
+from ecg_jax.config import RunConfig
 
 #: Columns that tell of the machine and not of the result: equal runs may differ in them.
 MACHINE_COLUMNS = (
@@ -177,7 +178,7 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
     check_folder(root)
     store = Store(root, study)
     check_settings(store, settings)
-    tree = {"format": FORMAT, "settings": settings, "targets": [to_json(target) for target in targets]}
+    tree = {"format": FORMAT, "settings": settings, "targets": [target.stored() for target in targets]}
     write_json(store.path / "study.json", tree)
     return store
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import jax
 
-from ecg_jax.config import Objective, RunConfig, fingerprint
+from ecg_jax.codec import fingerprint
+from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references as lines

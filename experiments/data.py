@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ecg_jax.config import fingerprint
+from ecg_jax.codec import fingerprint
 from ecg_jax.data.ecg import SIMULATED, RecordPool, join
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.download import download

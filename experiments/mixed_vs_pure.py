@@ -30,7 +30,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ecg_jax import backend, ladder
-from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig, to_json
+from ecg_jax.codec import to_json
+from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.synthetic.source import PUBLISHED

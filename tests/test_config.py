@@ -3,12 +3,16 @@ import dataclasses
 import json
 import math
 import pickle
+from pathlib import Path
 
 import pytest
 
+from ecg_jax import codec, ladder, sweep
 from ecg_jax import config as configs
-from ecg_jax import ladder, sweep
-from ecg_jax.config import DataConfig, OptimConfig, RunConfig, Tokens, differences, to_json
+from ecg_jax.codec import added, differences, fingerprint, to_json
+from ecg_jax.config import SCHEMA, DataConfig, OptimConfig, RunConfig, Tokens
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def make_config(**changes) -> RunConfig:
@@ -110,6 +114,49 @@ def test_the_name_of_an_option_is_the_option():
     assert named == make_config() and named.model.tokens is Tokens.TIME and named.model.tokens_per_record == 50
 
 
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("config_*.json")), ids=lambda path: path.stem)
+def test_configs_of_every_schema_are_read_and_keep_their_identity(path):
+    """Never edited: each is what an ecg-jax of that schema wrote, with the identity that it gave."""
+    golden = json.loads(path.read_text())
+    config = RunConfig.from_json(golden["config"])
+    assert (config.run_id, config.trunk_id) == (golden["run_id"], golden["trunk_id"])
+    assert RunConfig.from_json(json.loads(json.dumps(config.stored()))) == config
+
+
+def test_there_is_a_golden_config_of_this_schema():
+    assert (GOLDEN / f"config_{SCHEMA}.json").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown(OptimConfig):
+    """An optimiser of the next schema."""
+
+    momentum: float = added(SCHEMA + 1, 0.9)
+
+
+def test_a_field_that_comes_later_changes_no_identity():
+    old = OptimConfig(learning_rate=1e-3)
+    assert fingerprint(to_json(Grown(learning_rate=1e-3))) == fingerprint(to_json(old))
+    assert codec.from_json(Grown, to_json(old), SCHEMA + 1) == Grown(learning_rate=1e-3)
+    other = Grown(learning_rate=1e-3, momentum=0.5)
+    assert fingerprint(to_json(other)) != fingerprint(to_json(old))
+    assert codec.from_json(Grown, to_json(other), SCHEMA + 1) == other
+
+
+def test_a_newer_config_is_refused_with_both_schemas():
+    tree = {"schema": SCHEMA + 1, **to_json(Grown(learning_rate=1e-3, momentum=0.5))}
+    with pytest.raises(
+        ValueError, match=rf"unknown fields \['momentum'\].*schema {SCHEMA + 1} .* up to {SCHEMA}: upgrade"
+    ):
+        codec.from_json(OptimConfig, tree, SCHEMA)
+
+
+@pytest.mark.parametrize("schema", [0, "1", None, 1.0, True])
+def test_a_schema_that_is_no_number_is_refused(schema):
+    with pytest.raises(ValueError, match=r"RunConfig.schema = .* is no number from 1 on"):
+        RunConfig.from_json({**make_config().stored(), "schema": schema})
+
+
 def test_differences_name_the_leaf():
     other = dataclasses.replace(make_config(), seed=3)
     assert differences(to_json(make_config()), to_json(other)) == ["seed: 3 -> 0"]
@@ -141,7 +188,7 @@ def test_an_id_is_worked_out_once_and_is_no_part_of_a_config(monkeypatch):
 def test_ids_stay_what_they_were():
     config = make_config()
     assert (config.run_id, config.trunk_id) == ("b9cf11a7c58a165f", "ff291142aec6adf8")
-    assert config.run_id == configs.fingerprint(to_json(config))  # of a dataclass and of its JSON alike
+    assert config.run_id == fingerprint(to_json(config))  # of a dataclass and of its JSON alike
 
 
 @pytest.mark.parametrize("field", ["width", "depth"])

@@ -13,7 +13,7 @@ from test_config import make_config
 import ecg_jax
 from ecg_jax import pack, status, study, sweep
 from ecg_jax import store as stores
-from ecg_jax.config import to_json
+from ecg_jax.codec import to_json
 from ecg_jax.data.synthetic.source import SyntheticSource
 from ecg_jax.data.synthetic.tiers import Tier, recipe
 from ecg_jax.evaluate import heldout as held
@@ -250,7 +250,7 @@ def test_a_run_is_shown_and_loaded(undisturbed, capsys):
     store, frames = undisturbed
     run_id = TARGETS[0].run_id
     assert sweep.main(["show", str(store.root), run_id[:8]]) == 0
-    assert json.loads(capsys.readouterr().out)["config"] == to_json(TARGETS[0])
+    assert json.loads(capsys.readouterr().out)["config"] == TARGETS[0].stored()
     assert sweep.main(["show", str(store.root), ""]) == 2 and "2 runs of" in capsys.readouterr().err
     run = ecg_jax.load_run(store.run(TARGETS[0]))
     assert run.config == TARGETS[0] and run.record["loss"] == store.record(TARGETS[0])["loss"]

@@ -27,7 +27,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ecg_jax.config import fingerprint as fingerprint_of
+from ecg_jax.codec import fingerprint as fingerprint_of
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
