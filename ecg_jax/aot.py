@@ -27,6 +27,7 @@ from rich.console import Console
 
 from ecg_jax import ladder
 from ecg_jax.collectives import least_bytes, received_bytes
+from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.flops import parameters, train_flops_per_record
@@ -253,6 +254,7 @@ def check_environment() -> None:
         raise RuntimeError(f"set {' '.join(lacking)} before this command: it compiles on the CPU and looks for no TPU")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; exit status 1 when a size does not fit."""
     parser = argparse.ArgumentParser(
@@ -280,13 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        check_environment()
-        configs = [run_config(size, options.batch, options.precision) for size in options.sizes]
-        rows = compile_all(configs, options.topology, console)
-    except (RuntimeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    check_environment()
+    configs = [run_config(size, options.batch, options.precision) for size in options.sizes]
+    rows = compile_all(configs, options.topology, console)
     return tell(rows, [options.records] * len(rows), options.price)
 
 

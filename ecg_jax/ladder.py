@@ -29,10 +29,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from ecg_jax.command import command
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, Precision, Tokens, served_by
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
 
@@ -142,7 +144,8 @@ def table(batch_records: int = 64, **model: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the ladder."""
     parser = argparse.ArgumentParser(
         prog="python -m ecg_jax.ladder",
@@ -187,7 +190,7 @@ examples:
         help="what activations are held in (default float32); weights are float32 always",
     )
     parser.add_argument("--batch", type=int, default=64, metavar="RECORDS", help="records per batch (default 64)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.batch < 1:
         parser.error(f"--batch {options.batch}: at least one record is needed")
     try:
@@ -217,4 +220,4 @@ examples:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -21,6 +21,7 @@ import numpy as np
 
 from ecg_jax import optim
 from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax.command import StoppedError
 from ecg_jax.config import RunConfig
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of
@@ -60,10 +61,6 @@ class End:
     def message(self) -> str:
         """What the record says of it."""
         return f"the training loss became {self.loss} at step {self.step}"
-
-
-class StoppedError(Exception):
-    """The pack was asked to stop, and has saved what it has."""
 
 
 def _never() -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 
 import jax
 
 from ecg_jax.codec import fingerprint
+from ecg_jax.command import StoppedError, heeding
 from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.evaluate import heldout as held
@@ -22,7 +24,7 @@ from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.flops import parameters
 from ecg_jax.mesh import make_mesh
 from ecg_jax.ownership import LostOwnershipError, acquire, describe
-from ecg_jax.pack import Hooks, Keep, StoppedError, run_pack
+from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.progress import StudyProgress
@@ -77,7 +79,7 @@ def run_study(
     elsewhere, and `pack_size` is measured, unless they are given. With `minutes`, only packs that will be done in them
     are begun, in their order, and these write rows and no checkpoints; what is left then waits for the next start.
     `profile` is a folder for a trace of the first steps. Sets the mesh over all devices. Raises StoppedError after
-    SIGTERM, with everything saved.
+    Ctrl-C, SIGTERM or SIGHUP, with everything saved.
 
     In a job of several processes all call it, with the same store in a folder that all of them see; the first one
     decides and writes. Raises ProcessesError, before the first step, when they do not have the same code or runs.
@@ -90,14 +92,14 @@ def run_study(
     placement = placement or (Placement.HOST if jax.default_backend() == "cpu" else Placement.DEVICE)
     done = _done(store, targets)
     evaluations = max(math.prod(response.heldout.hidden.shape[:2]) for response in responses.values())
-    with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress, _sigterm() as stopping:
+    with jax.set_mesh(make_mesh()), StudyProgress(targets, done, evaluations) as progress, _told_to_stop() as told:
         if done:
             progress.say(f"{len(done)} of {len(targets)} runs are done already: going on with the rest")
         hooks = Hooks(
             on_step=progress.on_step,
             on_run=progress.on_run,
             keep=keep,
-            stop=lambda: stopping.is_set() or slot.is_over(),
+            stop=lambda: bool(told) or slot.is_over(),
             slot_left=slot.left,
             profiler=Profiler(profile),
         )
@@ -109,7 +111,7 @@ def run_study(
                 progress.say(f"{parameters(config.model).blocks:,} parameters: packs of {size} train fastest here")
             return size
 
-        known = _planned(store, targets, size_of, 0 if measuring else None)
+        known = _planned(store, targets, size_of, 0 if measuring else None, told)
 
         def plan_more() -> bool:
             """Plans the shape whose turn has come, where measuring put it off; whether there are more packs now."""
@@ -117,7 +119,7 @@ def run_study(
             planned = {runs[0].trunk_id for pack in known for runs in pack.members}
             if all(target.trunk_id in planned for target in targets):
                 return False
-            before, known = len(known), _planned(store, targets, size_of, 1)
+            before, known = len(known), _planned(store, targets, size_of, 1, told)
             return len(known) > before
 
         while True:
@@ -130,8 +132,8 @@ def run_study(
             try:  # one, and then what fits is asked again
                 tried = any(_try(store, pack, data, responses, placement, hooks, progress) for pack in fitting)
             except StoppedError:
-                if agreed(stopping.is_set()):
-                    raise
+                if numbers := agreed(told):
+                    raise StoppedError(numbers[0]) from None
                 break
             if not tried:
                 if plan_more():
@@ -141,8 +143,8 @@ def run_study(
                 others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
                 progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
                 time.sleep(LOOK_SECONDS)
-            if agreed(stopping.is_set()):
-                raise StoppedError
+            if numbers := agreed(told):
+                raise StoppedError(numbers[0])
         left = len(targets) - len(_done(store, targets))
         if left:
             progress.say(f"{left} of {len(targets)} runs are left: the same command goes on with what nobody does")
@@ -160,11 +162,17 @@ def _unfinished(store: Store, packs: Sequence[Pack]) -> list[Pack]:
 
 
 def _planned(
-    store: Store, targets: Sequence[RunConfig], size_of: Callable[[RunConfig], int], new_shapes: int | None
+    store: Store,
+    targets: Sequence[RunConfig],
+    size_of: Callable[[RunConfig], int],
+    new_shapes: int | None,
+    told: Sequence[int],
 ) -> list[Pack]:
     owner = None
-    while is_first() and (owner := acquire(store.packs)) is None:
+    while is_first() and not told and (owner := acquire(store.packs)) is None:
         time.sleep(0.1)
+    if numbers := agreed([] if owner else told):
+        raise StoppedError(numbers[0])
     with owner or contextlib.nullcontext():
         return plan(store, targets, size_of, new_shapes)
 
@@ -192,14 +200,17 @@ def _try(
 
 
 @contextlib.contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, where this thread may hear of signals."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    try:
-        yield stopping
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _told_to_stop() -> Iterator[list[int]]:
+    """The signals that told this process to stop, the first one first. A second Ctrl-C stops it where it stands."""
+    told: list[int] = []
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if told and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        told.append(number)
+        if number == signal.SIGINT:
+            with contextlib.suppress(OSError):  # past Python's buffers, which may be in the midst of a line
+                os.write(2, b"\nstopping after this step, and saving; Ctrl-C again stops at once\n")
+
+    with heeding(hear):
+        yield told

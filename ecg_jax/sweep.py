@@ -16,13 +16,13 @@ import argparse
 import dataclasses
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from ecg_jax.command import command
 from ecg_jax.config import RunConfig
 from ecg_jax.store import Store, export, read_json
 
@@ -72,18 +72,14 @@ def show(root: Path, run: str) -> str:
     return json.dumps(parts, indent=1)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "show":
-            print(show(options.store, options.run))
-        else:
-            _do(options, studies(options.store))
-    except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if options.command == "show":
+        print(show(options.store, options.run))
+    else:
+        _do(options, studies(options.store))
 
 
 def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:

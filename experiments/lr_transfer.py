@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -31,6 +30,7 @@ import pandas as pd
 from rich.console import Console
 
 from ecg_jax import backend, ladder
+from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
@@ -381,23 +381,18 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line's entry."""
     options, console = parser().parse_args(arguments), Console(highlight=False)
     backend.configure()
-    try:
-        if options.reach < 1:
-            raise ValueError(f"--reach {options.reach} must be at least 1")
-        if options.dry_run:
-            first = [run for cell in wanted_cells(options) for run in at_rates(cell, next_rates({}, START_RATE, 1))]
-            print_forecast(console, first, "the first three rates of every cell; most need one to three more")
-            return 0
-        table = run(options, console)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(table.to_string(index=False))
-    return 0
+    if options.reach < 1:
+        raise ValueError(f"--reach {options.reach} must be at least 1")
+    if options.dry_run:
+        first = [run for cell in wanted_cells(options) for run in at_rates(cell, next_rates({}, START_RATE, 1))]
+        print_forecast(console, first, "the first three rates of every cell; most need one to three more")
+        return
+    print(run(options, console).to_string(index=False))
 
 
 if __name__ == "__main__":

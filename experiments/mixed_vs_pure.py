@@ -21,8 +21,6 @@ import argparse
 import dataclasses
 import enum
 import os
-import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +29,7 @@ from rich.console import Console
 
 from ecg_jax import backend, ladder
 from ecg_jax.codec import to_json
+from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
@@ -38,7 +37,6 @@ from ecg_jax.data.synthetic.source import PUBLISHED
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.forecast import records_trained
-from ecg_jax.pack import StoppedError
 from ecg_jax.processes import agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store
@@ -306,7 +304,10 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         wait=options.wait,
     )
     if is_first():
-        export(store, options.out)
+        if any(map(store.is_done, targets)):
+            export(store, options.out)
+        else:  # the slot ended first, or other jobs train it all
+            console.print("no run is done yet, so there are no tables: the same command goes on", soft_wrap=True)
     return store
 
 
@@ -366,26 +367,20 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
     options = parser().parse_args(arguments)
     backend.configure(deterministic=options.deterministic)
-    try:
-        console = join()
-        if options.aot:
-            return compile_for(PRESETS[options.preset], options.aot, options.price, console)
-        if options.dry_run:
-            dry_run(PRESETS[options.preset], console)
-        elif options.pack is not None:
-            pack_data(options.pack, load(options, console))
-        else:
-            run(options, console)
-    except StoppedError:
-        print("stopped: all is saved, and the same command goes on", file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except (OSError, ValueError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    console = join()
+    if options.aot:
+        return compile_for(PRESETS[options.preset], options.aot, options.price, console)
+    if options.dry_run:
+        dry_run(PRESETS[options.preset], console)
+    elif options.pack is not None:
+        pack_data(options.pack, load(options, console))
+    else:
+        run(options, console)
     return 0
 
 

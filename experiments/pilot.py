@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -24,6 +24,7 @@ from rich.console import Console
 from wfdb.processing import xqrs_detect
 
 from ecg_jax import backend, ladder
+from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.real import ptbxl
@@ -158,14 +159,15 @@ def figure(runs: pd.DataFrame, lines: pd.DataFrame, curve: pd.DataFrame) -> plt.
     return fig
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the pilot and writes its tables and figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
     parser.add_argument("--out", type=Path, default=Path("out/pilot"), help="where runs are kept")
     parser.add_argument("--results", type=Path, default=Path("results/pilot"), help="where tables and figure go")
     add_dry_run(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     backend.configure()
     if options.dry_run:
         print_forecast(Console(highlight=False), targets("", dict.fromkeys((100, PATCH_MS, 250), "")))
@@ -225,4 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -15,8 +15,6 @@ Killed and started again, it goes on where it stopped and ends with the same num
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,12 @@ import jax
 from rich.console import Console
 
 from ecg_jax import backend, ladder
+from ecg_jax.command import command
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
 from ecg_jax.mesh import check_batch, make_mesh
-from ecg_jax.pack import Keep, StoppedError
+from ecg_jax.pack import Keep
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store, read_study
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
@@ -243,22 +242,15 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line's entry."""
     options, console = parser().parse_args(arguments), Console(highlight=False)
     backend.configure()
-    try:
-        if options.dry_run:
-            print_forecast(console, targets(**axes_of(options)))
-        else:
-            run(options, console)
-    except StoppedError:
-        print("stopped: all is saved, and the same command goes on", file=sys.stderr)
-        return 128 + signal.SIGTERM
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if options.dry_run:
+        print_forecast(console, targets(**axes_of(options)))
+    else:
+        run(options, console)
 
 
 if __name__ == "__main__":

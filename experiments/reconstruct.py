@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -21,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ecg_jax import ladder, objectives, optim
+from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Objective, RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, RecordPool, normalise
 from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
@@ -98,7 +100,8 @@ def draw(axes: Axes, target_SxI: np.ndarray, mean_SxI: np.ndarray, deviation_SxI
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, draws, and writes the losses beside their reference lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
@@ -107,7 +110,7 @@ def main() -> None:
     parser.add_argument("--record", help="the held-out record to draw, as ptbxl/00009 (default: the first)")
     parser.add_argument("--cache", type=Path, default=Path("out/reconstruct"), help="where prepared records are kept")
     parser.add_argument("--results", type=Path, default=Path("results/objectives"), help="where the figure goes")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.data_dir is None:
         parser.error("real recordings are needed: give --data-dir or set ECG_DATA_DIR")
     data = load_real(Path(options.data_dir), options.cache, leave_out_flawed=True)
@@ -156,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -6,6 +6,7 @@ series differ in marker too. Fonts are embedded as TrueType, no text is smaller 
 
 from __future__ import annotations
 
+import io
 import re
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -256,9 +257,18 @@ def save_figure(figure: Figure, path_stem: Path | str, data: pd.DataFrame) -> tu
     return paths
 
 
+class _Figure(Figure):
+    """A figure that a notebook shows, whether or not it has loaded pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        image = io.BytesIO()
+        self.savefig(image, format="png", dpi=DOTS_PER_INCH / 2)
+        return image.getvalue()
+
+
 def new_figure(width_in: float, height_in: float) -> Figure:
     """A figure that belongs to no window system, so that figures are drawn the same anywhere."""
-    figure = Figure(figsize=(float(width_in), height_in), layout="constrained")
+    figure = _Figure(figsize=(float(width_in), height_in), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

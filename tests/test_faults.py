@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
+import threading
 import time
 
 import jax
@@ -15,6 +17,7 @@ from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 
 from ecg_jax import pack, study, sweep
 from ecg_jax.checkpoint import Checkpoints
+from ecg_jax.command import StoppedError
 from ecg_jax.mesh import make_mesh, place_members
 from ecg_jax.ownership import LostOwnershipError, acquire
 from ecg_jax.slot import Slot, expected_seconds
@@ -168,6 +171,54 @@ def test_a_flipped_bit_of_a_checkpoint_never_passes(flips, tmp_path, caplog):
         with Checkpoints(folder) as checkpoints:
             found = checkpoints.restore(like)
             assert found is None or np.array_equal(found["w"], state["w"]), "a changed state passed"
+
+
+# ---- told to stop ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_whatever_tells_a_study_to_stop_it_is_saved(number, undisturbed, tmp_path, monkeypatch):
+    store, heard = open_store(tmp_path, "s", PACKED, {}), []
+
+    class Told(study.StudyProgress):
+        def on_step(self, config, step, loss):
+            heard.append(step)
+            if len(heard) == 5:
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(study, "StudyProgress", Told)
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedError) as stopped:
+        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
+    assert stopped.value.signal == number and signal.getsignal(number) == before and len(heard) < 10
+    saved = [int(path.name) for path in store.packs.glob("*/checkpoints/[0-9]*")]
+    assert saved == [heard[-1] + 1] and not list(store.packs.glob("*/owner.json"))
+    monkeypatch.undo()
+    assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2) == 0
+    for name, frame in undisturbed.items():  # the mesh of `run_study` spreads over all devices
+        pd.testing.assert_frame_equal(tables(store, tmp_path)[name], frame, check_exact=False, rtol=2e-3)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+    store = open_store(tmp_path, "s", PACKED, {})
+
+    class Twice(study.StudyProgress):
+        def on_step(self, config, step, loss):
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(study, "StudyProgress", Twice)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
+    assert not list(store.packs.glob("*/owner.json"))
+
+
+def test_it_is_told_to_stop_while_it_waits_for_another_to_plan(tmp_path):
+    store = open_store(tmp_path, "s", PACKED, {})
+    with acquire(store.packs):
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGHUP)).start()
+        with pytest.raises(StoppedError):
+            run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
 
 
 # ---- slots ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Several processes give the runs that one gives. On loopback; each in an interpreter of its own."""
 
 import json
+import os
 import re
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -221,6 +223,36 @@ def test_a_study_of_two_processes_is_that_of_one_though_one_is_killed(tmp_path, 
         varying = [column for column in MACHINE_COLUMNS if column in one]
         pd.testing.assert_frame_equal(one.drop(columns=varying), two.drop(columns=varying), rtol=2e-3)
     assert len(list((tmp_path / "two").glob("s/runs/*/encoder/*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_the_launcher_hands_a_signal_on_once_and_waits_until_all_have_saved(number, capsys):
+    script = (
+        "import signal, time\ntold = []\n"
+        f"signal.signal({int(number)}, lambda *_: told.append(1))\n"
+        "print('ready', flush=True)\n"
+        "while not told: time.sleep(0.01)\n"
+        "time.sleep(0.5)\n"
+        "print('saved', len(told))\nraise SystemExit(130)"
+    )
+
+    def tell(line_of=local._print):
+        def printing(number_of, process):
+            process.stdout.readline()
+            ready.append(number_of)
+            if len(ready) == 2:
+                os.kill(os.getpid(), number)
+            line_of(number_of, process)
+
+        return printing
+
+    ready = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "_print", tell())
+        assert local.main(["--processes", "2", "--", "-c", script]) == 128 + number
+    printed = capsys.readouterr()
+    assert sorted(printed.out.splitlines()) == ["[0] saved 1", "[1] saved 1"]
+    assert printed.err == "stopped; the same command goes on\n"
 
 
 def test_the_launcher_says_who_ended_it(capsys):

@@ -3,7 +3,8 @@
     python -m experiments.launch.local --processes 2 -- -m experiments.mixed_vs_pure --packed out/data
 
 When one process is killed the runtime ends the others from C++, within its heartbeat, where no Python can explain it:
-this does. Exit status: that of the first process to fail, 128 + the signal for one that was killed.
+this does. Told to stop, by Ctrl-C, SIGTERM or SIGHUP, it tells all of them once and waits until they have saved; told
+again, it ends them. Exit status: that of the first process to fail, 128 + the signal for one that was killed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from types import FrameType
+
+from ecg_jax.command import SIGNALS, command, heeding
 
 LOOK_SECONDS = 0.2
 
@@ -41,6 +45,7 @@ def start(command: Sequence[str], processes: int) -> list[subprocess.Popen]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
+                process_group=0,  # Ctrl-C on a terminal reaches a whole group: they hear of it from here, once
             )
         )
     return started
@@ -51,9 +56,14 @@ def _print(number: int, process: subprocess.Popen) -> None:
         print(f"[{number}] {line}", end="", flush=True)
 
 
-def wait(started: Sequence[subprocess.Popen]) -> tuple[int, str]:
-    """Waits for all; when one fails, stops the others. Returns the exit status and why it is not 0."""
+def wait(started: Sequence[subprocess.Popen], told: Sequence[int] = ()) -> tuple[int, str]:
+    """Waits for all; when one fails, stops the others. Returns the exit status and why it is not 0. When `told` is not
+    empty any more they were told to stop by that signal, and all are waited for."""
     while True:
+        if told:
+            for process in started:
+                process.wait()
+            return 128 + told[0], ""
         codes = [process.poll() for process in started]
         failed = [number for number, code in enumerate(codes) if code]
         if failed:
@@ -82,6 +92,7 @@ def _stop(processes: Sequence[subprocess.Popen]) -> None:
             process.wait()
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -94,16 +105,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.processes < 1:
         parser.error(f"--processes {options.processes}: at least one is needed")
-    started = start(options.command, options.processes)
-    signal.signal(signal.SIGTERM, lambda *_: [process.terminate() for process in started])
-    printers = [threading.Thread(target=_print, args=pair, daemon=True) for pair in enumerate(started)]
-    for printer in printers:
-        printer.start()
-    status, why = wait(started)
+    started, told = start(options.command, options.processes), []
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        for process in started:
+            process.send_signal(signal.SIGKILL if told else number)
+        told.append(number)
+
+    with heeding(hand_on, SIGNALS):
+        printers = [threading.Thread(target=_print, args=pair, daemon=True) for pair in enumerate(started)]
+        for printer in printers:
+            printer.start()
+        status, why = wait(started, told)
     for printer in printers:
         printer.join(timeout=5)
     if why:
         print(f"error: {why}", file=sys.stderr)
+    elif told:
+        print("stopped; the same command goes on", file=sys.stderr)
     return status
 
 

@@ -10,6 +10,7 @@ nodes see. With `--nodes N` a task is one training process on each of N nodes. `
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,8 +18,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ecg_jax.command import command
+
 #: Seconds before its time limit at which a task is told to save.
 NOTICE_SECONDS = 120
+
+_BREAK = r"[\r\n\0]+"
+#: A word of sbatch's options: quoted, escaped and plain parts.
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""")
 
 SCRIPT = """\
 #!/bin/bash
@@ -56,24 +63,53 @@ exit $?
 """
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raises ValueError for text with a line break: what follows it would be no option any more, but a command."""
+    for name in ("name", "time", "sbatch", "logs"):
+        if re.search(_BREAK, text := str(getattr(options, name))):
+            raise ValueError(f"--{name} {text!r} has a line break: it must be one line")
+
+
 def script(options: argparse.Namespace) -> str:
-    """The batch script. Raises ValueError for numbers that make no array."""
+    """The batch script, each option on a line of its own whatever is in it. Raises ValueError for numbers that make no
+    array, and as `sbatch_options` does."""
     if options.tasks < 1 or options.nodes < 1:
         raise ValueError(f"--tasks {options.tasks} --nodes {options.nodes}: at least one of each is needed")
     python = [options.python, *options.command]
     # Signals go to srun, which hands them on to every process of the task.
     command = python if options.nodes == 1 else ["srun", "--kill-on-bad-exit=1", *python]
     return SCRIPT.format(
-        name=options.name,
+        name=_quoted(options.name),
         last=options.tasks - 1,
         nodes=options.nodes,
-        time=options.time,
+        time=_quoted(options.time),
         notice=NOTICE_SECONDS,
-        logs=shlex.quote(str(options.logs)),
-        more="".join(f"#SBATCH {option}\n" for option in shlex.split(options.sbatch)),
+        logs=_quoted(str(options.logs)),
+        more="".join(f"#SBATCH {option}\n" for option in sbatch_options(options.sbatch)),
         folder=shlex.quote(str(Path.cwd())),
         command=shlex.join(command),
     )
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(re.sub(_BREAK, " ", text))
+
+
+def sbatch_options(text: str) -> list[str]:
+    """The options of a line, each with its value, written as they were given: sbatch itself reads quotes. Raises
+    ValueError for a quote that is not closed, and a value without its option."""
+    words = re.findall(rf"{_WORD.pattern}|\S", re.sub(_BREAK, " ", text))
+    if broken := [word for word in words if not _WORD.fullmatch(word)]:
+        raise ValueError(f"--sbatch {text!r}: the quote {broken[0]} is not closed")
+    found: list[str] = []
+    for word in words:
+        if re.match(r"-(?!\d)", word):  # a negative number is a value
+            found.append(word)
+        elif found:
+            found[-1] += f" {word}"
+        else:
+            raise ValueError(f"--sbatch {text!r}: {word} is no option; sbatch's begin with -")
+    return found
 
 
 def submit(text: str, logs: Path) -> str:
@@ -110,22 +146,19 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--name", default="ecg", help="name of the job (default %(default)s)")
     p.add_argument("--logs", type=Path, default=Path("out/slurm"), help="folder of the logs (default %(default)s)")
     p.add_argument("--python", default=sys.executable, help="the interpreter on the nodes (default: this one)")
-    p.add_argument("--sbatch", default="", metavar="OPTIONS", help='more for sbatch, as "--partition=gpu"')
+    p.add_argument("--sbatch", default="", metavar="OPTIONS", help='more for sbatch, as given: "--partition=gpu"')
     p.add_argument("--dry-run", action="store_true", help="print the script and submit nothing")
     p.add_argument("command", nargs="+", help="what Python is to run, after --")
     return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line's entry."""
     options = parser().parse_args(arguments)
-    try:
-        text = script(options)
-        print(text if options.dry_run else submit(text, options.logs))
-    except (OSError, ValueError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    check(options)
+    text = script(options)
+    print(text if options.dry_run else submit(text, options.logs))
 
 
 if __name__ == "__main__":

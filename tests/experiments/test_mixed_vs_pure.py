@@ -122,6 +122,12 @@ def test_bad_numbers_are_refused(small, tmp_path, capsys):
     assert "a slot of 0.1 minutes is none" in capsys.readouterr().err
 
 
+def test_a_slot_that_ends_before_the_first_run_is_done_ends_well(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(study, "run_study", lambda *_, **__: 6)
+    assert run(tmp_path, "--blocks", "1", "--minutes", "9") == 0
+    assert "no run is done yet, so there are no tables: the same command goes on" in capsys.readouterr().out
+
+
 def test_a_node_without_the_data_stack_can_run_it():
     """Neither Grain nor TFDS, WFDB, ArrayRecord or h5py are loaded by what trains from packed data."""
     script = """

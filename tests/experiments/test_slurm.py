@@ -71,6 +71,46 @@ def test_the_script_saves_and_queues_itself_again(tmp_path):
     assert "srun --kill-on-bad-exit=1" in script("--nodes", "2")
 
 
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ("", []),
+        ("-p gpu", ["-p gpu"]),
+        ("-p gpu --gpus-per-node=1 -A us", ["-p gpu", "--gpus-per-node=1", "-A us"]),
+        ('--comment="two words" -p gpu', ['--comment="two words"', "-p gpu"]),
+        ("--comment='a -b \"c\"'", ["--comment='a -b \"c\"'"]),
+        (r"--comment=a\ b --nice -5", [r"--comment=a\ b", "--nice -5"]),
+        ("--nice -5 --mem 0", ["--nice -5", "--mem 0"]),
+    ],
+)
+def test_options_reach_sbatch_as_they_are_given(given, lines):
+    text = script(f"--sbatch={given}")
+    told = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
+    assert told[told.index("--output=out/slurm/%A_%a.log") + 1 :] == lines
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_a_name_of_several_words_stays_one():
+    assert "#SBATCH --job-name='two words'\n" in script("--name", "two words")
+
+
+@pytest.mark.parametrize("option", ["--name", "--time", "--sbatch", "--logs"])
+@pytest.mark.parametrize("text", ["a\ntouch PWN", "a\r\ntouch PWN", "a\n", "-p gpu\ntouch PWN"])
+def test_a_line_break_is_refused_and_puts_nothing_into_the_script(option, text, capsys):
+    given = f"{option}={text}"
+    assert slurm.main([given, "--dry-run", "--", "-c", "1"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and f"error: {option} " in printed.err and "has a line break" in printed.err
+    lines = script(given.replace("=a", "=-a")).splitlines()  # of whoever asks nobody
+    assert not any(line.startswith("touch") for line in lines)
+
+
+@pytest.mark.parametrize(("given", "why"), [("gpu", "gpu is no option"), ('--comment="a', 'the quote " is not closed')])
+def test_options_that_sbatch_would_misread_are_refused(given, why):
+    with pytest.raises(ValueError, match=why):
+        script(f"--sbatch={given}")
+
+
 def test_bad_numbers_and_a_machine_without_slurm_are_refused(capsys, monkeypatch, tmp_path):
     assert slurm.main(["--tasks", "0", "--", "-c", "1"]) == 2
     assert "--tasks 0 --nodes 1: at least one of each is needed" in capsys.readouterr().err

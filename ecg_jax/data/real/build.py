@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecg_jax.codec import fingerprint as fingerprint_of
+from ecg_jax.command import command
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
@@ -222,6 +223,7 @@ def build_windows(options: argparse.Namespace, output: Output, console: Console)
     return 0
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; returns the exit status."""
     options = parser().parse_args(arguments)

@@ -13,7 +13,6 @@ import fcntl
 import io
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -22,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from ecg_jax.command import command
 from ecg_jax.data.real.archives import extract, is_archive
 from ecg_jax.data.real.listing import choose, is_signal, list_files, record_name
 from ecg_jax.data.real.publishers import PUBLICATIONS, Host, Publication
@@ -194,20 +194,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line's entry."""
     options = parser().parse_args(arguments)
     console = Console(highlight=False)
-    try:
-        download(PUBLICATIONS[options.name], options.to, records=options.records, console=console)
-    except KeyboardInterrupt:
-        print("stopped: what came is kept, and the same command goes on", file=sys.stderr)
-        return 130
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    download(PUBLICATIONS[options.name], options.to, records=options.records, console=console)
     console.print(f"{options.name} is in {options.to}", soft_wrap=True)
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import html
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress
 
+from ecg_jax.command import command
 from ecg_jax.data.ecg import SIMULATED, RecordPool
 from ecg_jax.data.real import measures, report_figures, shards
 from ecg_jax.data.real.catalogue import Output
@@ -285,20 +285,16 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line's entry."""
     options = parser().parse_args(arguments)
-    try:
-        if options.out.exists():
-            raise FileExistsError(f"{options.out} exists; a report is not written over: name another folder")
-        pool, excluded = read_set(options.name, options.source)
-        summary = write_report(pool, excluded, options.out, seed=options.seed)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.out.exists():
+        raise FileExistsError(f"{options.out} exists; a report is not written over: name another folder")
+    pool, excluded = read_set(options.name, options.source)
+    summary = write_report(pool, excluded, options.out, seed=options.seed)
     print(summary.to_string(index=False, header=False))
     print(f"{options.out / 'report.html'} tells it in full.")
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from ecg_jax.command import command
 from ecg_jax.data import sheet
 from ecg_jax.data.synthetic import conditions, export, page, pool
 from ecg_jax.data.synthetic.annotation import Annotated, annotate
@@ -65,15 +66,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} ({self.prog} --help shows examples)\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; 0 when it did what was asked, 2 with one line on stderr when the request is at fault."""
     options = _parser().parse_args(arguments)
-    try:
-        options.command(options)
-    except (ValueError, IndexError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    options.command(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,23 +93,23 @@ def _parser() -> argparse.ArgumentParser:
     store.set_defaults(command=_store)
     store.add_argument("--patients", type=int, default=1000, help="how many (default: %(default)s)")
     store.add_argument("--records-per-patient", type=int, default=1, help="recordings of each (default: %(default)s)")
-    for command in (write, store):
-        command.add_argument("--mix", help="prevalence (as in primary care; the default) or uniform")
+    for verb in (write, store):
+        verb.add_argument("--mix", help="prevalence (as in primary care; the default) or uniform")
     contact = commands.add_parser(
         "contact", help="draw every condition", description="Draw every rhythm and morphology on one page.", **plain
     )
     contact.set_defaults(command=_contact)
-    for command in (show, write, store):
-        command.add_argument(
+    for verb in (show, write, store):
+        verb.add_argument(
             "--condition", nargs="+", action="extend", default=[], metavar="NAME", help="as `list` names them"
         )
     tiers = {show: Tier.ACQUISITION, write: Tier.ACQUISITION, store: Tier.ACQUISITION, contact: Tier.CONDITIONS}
-    for command, tier in tiers.items():
-        command.add_argument("--tier", default=tier.value, help="step of the realism ladder (default: %(default)s)")
-        command.add_argument("--seed", type=int, default=0, help="32 bits (default: %(default)s)")
-        rate = 100 if command is store else 500
-        command.add_argument("--rate", type=int, default=rate, help=f"Hz: one of {RATES_HZ} (default: {rate})")
-        command.add_argument("--out", type=Path, required=True, help="what to write; never written over")
+    for verb, tier in tiers.items():
+        verb.add_argument("--tier", default=tier.value, help="step of the realism ladder (default: %(default)s)")
+        verb.add_argument("--seed", type=int, default=0, help="32 bits (default: %(default)s)")
+        rate = 100 if verb is store else 500
+        verb.add_argument("--rate", type=int, default=rate, help=f"Hz: one of {RATES_HZ} (default: {rate})")
+        verb.add_argument("--out", type=Path, required=True, help="what to write; never written over")
     listing = commands.add_parser("list", help="conditions and tiers", description="List conditions and tiers.")
     listing.set_defaults(command=_list)
     return parser
@@ -285,4 +282,4 @@ class _Advance:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())
