@@ -248,7 +248,7 @@ def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):
     ("text", "match"),
     [
         ("id,labels\nr,A\n", "there is no column 'record'; found"),
-        ("record\nr\nr\n", "line 3: record 'r' is there twice"),
+        ("record,patient\nr,p\nr,q\n", "line 3: record 'r' is there twice, and its patient is 'q', unlike in line 2"),
         ("record\n../r\n", "1 of 1 records have no .hea or .edf file, such as '../r'"),
         ("record,fold\nr,two\n", "fold of r is 'two', expected a whole number"),
         ("record,patient,fold\nr,p,1\ns,p,2\n", "one patient is in fold 1 .* and 2 .*: a split by fold would leak"),

@@ -163,6 +163,8 @@ def parser() -> argparse.ArgumentParser:
 
 the table of labels:    record,patient,fold,labels      all but the first may be left out
                         ward7/0001,p12,3,AFIB;LBBB      the path without suffix; labels separated by ;
+  separated by , ; tabs or |; columns may have other names (patient_id, Subject, filename, ecg_id, strat_fold, Dx, …);
+  what was not understood, and how many recordings have no patient (each is then one of its own), is printed
 
 examples:
   python -m ecg_jax.data.real.build ptbxl --source data/ptbxl --data-dir data/built
@@ -253,6 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if was_there:
         console.print(f"{target} is there already, made from the same recordings")
+    for note in listed.notes:
+        console.print(note)
     kept = len(shards.ShardSource(target))
     console.print(f"{target}: {kept:,} records; {len(excluded):,} recordings left out")
     if excluded:

@@ -93,12 +93,16 @@ class ReadSlice(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Catalogue:
-    """A set listed. `made_from` is what its records depend on; `beside` are tables to be written beside the set."""
+    """A set listed. `made_from` is what its records depend on; `beside` are tables to be written beside the set.
+
+    `notes` are sentences that who uses the set must know, such as how many recordings have no patient.
+    """
 
     recordings: tuple[Any, ...]
     read: ReadSlice
     made_from: Mapping[str, object]
     beside: Callable[[], Mapping[str, pd.DataFrame]] = dict
+    notes: tuple[str, ...] = ()
 
 
 def catalogue(
@@ -109,6 +113,7 @@ def catalogue(
     *,
     digest: str,
     beside: Callable[[], Mapping[str, pd.DataFrame]] = dict,
+    notes: tuple[str, ...] = (),
 ) -> Catalogue:
     """The catalogue of `entries`, sorted by id. `digest` stands for all that was read to list them.
 
@@ -117,12 +122,13 @@ def catalogue(
     ordered = tuple(sorted(entries, key=lambda entry: entry.record_id))
     if not ordered:
         raise ValueError(f"{source}: no recording is listed")
-    _check(ordered)
+    check_entries(ordered)
     made_from = {"recordings": digest, "version": VERSION, **output.parameters()}
-    return Catalogue(ordered, functools.partial(read_entries, source, load, output), made_from, beside)
+    return Catalogue(ordered, functools.partial(read_entries, source, load, output), made_from, beside, notes)
 
 
-def _check(entries: Sequence[Entry]) -> None:
+def check_entries(entries: Sequence[Entry]) -> None:
+    """Raises ValueError for an id that appears twice among `entries`, sorted by id, and for a patient in two folds."""
     first: dict[int, Entry] = {}
     for previous, entry in zip([None, *entries], entries):
         if previous is not None and previous.record_id == entry.record_id:
@@ -140,7 +146,7 @@ def fold_of(patient: str) -> int:
     return 1 + int.from_bytes(hashlib.sha256(patient.encode()).digest()[:4], "big") % FOLDS
 
 
-def numbered(patients: Iterable[str]) -> dict[str, int]:
+def numbered(patients: Iterable[Any]) -> dict[Any, int]:
     """A number for each patient, by name."""
     return {patient: number for number, patient in enumerate(sorted(set(patients)))}
 

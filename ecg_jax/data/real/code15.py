@@ -12,10 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of, numbered
+from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of
 from ecg_jax.data.real.hdf5 import own_array
+from ecg_jax.data.real.patients import Row, persons, without_patient
 from ecg_jax.data.real.recording import first_line
-from ecg_jax.data.real.tables import plain_name, read_table
+from ecg_jax.data.real.tables import identity, known, plain_name, read_table
 
 RATE_HZ = 400
 #: Columns that are labels; "normal_ecg" is what a machine said.
@@ -31,23 +32,27 @@ def list_code15(name: str, folder: Path, output: Output) -> Catalogue:
     """
     rows = list(read_table(folder / "exams.csv", ("exam_id", "patient_id", "trace_file", *LABELS)))
     files = {
-        part: folder / plain_name(part, f"{where}, trace_file") for where, row in rows if (part := row["trace_file"])
+        part: folder / plain_name(part, f"{where}, trace_file")
+        for where, row in rows
+        if (part := known(row["trace_file"]))
     }
     row_of = {part: _row_of(path) if path.is_file() else {} for part, path in files.items()}
-    number_of = numbered(row["patient_id"] for _, row in rows)
+    exams = [identity(row["exam_id"]) for _, row in rows]
+    patients = {exam: Row(identity(row["patient_id"])) for exam, (_, row) in zip(exams, rows, strict=True)}
+    person = persons(patients)
     entries = [
         Entry(
-            record_id=f"{name}/{row['exam_id']}",
-            file=files.get(row["trace_file"], folder / "exams_part?.hdf5"),
-            patient_id=number_of[row["patient_id"]],
-            fold=fold_of(row["patient_id"]),
-            labels=tuple(sorted(label for label in LABELS if row[label].lower() in ("true", "1", "1.0"))),
-            row=row_of.get(row["trace_file"], {}).get(row["exam_id"], _NO_ROW),
+            record_id=f"{name}/{exam}",
+            file=files.get(known(row["trace_file"]), folder / "exams_part?.hdf5"),
+            patient_id=person[exam].patient_id,
+            fold=person[exam].fold,
+            labels=tuple(sorted(label for label in LABELS if row[label].strip().lower() in ("true", "1", "1.0"))),
+            row=row_of.get(known(row["trace_file"]), {}).get(exam, _NO_ROW),
         )
-        for _, row in rows
+        for exam, (_, row) in zip(exams, rows, strict=True)
     ]
     digest = digest_of(folder, tables=[folder / "exams.csv"], files=sorted(files.values()))
-    return catalogue(name, entries, load, output, digest=digest)
+    return catalogue(name, entries, load, output, digest=digest, notes=without_patient("exams.csv", patients))
 
 
 def load(entry: Entry) -> Raw:

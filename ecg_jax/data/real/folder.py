@@ -1,13 +1,12 @@
 """Any folder of 12-lead WFDB or EDF recordings: a hospital's own, LUDB, or a family of the PhysioNet Challenge 2021.
 
-Leads are found by name and units are brought to millivolts. Labels are those of a CSV file, or the SNOMED codes that
-the Challenge's headers give after `Dx`. What cannot be used is left out, by a named reason.
+Leads are found by name and units are brought to millivolts. Labels are those of a table, or the SNOMED codes that the
+Challenge's headers give after `Dx`. What cannot be used is left out, by a named reason.
 """
 
 from __future__ import annotations
 
 import bisect
-import csv
 import functools
 import hashlib
 import os
@@ -25,11 +24,11 @@ from ecg_jax.data.real.catalogue import (
     Raw,
     catalogue,
     check_rate_and_length,
-    fold_of,
-    numbered,
 )
 from ecg_jax.data.real.edf import read_edf
+from ecg_jax.data.real.patients import Row, persons, read_rows
 from ecg_jax.data.real.recording import SECONDS, first_line, first_words
+from ecg_jax.data.real.tables import split_labels
 
 #: Millivolts per unit, by its name in lower case.
 MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "v": 1e3}
@@ -40,24 +39,30 @@ WRONG_GAINS = {4880.0: "Georgia's mistake for 1000"}
 def list_folder(name: str, folder: Path, output: Output, table: Path | None = None) -> Catalogue:
     """Every WFDB header (.hea) and EDF file (.edf) below `folder`, by its path: `NAME/path/of/record`.
 
-    `table` is a CSV file with the column `record` (its path without suffix), and, as far as given, `patient`, `fold`
-    and `labels` (separated by ";"). Without it each recording is a patient. Without folds, patients are spread over ten
-    by their hash, so that a patient's fold never changes.
+    `table` names the recordings (the column `record`: paths without suffix) and, as far as given, tells their
+    `patient`, `fold` and `labels`; see `tables` for what it may look like. Without it each recording is a patient.
+    Without folds, patients are spread over ten by their hash, so that a patient's fold never changes.
 
-    Raises FileNotFoundError when there is no folder, table or header, and ValueError for a table that names recordings
-    which are not there, or one twice, or has other columns.
+    Raises FileNotFoundError when there is no folder, table or header, and ValueError for a table that fits none of the
+    recordings, contradicts itself, or puts a patient into two folds.
     """
+    entries, notes = list_entries(name, folder, table)
+    return catalogue(name, entries, load, output, digest=digest(entries), notes=notes)
+
+
+def list_entries(name: str, folder: Path, table: Path | None) -> tuple[list[Entry], tuple[str, ...]]:
+    """The recordings below `folder`, and what who uses them must know. Raises as `list_folder` does."""
     headers = find_recordings(folder)
-    rows = _read_table(table, headers) if table is not None else {}
-    patients = {record: rows.get(record, {}).get("patient") or record for record in headers}
-    number_of = numbered(patients.values())
-    entries = []
-    for record, header in headers.items():
-        row = rows.get(record, {})
-        labels = split_labels(row["labels"], ";") if "labels" in row else None
-        fold = _fold(row, patients[record], record, table)
-        entries.append(Entry(f"{name}/{record}", header, number_of[patients[record]], fold, labels))
-    return catalogue(name, entries, load, output, digest=digest(entries))
+    rows = dict.fromkeys(headers, Row())
+    notes: tuple[str, ...] = (f"no table of patients: each of {len(headers):,} recordings is a patient of its own",)
+    if table is not None:
+        rows, notes = read_rows(table, list(headers), {})
+    person = persons(rows)
+    entries = [
+        Entry(f"{name}/{record}", header, person[record].patient_id, person[record].fold, rows[record].labels)
+        for record, header in headers.items()
+    ]
+    return entries, notes
 
 
 def find_recordings(folder: Path) -> dict[str, Path]:
@@ -76,36 +81,6 @@ def find_recordings(folder: Path) -> dict[str, Path]:
     if not headers:
         raise FileNotFoundError(f"{folder} holds no recording: not one .hea or .edf file")
     return headers
-
-
-def _read_table(table: Path, records: dict[str, Path]) -> dict[str, dict[str, str]]:
-    if not table.is_file():
-        raise FileNotFoundError(f"{table} does not exist")
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if "record" not in (reader.fieldnames or ()):
-            raise ValueError(f"{table}: there is no column 'record'; found {reader.fieldnames}")
-        rows: dict[str, dict[str, str]] = {}
-        for row in reader:
-            record = row["record"] or ""
-            if record in rows:
-                raise ValueError(f"{table}, line {reader.line_num}: record {record!r} is there twice")
-            rows[record] = {key: value for key, value in row.items() if key and value is not None}
-    unknown = [record for record in rows if record not in records]
-    if unknown:
-        raise ValueError(
-            f"{table}: {len(unknown)} of {len(rows)} records have no .hea or .edf file, such as {unknown[0]!r}; the "
-            f"column holds paths without suffix, as {next(iter(records))!r}"
-        )
-    return rows
-
-
-def _fold(row: dict[str, str], patient: str, record: str, table: Path | None) -> int:
-    if "fold" not in row:
-        return fold_of(patient)
-    if not row["fold"].isdigit():
-        raise ValueError(f"{table}: fold of {record} is {row['fold']!r}, expected a whole number")
-    return int(row["fold"])
 
 
 def digest(entries: Sequence[Entry]) -> str:
@@ -245,8 +220,3 @@ def _dx(comments: Sequence[str]) -> tuple[str, ...]:
     """The SNOMED codes after `Dx` in a Challenge header."""
     found = [line.partition(":")[2] for line in comments if line.strip().lower().startswith("dx:")]
     return split_labels(",".join(found), ",")
-
-
-def split_labels(text: str, by: str) -> tuple[str, ...]:
-    """The labels in `text`, sorted, each once; malformed lists have empty ones."""
-    return tuple(sorted({part.strip() for part in text.split(by)} - {""}))

@@ -20,6 +20,7 @@ from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
 from ecg_jax.data.real.folder import digest, find_recordings, read_header, read_record, twelve_leads
 from ecg_jax.data.real.recording import first_line
+from ecg_jax.data.real.tables import known
 
 #: What the annotators call a wave, by its symbol.
 WAVES = {"p": "P", "N": "QRS", "t": "T"}
@@ -49,7 +50,7 @@ def load(entry: Entry) -> Raw:
     """A recording and its diagnoses. Raises ValueError, as "reason: details", for one that cannot be used."""
     record = read_record(entry.file)
     after = next((k for k, line in enumerate(record.comments) if "<diagnoses>" in line), len(record.comments))
-    said = {line.strip().rstrip(".").strip() for line in record.comments[after + 1 :]} - {""}
+    said = {known(line.strip().rstrip(".")) for line in record.comments[after + 1 :]} - {""}
     return Raw(int(record.fs), twelve_leads(record, entry.file), tuple(sorted(said)))
 
 

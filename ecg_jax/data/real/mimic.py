@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of
 from ecg_jax.data.real.folder import load_wfdb
-from ecg_jax.data.real.tables import plain_path, read_table
+from ecg_jax.data.real.tables import identity, known, plain_path, read_table
 
 RECORDS, REPORTS = "record_list.csv", "machine_measurements.csv"
 REPORT_COLUMNS = tuple(f"report_{k}" for k in range(18))
@@ -29,21 +29,22 @@ def list_mimic(name: str, folder: Path, output: Output) -> Catalogue:
     if (folder / REPORTS).is_file():
         tables.append(folder / REPORTS)
         for _, row in read_table(folder / REPORTS, ("study_id", *REPORT_COLUMNS)):
-            said = {sys.intern(row[column].strip().rstrip(".")) for column in REPORT_COLUMNS} - {""}  # few differ
-            statements[row["study_id"]] = tuple(sorted(said))
+            said = {sys.intern(known(row[column].rstrip("."))) for column in REPORT_COLUMNS} - {""}  # few differ
+            statements[identity(row["study_id"])] = tuple(sorted(said))
     entries = []
     for where, row in read_table(folder / RECORDS, ("subject_id", "study_id", "path")):
-        for column in ("subject_id", "study_id"):
-            if not re.fullmatch(r"[0-9]{1,18}", row[column]):
-                raise ValueError(f"{where}: {column} is {row[column]!r:.40}, expected a whole number")
-        path = folder / plain_path(row["path"], f"{where}, path")
+        subject, study = identity(row["subject_id"]), identity(row["study_id"])
+        for column, value in (("subject_id", subject), ("study_id", study)):
+            if not re.fullmatch(r"[0-9]{1,18}", value):
+                raise ValueError(f"{where}: {column} is {value!r:.40}, expected a whole number")
+        path = folder / plain_path(known(row["path"]), f"{where}, path")
         entries.append(
             Entry(
-                record_id=f"{name}/{row['study_id']}",
+                record_id=f"{name}/{study}",
                 file=path.with_name(f"{path.name}.hea"),
-                patient_id=int(row["subject_id"]),
-                fold=fold_of(row["subject_id"]),
-                labels=statements.get(row["study_id"], ()),
+                patient_id=int(subject),
+                fold=fold_of(subject),
+                labels=statements.get(study, ()),
             )
         )
     signals = [entry.file for entry in entries]

@@ -12,11 +12,11 @@ import h5py
 import numpy as np
 
 from ecg_jax.data.ecg import LEADS
-from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of, numbered
-from ecg_jax.data.real.folder import split_labels
+from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of
 from ecg_jax.data.real.hdf5 import own_array
+from ecg_jax.data.real.patients import Row, persons, without_patient
 from ecg_jax.data.real.recording import first_line
-from ecg_jax.data.real.tables import plain_name, read_table
+from ecg_jax.data.real.tables import identity, plain_name, read_table, split_labels
 
 RATE_HZ = 500
 
@@ -27,20 +27,24 @@ def list_sph(name: str, folder: Path, output: Output) -> Catalogue:
     Raises FileNotFoundError and ValueError for a folder or table of another shape.
     """
     table = folder / "metadata.csv"
-    rows = list(read_table(table, ("ECG_ID", "AHA_Code", "Patient_ID")))
-    number_of = numbered(row["Patient_ID"] for _, row in rows)
+    rows = [
+        (where, row | {"ECG_ID": identity(row["ECG_ID"])})
+        for where, row in read_table(table, ("ECG_ID", "AHA_Code", "Patient_ID"))
+    ]
+    patients = {row["ECG_ID"]: Row(identity(row["Patient_ID"])) for _, row in rows}
+    person = persons(patients)
     entries = [
         Entry(
             record_id=f"{name}/{row['ECG_ID']}",
             file=folder / "records" / f"{plain_name(row['ECG_ID'], f'{where}, ECG_ID')}.h5",
-            patient_id=number_of[row["Patient_ID"]],
-            fold=fold_of(row["Patient_ID"]),
+            patient_id=person[row["ECG_ID"]].patient_id,
+            fold=person[row["ECG_ID"]].fold,
             labels=split_labels(row["AHA_Code"], ";"),
         )
         for where, row in rows
     ]
     digest = digest_of(folder, tables=[table], files=[entry.file for entry in entries])
-    return catalogue(name, entries, load, output, digest=digest)
+    return catalogue(name, entries, load, output, digest=digest, notes=without_patient(table.name, patients))
 
 
 def load(entry: Entry) -> Raw:
