@@ -29,7 +29,9 @@ class StudyProgress:
         self._evaluations = evaluations_per_run
         self._total = flops(targets, evaluations_per_run)
         self._runs, self._finished = len(targets), len(done)
-        self._skipped = self._total - flops([t for t in targets if t not in done], evaluations_per_run)
+        finished = {run.run_id for run in done}
+        left = [target for target in targets if target.run_id not in finished]
+        self._skipped = self._total - flops(left, evaluations_per_run)
         self._done, self._began, self._spoken = self._skipped, time.monotonic(), time.monotonic()
         self._tick: tuple[float, int] = (time.monotonic(), 0)
         self._rate = 0.0

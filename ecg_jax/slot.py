@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.plan import Pack
-from ecg_jax.store import Store
 
 #: Seconds that are kept back for saving and leaving, and that a new shape may take to compile.
 LEAVING_SECONDS, COMPILING_SECONDS = 15.0, 45.0
@@ -35,27 +33,39 @@ class Slot:
         """Whether it is time to leave."""
         return self.left() == 0
 
-    def fitting(self, store: Store, packs: Sequence[Pack]) -> list[int]:
-        """Which packs may be begun now: those that will be done in time, of which nobody knows, or that no slot would
-        ever hold."""
-        if self._whole == math.inf:
-            return list(range(len(packs)))
-        records = [store.record(run) for run in store.targets() if store.is_done(run)]
-        expected = [expected_seconds(records, pack) for pack in packs]
+    @property
+    def ends(self) -> bool:
+        """Whether it has an end."""
+        return self._whole < math.inf
+
+    def holds(self, seconds: float | None) -> bool:
+        """Whether what takes so long may be begun now: it will be done in time, or nobody knows how long it takes, or
+        no slot of this length would ever hold it."""
         left = self.left()
-        return [k for k, seconds in enumerate(expected) if seconds is None or seconds <= left or seconds > self._whole]
+        return left > 0 and (seconds is None or seconds <= left or seconds > self._whole)
 
 
-def expected_seconds(records: Sequence[dict[str, Any]], pack: Pack) -> float | None:
-    """How long a pack will take, from the rates in the records of runs of its size and pack size, or else of the next
-    smaller size, which use the machine no better; None when there are none."""
-    size = parameters(pack.shape.model).blocks
-    done = [row for row in records if row["pack_size"] == len(pack.members) and 0 < row["n_params"] <= size]
-    if not done:
-        return None
-    nearest = max(row["n_params"] for row in done)
-    rates = [row["flops_per_second"] for row in done if row["n_params"] == nearest and row["flops_per_second"]]
-    return COMPILING_SECONDS + ALLOWANCE * _flops(pack, pack.shape) / min(rates) if rates else None
+class Rates:
+    """How fast runs trained, from their records: the lowest rate by pack size and number of parameters."""
+
+    def __init__(self) -> None:
+        self._lowest: dict[int, dict[int, float]] = {}
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Learns from the record of a run."""
+        by_size = self._lowest.setdefault(record["pack_size"], {})
+        size, rate = record["n_params"], record["flops_per_second"] or math.inf
+        by_size[size] = min(rate, by_size.get(size, math.inf))
+
+    def expected_seconds(self, pack: Pack) -> float | None:
+        """How long a pack will take, at the rate of runs of its size and pack size, or else of the next smaller size,
+        which use the machine no better; None where there are none."""
+        size = parameters(pack.shape.model).blocks
+        by_size = self._lowest.get(len(pack.members), {})
+        nearest = max((known for known in by_size if 0 < known <= size), default=None)
+        if nearest is None or by_size[nearest] == math.inf:
+            return None
+        return COMPILING_SECONDS + ALLOWANCE * _flops(pack, pack.shape) / by_size[nearest]
 
 
 def _flops(pack: Pack, shape: RunConfig) -> float:

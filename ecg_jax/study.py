@@ -14,6 +14,7 @@ from types import FrameType
 
 import jax
 
+from ecg_jax.agenda import NOBODY, Agenda
 from ecg_jax.codec import fingerprint
 from ecg_jax.command import StoppedError, heeding
 from ecg_jax.config import Objective, RunConfig
@@ -23,7 +24,7 @@ from ecg_jax.evaluate import references as lines
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.flops import parameters
 from ecg_jax.mesh import make_mesh
-from ecg_jax.ownership import LostOwnershipError, acquire, describe
+from ecg_jax.ownership import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
@@ -111,38 +112,39 @@ def run_study(
                 progress.say(f"{parameters(config.model).blocks:,} parameters: packs of {size} train fastest here")
             return size
 
-        known = _planned(store, targets, size_of, 0 if measuring else None, told)
+        agenda = Agenda(store, slot) if is_first() else None
+        known: list[Pack] = []
 
-        def plan_more() -> bool:
-            """Plans the shape whose turn has come, where measuring put it off; whether there are more packs now."""
+        def plan_more(new_shapes: int | None) -> bool:
+            """Plans at most so many shapes that have no packs yet; whether there are more packs now."""
             nonlocal known
             planned = {runs[0].trunk_id for pack in known for runs in pack.members}
             if all(target.trunk_id in planned for target in targets):
                 return False
-            before, known = len(known), _planned(store, targets, size_of, 1, told)
+            before, known = len(known), _planned(store, targets, size_of, new_shapes, told)
+            if agenda is not None:
+                agenda.plan(known)
             return len(known) > before
 
+        plan_more(0 if measuring else None)  # measuring takes long: a shape's turn comes when nothing else can be done
         while True:
-            packs = _unfinished(store, known)
-            fitting = [packs[k] for k in agreed(slot.fitting(store, packs))]
-            if not fitting:
-                if agreed(slot.is_over()) or not plan_more():
-                    break
-                continue
-            try:  # one, and then what fits is asked again
-                tried = any(_try(store, pack, data, responses, placement, hooks, progress) for pack in fitting)
-            except StoppedError:
-                if numbers := agreed(told):
-                    raise StoppedError(numbers[0]) from None
-                break
-            if not tried:
-                if plan_more():
+            turn = agenda.take() if agenda is not None else NOBODY
+            number, others = agreed([turn.number, turn.others])
+            if number is None:
+                if not agreed(slot.is_over()) and plan_more(1):
                     continue
-                if not wait:
+                if not others or not wait:
                     break
-                others = sorted({describe(store.pack(pack.pack_id)) for pack in fitting} - {""})
-                progress.wait(f"waiting for {len(fitting)} packs that {' and '.join(others)} train")
+                names = sorted({describe(store.pack(known[k].pack_id)) for k in others} - {""})
+                progress.wait(f"waiting for {len(others)} packs that {' and '.join(names)} train")
                 time.sleep(LOOK_SECONDS)
+            else:
+                try:  # one, and then what fits is asked again
+                    _do(store, known[number], turn.owner, data, responses, placement, hooks, progress)
+                except StoppedError:
+                    if numbers := agreed(told):
+                        raise StoppedError(numbers[0]) from None
+                    break
             if numbers := agreed(told):
                 raise StoppedError(numbers[0])
         left = len(targets) - len(_done(store, targets))
@@ -154,11 +156,6 @@ def run_study(
 def _done(store: Store, targets: Sequence[RunConfig]) -> list[RunConfig]:
     """The runs that have their record, as the first process sees it."""
     return [targets[k] for k in agreed([k for k, run in enumerate(targets) if store.is_done(run)])]
-
-
-def _unfinished(store: Store, packs: Sequence[Pack]) -> list[Pack]:
-    """The packs of which runs have no record, as the first process sees it."""
-    return [packs[k] for k in agreed([k for k, p in enumerate(packs) if not all(map(store.is_done, p.runs))])]
 
 
 def _planned(
@@ -177,26 +174,22 @@ def _planned(
         return plan(store, targets, size_of, new_shapes)
 
 
-def _try(
+def _do(
     store: Store,
     pack: Pack,
+    owner: Ownership | None,
     data: TrainingData,
     responses: Mapping[str, Response],
     placement: Placement,
     hooks: Hooks,
     progress: StudyProgress,
-) -> bool:
-    """Does a pack, unless another process has it."""
-    owner = acquire(store.pack(pack.pack_id)) if is_first() else None
-    if not agreed(owner is not None):
-        return False
+) -> None:
+    """Does a pack that the first process owns, unless it loses it."""
     with owner or contextlib.nullcontext():
         try:
             run_pack(store, pack, data, responses[pack.shape.response], owner, placement=placement, hooks=hooks)
         except LostOwnershipError as error:
             progress.say(str(error))
-            return False
-    return True
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.command import StoppedError
 from ecg_jax.mesh import make_mesh, place_members
 from ecg_jax.ownership import LostOwnershipError, acquire
-from ecg_jax.slot import Slot, expected_seconds
+from ecg_jax.slot import Rates, Slot
 from ecg_jax.store import open_store
 from ecg_jax.study import run_study
 from experiments import mixed_vs_pure
@@ -225,12 +225,12 @@ def test_it_is_told_to_stop_while_it_waits_for_another_to_plan(tmp_path):
 
 
 def test_a_slot_leaves_whole_rows_and_no_checkpoints(undisturbed, tmp_path, monkeypatch):
-    store, begun = open_store(tmp_path, "s", PACKED, {}), set()
+    store, begun = open_store(tmp_path, "s", PACKED, {}), []
 
     class OnePack(Slot):
-        def fitting(self, store, packs):
-            begun.update([packs[0].pack_id] if not begun else [])
-            return [k for k, pack in enumerate(packs) if pack.pack_id in begun]
+        def holds(self, seconds):
+            begun.append(seconds)
+            return len(begun) == 1
 
     monkeypatch.setattr(study, "Slot", OnePack)
     monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
@@ -259,12 +259,18 @@ def test_a_pack_cut_off_by_its_slot_is_saved(undisturbed, tmp_path, monkeypatch)
 def test_what_does_not_fit_its_slot_is_not_begun(tmp_path):
     store = run(tmp_path, TARGETS)
     whole = pack.Pack((tuple(TARGETS),))
-    assert expected_seconds([store.record(run) for run in TARGETS], whole) > 0
+    rates = Rates()
+    assert rates.expected_seconds(whole) is None
+    for run_ in TARGETS:
+        rates.add(store.record(run_))
+    seconds = rates.expected_seconds(whole)
     hour, short, endless = Slot(60), Slot(0.3), Slot(None)
-    assert hour.fitting(store, [whole]) == endless.fitting(store, [whole]) == [0]
-    assert short.left() < 3.1 and short.fitting(store, [whole]) == [0]  # no slot of this length would ever hold it
+    assert 0 < seconds < 3600 and hour.holds(seconds) and endless.holds(seconds) and hour.holds(None)
+    assert short.left() < 3.1 and short.holds(seconds)  # no slot of this length would ever hold it
+    short._end -= 1.0
+    assert short.holds(0.5) and not short.holds(2.5)
     hour._end = 0.0
-    assert hour.is_over() and hour.fitting(store, [whole]) == []
+    assert hour.is_over() and not hour.holds(seconds) and not hour.holds(None)
     with pytest.raises(ValueError, match=r"a slot of 0\.1 minutes is none: 15 s of it are for leaving"):
         Slot(0.1)
 
