@@ -21,6 +21,14 @@ INDEPENDENT_LEAD_INDICES = tuple(LEADS.index(lead) for lead in INDEPENDENT_LEADS
 SIMULATED = "_simulated"
 
 
+@dataclasses.dataclass(frozen=True)
+class Exclusion:
+    """A recording that is left out, and why."""
+
+    record_id: str
+    reason: str
+
+
 class Source(Protocol):
     """Anything that yields records by index: `len(source)` records (or an unbounded stream) read in any order."""
 

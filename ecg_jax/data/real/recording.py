@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import wfdb
 
-from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.ecg import LEADS, Exclusion
 
 SECONDS = 10
 
@@ -26,14 +26,6 @@ class Recording:
     signal: Path  # of the .hea and .dat, without suffix
     sample_rate_hz: int
     unit: str  # "mV", or "NU": filtered and z-scored by the publisher
-
-
-@dataclasses.dataclass(frozen=True)
-class Exclusion:
-    """A recording that is left out, and why."""
-
-    record_id: str
-    reason: str
 
 
 OnBad = Callable[[Exclusion], None]
