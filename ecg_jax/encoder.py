@@ -30,6 +30,7 @@ from ecg_jax import models
 from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import RunConfig, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
+from ecg_jax.data.preprocess import flat_leads
 from ecg_jax.data.whole_folder import whole_folder
 from ecg_jax.mesh import data_devices, make_mesh, place_batch
 from ecg_jax.models import Params
@@ -52,7 +53,8 @@ class Encoder:
     `config.data.sample_rate_hz`, band-passed as in training (`data.preprocess`) for the best features. Runs on all
     devices of this process and sets its own mesh: the caller needs none.
 
-    `leads` names the leads of the array in its order. A lead that is not named, or is flat, is invisible to the model.
+    `leads` names the leads of the array in its order. A lead that is not named, or is flat, before or after any filter
+    (`preprocess.flat_leads`), is invisible to the model.
     In training the six limb leads were hidden together only: features of some without the others lie outside what the
     model has learnt, and any two of them give the rest (III = II - I, aVR = -(I + II) / 2, ...).
     """
@@ -113,12 +115,13 @@ class Encoder:
 
 def _scaled(ecg_BxSxF: np.ndarray) -> np.ndarray:
     """What `normalise` can take: int16 as it is, as in training; other numbers as float32 that begin at 0 and reach to
-    1 or -1 in every lead, so that no unit or offset costs precision."""
+    1 or -1 in every lead, so that no unit or offset costs precision, and are 0 in a flat one."""
     if ecg_BxSxF.dtype == np.int16:
         return ecg_BxSxF
     moved_BxSxF = ecg_BxSxF.astype(np.float64) - ecg_BxSxF[:, :1]
+    flat_Bx1xF = flat_leads(ecg_BxSxF)
     peak_Bx1xF = np.abs(moved_BxSxF).max(axis=1, keepdims=True)
-    return (moved_BxSxF / np.where(peak_Bx1xF == 0, 1, peak_Bx1xF)).astype(np.float32)
+    return np.where(flat_Bx1xF, 0, moved_BxSxF / np.where(flat_Bx1xF, 1, peak_Bx1xF)).astype(np.float32)
 
 
 def _twelve(ecg_BxSxF: np.ndarray, leads: tuple[str, ...]) -> np.ndarray:
@@ -149,7 +152,7 @@ def _check(ecg: np.ndarray, leads: tuple[str, ...], config: RunConfig) -> None:
     if ecg.shape[-2] != samples:
         raise ValueError(
             f"ecg of shape {ecg.shape} has {ecg.shape[-2]} samples per lead; this encoder takes {samples}: "
-            f"{samples / rate:g} s at {rate} Hz; resample or cut first"
+            f"{samples / rate:g} s at {rate} Hz; {_remedy(ecg.shape[-2], samples, rate)}"
         )
     if ecg.dtype.kind == "f" and not np.isfinite(ecg).all():
         *record, sample, lead = (int(i) for i in np.argwhere(~np.isfinite(ecg))[0])
@@ -157,6 +160,17 @@ def _check(ecg: np.ndarray, leads: tuple[str, ...], config: RunConfig) -> None:
             f"ecg holds {ecg[(*record, sample, lead)]} in record {record[0] if record else 0}, lead {leads[lead]}, "
             f"sample {sample}; expected finite numbers"
         )
+
+
+def _remedy(given: int, samples: int, rate_hz: int) -> str:
+    """What to do with `given` samples where `samples` at `rate_hz` are wanted."""
+    other_hz = given * rate_hz / samples
+    if other_hz.is_integer():
+        return (
+            f"if these are {samples / rate_hz:g} s at {other_hz:g} Hz, ecg_jax.data.preprocess.apply_chain(ecg_mv, "
+            f"{other_hz:g}, {rate_hz}) filters and resamples them"
+        )
+    return f"cut to {samples / rate_hz:g} s, then ecg_jax.data.preprocess.apply_chain(ecg_mv, rate, {rate_hz})"
 
 
 def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardFacts) -> None:

@@ -21,6 +21,13 @@ FILTER_RATE_HZ = 500
 COUNTS_PER_UNIT = 1000
 #: Columns filtered at a time while a matrix is built: bounds the float64 work space (5000 x 500: 20 MB).
 _COLUMN_BLOCK = 500
+#: An offset of more than so many times a lead's swing is taken off before float32 would round the swing away.
+_FAR = 1000
+#: A lead that swings less than this share of its record's largest one holds rounding, not a signal: SciPy's transfer
+#: functions leave 2.7e-4 mV of a constant of 7 V, and the quietest electrode gives 5e-3 mV.
+FLAT_SHARE = 3e-4
+#: The least swing of any lead in any unit: a nanovolt, if that is volts.
+_FLAT_SWING = 1e-9
 #: Anti-image filter of the step to the filter rate: 80 dB, so that its ripple stays below 1e-3 of the signal.
 _KAISER_BETA = 8.0
 
@@ -100,22 +107,50 @@ def chain_matrix(
 def filtered(ecg_mv: np.ndarray, rate_in_hz: int, rate_out_hz: int, steps: Steps = STANDARD) -> np.ndarray:
     """Filters and resamples `(..., samples_in, leads)`: float32 `(..., samples_out, leads)`, unit in, unit out.
 
-    All records and leads go through one matrix product. Raises ValueError when the length is not a whole number of
-    seconds.
+    All records and leads go through one matrix product. A lead that is constant is 0 afterwards, exactly. Raises
+    ValueError when the length is not a whole number of seconds.
     """
     *batch, samples_in, leads = ecg_mv.shape
     if samples_in % rate_in_hz:
         raise ValueError(f"{samples_in} samples at {rate_in_hz} Hz are {samples_in / rate_in_hz} s, not whole seconds")
     chain = chain_matrix(samples_in // rate_in_hz, rate_in_hz, rate_out_hz, steps=steps)
-    x_SxBL = np.moveaxis(ecg_mv.astype(np.float32, copy=False), -2, 0).reshape(samples_in, -1)
+    near = _without_far_offset(ecg_mv, axis=-2).astype(np.float32, copy=False)
+    x_SxBL = np.moveaxis(near, -2, 0).reshape(samples_in, -1)
     return np.moveaxis((chain @ x_SxBL).reshape(-1, *batch, leads), 0, -2)
 
 
+def flat_leads(ecg: np.ndarray) -> np.ndarray:
+    """Which leads of `(..., samples, leads)` are constant, but for what a filter's rounding left of a constant: bool
+    `(..., 1, leads)`.
+
+    A constant that was filtered is 1e-14 to 1e-4 mV of rounding, in any unit; that is told from a small signal by the
+    record's largest lead (`FLAT_SHARE`), and by what the array's type resolves at the lead's own level.
+    """
+    x = ecg if ecg.dtype.kind == "f" else ecg.astype(np.float64)
+    swing = np.ptp(x, axis=-2, keepdims=True)
+    level = np.abs(x).max(axis=-2, keepdims=True, initial=0)
+    resolved = max(4 * float(np.finfo(ecg.dtype).eps), 1e-9) if ecg.dtype.kind == "f" else 0.0
+    largest = swing.max(axis=-1, keepdims=True, initial=0)
+    return swing <= np.maximum(np.maximum(FLAT_SHARE * largest, resolved * level), _FLAT_SWING)
+
+
+def _without_far_offset(ecg: np.ndarray, axis: int) -> np.ndarray:
+    """The signals along `axis`, less the first sample of those whose swing is nothing beside it, constants among them.
+
+    A band-pass takes any offset, but in float32 it leaves the rounding of it. Others are untouched, to the last bit.
+    """
+    if ecg.dtype.kind != "f":
+        ecg = ecg.astype(np.float64)
+    first = np.take(ecg, [0], axis=axis)
+    far = np.abs(first) > _FAR * np.ptp(ecg, axis=axis, keepdims=True)
+    return ecg - np.where(far, first, 0) if far.any() else ecg
+
+
 def scaled(ecg: np.ndarray) -> np.ndarray:
-    """Each lead of `(..., samples, leads)` with mean 0 and deviation 1 (unit "NU"); a constant one becomes 0."""
+    """Each lead of `(..., samples, leads)` with mean 0 and deviation 1 (unit "NU"); a flat one becomes 0."""
+    flat = flat_leads(ecg)
     centred = ecg - ecg.mean(axis=-2, keepdims=True)
-    deviation = centred.std(axis=-2, keepdims=True)
-    return centred / np.where(deviation > 0, deviation, 1)
+    return np.where(flat, 0, centred) / np.where(flat, 1, centred.std(axis=-2, keepdims=True))
 
 
 def apply_chain(
@@ -147,7 +182,9 @@ def to_counts(ecg: np.ndarray) -> np.ndarray:
 
 
 def band_passed(ecg: np.ndarray, rate_hz: int, axis: int, steps: Steps = STANDARD) -> np.ndarray:
-    """The zero-phase band-pass along the axis of time, at the signal's own rate; unit in, unit out."""
+    """The zero-phase band-pass along the axis of time, at the signal's own rate; unit in, unit out, and 0 of a
+    constant."""
+    ecg = _without_far_offset(ecg, axis)
     sections = signal.butter(steps.order, steps.band_hz, "bandpass", fs=rate_hz, output="sos")
     return signal.sosfiltfilt(sections, ecg, axis=axis)
 
