@@ -13,6 +13,7 @@ Only these names are ever read, and nothing that is read can name a file or run 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from jax.sharding import PartitionSpec as P
 
 from ecg_jax import models
 from ecg_jax.card import CardFacts, model_card
-from ecg_jax.config import RunConfig, Tokens
+from ecg_jax.config import ModelConfig, RunConfig, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
 from ecg_jax.data.preprocess import flat_leads
 from ecg_jax.data.whole_folder import whole_folder
@@ -41,6 +42,8 @@ FORMAT, VERSION = "ecg-jax encoder", 1
 TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 #: Records per call of the model at most; fewer are padded to a power of two, so that few shapes are compiled.
 BATCH_RECORDS = 64
+#: Beyond these no config and no size is believed before anything is read or built.
+CONFIG_BYTES, LARGEST = 1 << 20, 1 << 24
 #: How many tensors an error names.
 NAMED = 5
 
@@ -209,6 +212,8 @@ def load_weights(folder: Path) -> tuple[RunConfig, Params]:
 
 
 def _read_config(path: Path) -> RunConfig:
+    if path.stat().st_size > CONFIG_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes: the config of an encoder has a few thousand")
     tree = read_json(path)
     if not isinstance(tree, dict) or tree.get("format") != FORMAT or type(tree.get("version")) is not int:
         raise ValueError(f"{path} is not the config of an encoder: it must say format {FORMAT!r} and a version")
@@ -218,25 +223,46 @@ def _read_config(path: Path) -> RunConfig:
         )
     try:
         return RunConfig.from_json(tree["config"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} holds no config of a run that this ecg-jax knows: {error}") from error
 
 
 def _read_params(path: Path, config: RunConfig) -> Params:
-    """The parameters, checked by name, type and shape against what the config asks for before any is read."""
-    with jax.set_mesh(make_mesh(jax.local_devices())):
-        abstract = jax.eval_shape(models.build(config.model).init, jax.random.key(0))
-    expected = {name: ("F32", leaf.shape) for name, leaf in _named(abstract).items()}
+    """The parameters, checked by name, type and shape against what the config asks for before anything is built."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = file.keys()
             slices = {name: file.get_slice(name) for name in names}
             found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
-            _compare(path, found, expected)
-            leaves = [file.get_tensor(name) for name in expected]
+            _compare(path, found, _expected(path, config.model, len(found)))
+            abstract = _abstract(config.model)
+            leaves = [file.get_tensor(name) for name in _named(abstract)]
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
     return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+
+def _abstract(model: ModelConfig) -> Params:
+    with jax.set_mesh(make_mesh(jax.local_devices())):
+        return jax.eval_shape(models.build(model).init, jax.random.key(0))
+
+
+def _expected(path: Path, model: ModelConfig, tensors: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of every tensor of a model, by name, from one of its blocks: building all takes time."""
+    largest = max(model.width, model.samples, model.stem_samples or 1)
+    if model.depth > tensors or largest > LARGEST:
+        raise ValueError(
+            f"{path} does not hold the tensors that {CONFIG} asks for: a model of depth {model.depth}, width "
+            f"{model.width} and records of {model.samples} samples is not in its {tensors} tensors"
+        )
+    one = _named(_abstract(dataclasses.replace(model, depth=1)))
+    first = "blocks.0."
+    expected = {}
+    for name, leaf in one.items():
+        of = range(model.depth) if name.startswith(first) else (0,)
+        for block in of:
+            expected[name.replace(first, f"blocks.{block}.", 1)] = ("F32", leaf.shape)
+    return expected
 
 
 def _compare(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

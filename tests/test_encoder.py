@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 from doing import do, trained
 from pools import made_up_pool
+from scipy import signal
 from test_config import make_config
 
 import ecg_jax
@@ -18,6 +19,7 @@ from ecg_jax import models, sweep
 from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import Attention, Objective, Readout, Tokens
 from ecg_jax.data.ecg import LEADS, normalise
+from ecg_jax.data.preprocess import filtered
 from ecg_jax.data.standin import SOURCE as STANDIN
 from ecg_jax.encoder import Encoder, export_encoder
 from ecg_jax.evaluate import heldout as held
@@ -163,6 +165,28 @@ def test_a_flat_lead_is_a_missing_lead(encoder, level, kind):
     np.testing.assert_allclose(encoder(flat), encoder(flat[:, :, :6], leads=LEADS[:6]), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_lead_that_was_flat_before_a_filter_is_a_missing_lead(encoder, kind):
+    sections = signal.butter(4, (0.5, 40), "bandpass", fs=500, output="sos")
+    raw = signal.resample_poly(ECG / 1000, 5, 1, axis=1, padtype="line").astype(kind)
+    constant = np.where(np.arange(12) == 8, kind(0.3), raw)
+    others = [lead for lead in range(12) if lead != 8]
+    for chain in (lambda x: filtered(x, 500, 100), lambda x: signal.sosfiltfilt(sections, x, axis=1)[:, ::5]):
+        ecg = chain(constant)
+        absent = encoder(ecg[:, :, others], leads=tuple(LEADS[lead] for lead in others))
+        np.testing.assert_allclose(encoder(ecg), absent, atol=1e-5)
+        small = chain(np.where(np.arange(12) == 8, kind(0.3) + raw[:, :, 7:8] / 400, raw))  # a few microvolts
+        assert np.abs(encoder(small) - absent).max() > 1e-3
+
+
+def test_the_message_for_another_rate_names_the_filter(encoder):
+    remedy = r"if these are 10 s at 500 Hz, ecg_jax\.data\.preprocess\.apply_chain\(ecg_mv, 500, 100\) filters"
+    with pytest.raises(ValueError, match=remedy):
+        encoder(np.zeros((5000, 12)))
+    with pytest.raises(ValueError, match=r"cut to 10 s, then ecg_jax\.data\.preprocess\.apply_chain\(ecg_mv, rate, 100"):
+        encoder(np.zeros((1234, 12)))
+
+
 def test_a_record_has_its_features_whatever_comes_with_it(encoder, monkeypatch):
     ecg = made_up_pool(70, 4).ecg
     together = encoder(ecg)  # a whole batch, and one of 6
@@ -281,6 +305,19 @@ WIDTH = CONFIG.model.width
         (lambda p: change_tensors(p, other_type), rf"norm.scale is F64 \({WIDTH},\), not F32 \({WIDTH},\)"),
         (lambda p: change_tensors(p, lambda t: t.pop("norm.scale")), rf"norm.scale is nothing, not F32 \({WIDTH},\)"),
         (lambda p: change_tensors(p, one_more), r"blocks.9.up.kernel is F32 \(2, 3\), not nothing"),
+        *[
+            (lambda p, of=of: change_config(p, lambda t: t["config"]["model"].update(of)), told)
+            for of, told in (
+                ({"depth": 400}, r"a model of depth 400, width \d+ and records of 1000 samples is not in its \d+ tensors"),
+                ({"depth": 10**12}, "a model of depth 1000000000000"),
+                ({"depth": 2}, r"blocks.1.\S+ is nothing, not F32"),
+                ({"width": 10**12, "heads": 1}, "width 1000000000000"),
+                ({"patches": 10**12}, "records of 20000000000000 samples"),
+                ({"depth": "2"}, "depth = '2' is not of type"),
+                ({"depth": 0}, "every size of a model must be at least 1"),
+            )
+        ],
+        (lambda p: (p / "config.json").write_text(" " * (1 << 20) + "{}"), "the config of an encoder has a few thousand"),
         (
             lambda p: change_config(p, lambda t: t["config"]["model"].update(width=2 * WIDTH, heads=1)),
             rf"norm.scale is F32 \({WIDTH},\), not F32 \({2 * WIDTH},\).*; and \d+ more",
@@ -307,6 +344,18 @@ def test_a_folder_without_files_is_refused(copy, lacking):
         ecg_jax.load_encoder(copy)
     with pytest.raises(FileNotFoundError, match="is no encoder"):
         ecg_jax.load_encoder(copy / "nowhere")
+
+
+def test_no_block_is_built_before_the_tensors_are_compared(copy, monkeypatch):
+    """400 tensors of one number each, under the names of 400 blocks."""
+    change_config(copy, lambda tree: tree["config"]["model"].update(depth=400))
+    few = {f"blocks.{block}.up.kernel": np.ones(1, np.float32) for block in range(400)}
+    safetensors.numpy.save_file(few, copy / "model.safetensors")
+    built, build = [], models.build
+    monkeypatch.setattr(models, "build", lambda model: built.append(model.depth) or build(model))
+    with pytest.raises(ValueError, match=r"blocks\.0\.\S+ is nothing, not F32.*; and \d+ more"):
+        ecg_jax.load_encoder(copy)
+    assert built == [1]
 
 
 def test_nothing_but_the_fixed_names_is_read(copy, encoder):

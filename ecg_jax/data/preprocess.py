@@ -26,8 +26,6 @@ _FAR = 1000
 #: A lead that swings less than this share of its record's largest one holds rounding, not a signal: SciPy's transfer
 #: functions leave 2.7e-4 mV of a constant of 7 V, and the quietest electrode gives 5e-3 mV.
 FLAT_SHARE = 3e-4
-#: The least swing of any lead in any unit: a nanovolt, if that is volts.
-_FLAT_SWING = 1e-9
 #: Anti-image filter of the step to the filter rate: 80 dB, so that its ripple stays below 1e-3 of the signal.
 _KAISER_BETA = 8.0
 
@@ -124,14 +122,15 @@ def flat_leads(ecg: np.ndarray) -> np.ndarray:
     `(..., 1, leads)`.
 
     A constant that was filtered is 1e-14 to 1e-4 mV of rounding, in any unit; that is told from a small signal by the
-    record's largest lead (`FLAT_SHARE`), and by what the array's type resolves at the lead's own level.
+    record's largest lead (`FLAT_SHARE`), and by what the array's type resolves at the lead's own level. Where all leads
+    of a record are such rounding nothing tells.
     """
     x = ecg if ecg.dtype.kind == "f" else ecg.astype(np.float64)
     swing = np.ptp(x, axis=-2, keepdims=True)
     level = np.abs(x).max(axis=-2, keepdims=True, initial=0)
     resolved = max(4 * float(np.finfo(ecg.dtype).eps), 1e-9) if ecg.dtype.kind == "f" else 0.0
     largest = swing.max(axis=-1, keepdims=True, initial=0)
-    return swing <= np.maximum(np.maximum(FLAT_SHARE * largest, resolved * level), _FLAT_SWING)
+    return swing <= np.maximum(FLAT_SHARE * largest, resolved * level)
 
 
 def _without_far_offset(ecg: np.ndarray, axis: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from ptbxl_layout import ecg_like
 from scipy import signal
 
 from ecg_jax.data.ecg import normalise
-from ecg_jax.data.preprocess import apply_chain, band_passed, filtered, flat_leads, scaled
+from ecg_jax.data.preprocess import apply_chain, band_passed, chain_matrix, filtered, flat_leads, scaled
 
 V3 = 8
 _SECTIONS = signal.butter(4, (0.5, 40), "bandpass", fs=500, output="sos")
@@ -58,8 +58,6 @@ def test_a_small_signal_keeps_its_shape_on_a_large_offset():
 
 def test_what_is_no_flat_lead_is_filtered_to_the_same_bits():
     x = ecg_like(4).astype(np.float32) + np.float32(3)
-    from ecg_jax.data.preprocess import chain_matrix
-
     assert np.array_equal(filtered(x, 500, 100), chain_matrix(10, 500, 100) @ x)
 
 
@@ -68,3 +66,4 @@ def test_scaling_takes_no_rounding_for_a_signal():
     assert x[:, V3].any() and not scaled(x)[:, V3].any()
     assert scaled(x).std(axis=0)[:V3] == pytest.approx(1)
     assert flat_leads(np.zeros((4, 100, 12), np.int16)).all() and flat_leads(np.full((10, 1), 1e-14)).all()
+    assert not flat_leads(1e-40 * with_lead(1, np.float64)[:, :V3]).any()  # whatever the unit
