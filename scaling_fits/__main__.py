@@ -55,8 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(answer.text)
-    if answer.table is not None and answer.table.law_refusal:
-        print(f"note: {answer.table.law_refusal}")
+    if answer.table is not None:
+        for note in (*answer.table.notes, answer.table.law_refusal):
+            if note and note not in answer.text:
+                print(f"note: {note}")
     return 0
 
 
@@ -169,8 +171,10 @@ def _add_fitting(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--link", choices=("log", "logit"), default="log", help="logit for AUROC and the like")
     command.add_argument("--trunk", default="trunk_id", help="column that groups dependent rows (default: %(default)s)")
-    command.add_argument("--weight", help="column of row weights")
-    command.add_argument("--sd", help="column of known standard deviations of ln loss")
+    command.add_argument("--weight", help="column of row weights, relative: only their ratios count")
+    command.add_argument(
+        "--sd", help="column of standard deviations of ln loss, relative: the noise's scale is that of the residuals"
+    )
     command.add_argument("--replicates", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
 
 

@@ -1,4 +1,4 @@
-"""IsoFLOP grids: which runs share a budget, which are duplicates, and which minima their sizes bracket."""
+"""IsoFLOP grids: which runs share a budget, which are replicates, and which minima their sizes bracket."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scaling_fits.table import names
+
 SIZES_MIN = 4  # a parabola through three sizes has no residual
 SAME_SIZE = 0.01  # relative: sizes closer than this are one
-NAMED = 5
 CURVE_POINTS = 65
 
 
@@ -128,23 +129,12 @@ def split_budgets(rows: pd.DataFrame, n: str, d: str, loss: str, cluster: str | 
     return found
 
 
-def duplicate_notes(rows: pd.DataFrame, repeated: pd.Series, key: list[str], run: str) -> list[str]:
-    """Rows given twice, and replicates of a size and budget, by name."""
-    replicate = rows[~repeated].duplicated(key, keep="first").reindex(rows.index, fill_value=False)
-    notes = []
-    for which, words in (
-        (repeated, "given twice, left out once"),
-        (replicate, "replicates of a size and budget, kept"),
-    ):
-        if not which.any():
-            continue
-        some = rows[which].head(NAMED)
-        names = [
-            str(row[run]) if run in rows else f"N = {row[key[0]]:g} at C = {row['_c']:g}" for _, row in some.iterrows()
-        ]
-        more = ", …" if which.sum() > NAMED else ""
-        notes.append(f"{int(which.sum())} rows {words}: {', '.join(names)}{more}")
-    return notes
+def replicate_notes(rows: pd.DataFrame, key: list[str], run: str) -> list[str]:
+    """Replicates of a size and budget, by name; rows given twice were left out when the table was read."""
+    replicates = rows[rows.duplicated(key)]
+    if replicates.empty:
+        return []
+    return [f"{len(replicates)} rows replicates of a size and budget, kept: {names(replicates, run)}"]
 
 
 def too_few(bucket: Bucket) -> str | None:

@@ -50,7 +50,7 @@ def information_criteria(law: Fit) -> InformationCriteria:
             f"{law.form.name}: {law.estimator.description} is no likelihood, so AICc and BIC do not exist; "
             "fit with LeastSquares or StudentT, or compare by backtests"
         )
-    if not np.all(problem.weight_N == 1):
+    if law.data.weight_column is not None:
         raise ValueError(f"{law.form.name}: weighted rows have no likelihood; give their standard deviations instead")
     known = float(np.log(problem.sd_N).sum())
     residual = "ln " if law.estimator.residual is Residual.LOG else ""

@@ -217,8 +217,9 @@ def fit(
     """Fit `form` to the rows of `table` with one estimator for point, bootstrap and profile.
 
     `columns` names the columns behind the form's letters ({"N": "params"}); this project's own are the default.
-    `weight` and `sd` name columns of row weights and of known standard deviations of the residuals, `cluster` the
-    column that groups dependent rows (without it every row is its own). `fixed` holds constants at published values.
+    `weight` and `sd` name columns of row weights and of standard deviations of the residuals, both relative: a constant
+    factor changes nothing, as the noise's scale is estimated from the residuals. `cluster` names the column that groups
+    dependent rows (without it every row is its own). `fixed` holds constants at published values.
     `starts` points of a bank drawn with `seed` are followed to their optima. `progress(done, all)` follows the
     bootstrap.
 

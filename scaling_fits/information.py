@@ -189,7 +189,10 @@ def _noise(fit: Fit, noise_sd: float | None) -> tuple[float, float]:
     psi, bend = scores(problem, fit.theta_KxP[0])
     inflation = math.sqrt(len(psi) / max(len(psi) - problem.free, 1))
     seen = inflation * fit.residual_log_sd
-    effective = inflation * math.sqrt(np.mean(psi**2)) / max(np.mean(bend), 1e-300)
+    weight = problem.weight_N
+    effective = (
+        inflation * math.sqrt(np.average(psi**2, weights=weight)) / max(np.average(bend, weights=weight), 1e-300)
+    )
     return (seen, effective) if noise_sd is None else (noise_sd, effective * noise_sd / seen)
 
 

@@ -32,12 +32,12 @@ from scaling_fits.budgets import (
     SIZES_MIN,
     Bucket,
     assign_budgets,
-    duplicate_notes,
     not_bracketed,
+    replicate_notes,
     split_budgets,
     too_few,
 )
-from scaling_fits.table import RunTable, read_runs, require_columns
+from scaling_fits.table import DUPLICATE, RunTable, read_runs, require_columns
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own
 WEBB = np.sqrt([0.5, 1.0, 1.5])  # Webb 2014: two-point weights have too few values for few clusters
@@ -101,10 +101,12 @@ def isoflop(
         raise ValueError(table.law_refusal)
     rows, compute_name = with_compute(table.rows, n, d, c, table.source)
     rows = rows.assign(_budget=assign_budgets(rows["_c"].to_numpy(), budgets, tolerance))
-    repeated, off = rows.duplicated([n, d, loss, "_c"]), rows["_budget"].isna()
-    excluded = {**table.excluded, "exact_duplicate": int((repeated & ~off).sum()), "off_budget": int(off.sum())}
-    notes = duplicate_notes(rows[~off], repeated[~off], [n, "_budget"], run)
-    rows = rows[~repeated & ~off]
+    off = rows["_budget"].isna().to_numpy()
+    repeated = rows.duplicated([n, d, loss, "_c"]).to_numpy()
+    table = table.leaving_out(repeated & ~off, DUPLICATE)
+    excluded = {**table.excluded, "off_budget": int(off.sum())}
+    rows = rows[~off & ~repeated]
+    notes = [*table.notes, *replicate_notes(rows, [n, "_budget"], run)]
     if rows.empty:
         raise ValueError(f"{table.source}: no row is at a budget, left out were {excluded}; give budgets or tolerance")
     buckets = split_budgets(rows, n, d, loss, cluster, run)

@@ -12,7 +12,7 @@ from scaling_fits.bootstrap import CLUSTERS_MIN
 from scaling_fits.fit import Fit
 from scaling_fits.form import LOSS, Form
 from scaling_fits.problem import Problem, log_predictions
-from scaling_fits.profile import threshold
+from scaling_fits.profile import degrees_of_freedom, unit_of_rise
 from scaling_fits.solver import minimise
 
 REPLICATES = 499
@@ -104,7 +104,7 @@ def nested_test(small: Fit, large: Fit, *, replicates: int = REPLICATES, seed: i
 
     The statistic is (objective_small - objective_large) / (k a n / (2 (n - P))), a = mean(psi^2) / mean(psi') at the
     larger fit, k the further constants: the F statistic for least squares, its robust analogue otherwise (Heritier &
-    Ronchetti 1994), in the units of `profile.threshold`. Where rows depend on each other or F is no reference, the
+    Ronchetti 1994), in units of `profile.unit_of_rise`. Where rows depend on each other or F is no reference, the
     p-value is from a wild bootstrap by cluster with the null imposed (Cameron, Gelbach & Miller 2008): responses of the
     smaller law with flipped residuals, both laws refitted. With `replicates=0` it is left out. ValueError for fits that
     are not nested, or not of the same rows.
@@ -115,10 +115,10 @@ def nested_test(small: Fit, large: Fit, *, replicates: int = REPLICATES, seed: i
     extra = problem.free - small.observations.problem.free
     if extra < 1:
         raise ValueError(f"{large.form.name} has no more free constants than {small.form.name}: nothing to test")
-    spare = round(float(problem.weight_N.sum())) - problem.free
+    spare = degrees_of_freedom(problem)
     if spare < 1:
         raise ValueError(f"{large.form.name}: {len(problem.log_y_N)} rows leave no degree of freedom for a test")
-    unit = _unit(problem, large.theta_KxP[0])
+    unit = unit_of_rise(problem, large.theta_KxP[0])
     # The larger law contains the smaller: a negative fall is rounding.
     statistic = max(small.objective - large.objective, 0.0) / (extra * unit)
     clusters = int(large.observations.cluster_N.max()) + 1
@@ -164,12 +164,6 @@ def _reference(inside: Restriction, dependent: bool, clusters: int) -> str:
     return words
 
 
-def _unit(problem: Problem, theta_P: np.ndarray) -> float:
-    """Half of a n / (n - P): the expected fall of the objective per needless constant is about this."""
-    spare = round(float(problem.weight_N.sum())) - problem.free
-    return threshold(problem, theta_P) / float(stats.f.ppf(0.95, 1, spare))
-
-
 def _null_statistics(small: Fit, large: Fit, extra: int, replicates: int, seed: int) -> np.ndarray:
     """(R,): the statistic under the smaller law, residuals flipped by cluster and inflated by sqrt(n / (n - P))."""
     of_small, of_large = small.observations.problem, large.observations.problem
@@ -187,7 +181,8 @@ def _null_statistics(small: Fit, large: Fit, extra: int, replicates: int, seed: 
     high = tried.best_of(len(starts))
     fall_R = np.maximum(low.objective_S - high.objective_S, 0.0)
     units_R = [
-        _unit(_with_response(of_large, log_y), theta) for log_y, theta in zip(log_y_RxN, high.theta_SxP, strict=True)
+        unit_of_rise(_with_response(of_large, log_y), theta)
+        for log_y, theta in zip(log_y_RxN, high.theta_SxP, strict=True)
     ]
     return fall_R / (extra * np.array(units_R))
 

@@ -68,7 +68,7 @@ class Link(Enum):
 class DataDefinition:
     """Which numbers were fitted: columns behind the letters and the response, rows, exclusions, axes held or varying.
 
-    `warnings` holds what looks like a unit mixed up.
+    `warnings` names rows given twice, and what looks like a unit mixed up.
     """
 
     source: str
@@ -135,8 +135,8 @@ def observe(
         estimator=estimator,
         x=form.prepare(values, references),
         log_y_N=np.log(number) - references["L"],
-        weight_N=_column_or_ones(rows, weight, table.source),
-        sd_N=_column_or_ones(rows, sd, table.source),
+        weight_N=_relative(rows, weight, table.source),
+        sd_N=_relative(rows, sd, table.source, geometric=True),
         log_unit=references["L"],
         fixed=pins,
     )
@@ -238,15 +238,21 @@ def _words(power: str) -> list[str]:
     return [word for word in power.lstrip("-").split("/") if word != "1"]
 
 
-def _column_or_ones(rows: pd.DataFrame, column: str | None, source: str) -> np.ndarray:
+def _relative(rows: pd.DataFrame, column: str | None, source: str, *, geometric: bool = False) -> np.ndarray:
+    """(rows,): the column over its arithmetic (or geometric) mean, ones without a column: only ratios count.
+
+    Twelve digits are kept, so that not even rounding tells by which factor a column was multiplied.
+    """
     if column is None:
         return np.ones(len(rows))
     require_columns(rows, [column], source)
     numbers = pd.to_numeric(rows[column], errors="coerce").to_numpy(dtype=float)
-    if not (np.isfinite(numbers) & (numbers > 0)).all():
-        bad = int((~(numbers > 0)).sum())
-        raise ValueError(f"{source}: column {column!r} must be finite and positive; {bad} rows are not")
-    return numbers
+    good = np.isfinite(numbers) & (numbers > 0)
+    if not good.all():
+        raise ValueError(f"{source}: column {column!r} must be finite and positive; {int((~good).sum())} rows are not")
+    numbers = numbers / numbers.max()
+    middle = np.exp(np.log(numbers).mean()) if geometric else numbers.mean()
+    return np.array([float(f"{number:.12g}") for number in numbers / middle])
 
 
 def _define(
@@ -276,7 +282,7 @@ def _define(
         excluded=table.excluded,
         constant_axes={axis: str(rows[axis].iloc[0]) for axis, count in counts.items() if count == 1},
         varying_axes={axis: count for axis, count in counts.items() if count > 1},
-        warnings=tuple(_suspicious_units(rows, columns)),
+        warnings=(*table.notes, *_suspicious_units(rows, columns)),
     )
 
 

@@ -38,9 +38,10 @@ def float64() -> Iterator[None]:
 class Problem:
     """What is minimised: `form` at variables `x` (as `Form.prepare` gives them) against ln y, with `estimator`.
 
-    `log_y_N` is ln of the response in units of e^`log_unit`; `weight_N` multiplies rows' losses; residuals are divided
-    by `sd_N`, the known standard deviations of the measurements (all one when unknown). `fixed` pins working
-    coordinates by their position; `box` replaces the form's own bounds.
+    `log_y_N` is ln of the response in units of e^`log_unit`; `weight_N` (mean 1) multiplies rows' losses; residuals are
+    divided by `sd_N`, standard deviations in units of their geometric mean (all one when unknown), so that an
+    estimator's delta is one of a typical row's residual. `fixed` pins working coordinates by their position; `box`
+    replaces the form's own bounds.
     """
 
     form: Form

@@ -77,13 +77,20 @@ def threshold(problem: Problem, theta_P: np.ndarray, level: float = 0.95) -> flo
     ½ a F(1, n - P) with a = mean(psi²) / mean(psi'), the robust analogue of the residual variance (Heritier & Ronchetti
     1994); for least squares it is the F test. Kinks are smoothed over a bandwidth, as for a density at zero.
     """
-    spare = round(float(problem.weight_N.sum())) - problem.free
-    if spare < 1:
-        return math.inf
+    spare = degrees_of_freedom(problem)
+    return unit_of_rise(problem, theta_P) * float(stats.f.ppf(level, 1, spare)) if spare > 0 else math.inf
+
+
+def degrees_of_freedom(problem: Problem) -> int:
+    """Rows less free constants; weights are relative and no count of rows."""
+    return len(problem.log_y_N) - problem.free
+
+
+def unit_of_rise(problem: Problem, theta_P: np.ndarray) -> float:
+    """Half of a = mean(psi²) n / (n - P) / mean(psi'): what a needless constant gains if rows are independent."""
     psi, bend = scores(problem, theta_P)
-    weight = problem.weight_N / problem.weight_N.sum()
-    inflation = problem.weight_N.sum() / spare
-    return 0.5 * inflation * float(weight @ psi**2) / max(float(weight @ bend), 1e-300) * stats.f.ppf(level, 1, spare)
+    squares = float(problem.weight_N @ psi**2) / degrees_of_freedom(problem)
+    return 0.5 * squares / max(float(np.average(bend, weights=problem.weight_N)), 1e-300)
 
 
 def scores(problem: Problem, theta_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

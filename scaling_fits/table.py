@@ -13,6 +13,8 @@ PRE_TRANSITION_RATIO = 0.95  # of the mean baseline: above it a model has not ye
 PRE_TRANSITION_SHARE_MAX = 0.10
 FRESH_EPOCHS = 1.0 + 1e-9
 DIVERGED, PRE_TRANSITION, NOT_FINITE = "diverged", "pre_transition", "not_finite"
+DUPLICATE = "exact_duplicate"
+NAMED = 5  # rows that a note names before it says how many more there are
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class RunTable:
 
     `frame` holds every row in a fixed order with the column `excluded_because` ("" for rows that count).
     `pre_transition_share` is that of the study as read, and stays so when rows are selected: selecting cannot hide it.
+    `run` is the column that names the rows, where there is one.
     """
 
     frame: pd.DataFrame
     source: str
     pre_transition_share: float
+    run: str = "run_id"
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -37,6 +41,12 @@ class RunTable:
         """Number of excluded rows by reason, in alphabetical order."""
         reasons = self.frame.loc[self.frame["excluded_because"] != "", "excluded_because"]
         return {str(reason): int(count) for reason, count in reasons.value_counts().sort_index().items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Rows that were given twice, by name."""
+        twice = self.frame[self.frame["excluded_because"] == DUPLICATE]
+        return (f"{len(twice)} rows given twice, counted once: {names(twice, self.run)}",) if len(twice) else ()
 
     @property
     def law_refusal(self) -> str | None:
@@ -61,6 +71,12 @@ class RunTable:
             raise ValueError(f"{self.source}: no row with {wanted}; the columns hold {seen}")
         return replace(self, frame=self.frame[keep])
 
+    def leaving_out(self, which_N: np.ndarray, reason: str) -> RunTable:
+        """The table with some of the rows that count (N,) excluded for `reason`."""
+        stated = self.frame["excluded_because"].to_numpy(dtype=object, copy=True)
+        stated[np.flatnonzero(stated == "")[which_N]] = reason
+        return replace(self, frame=self.frame.assign(excluded_because=stated))
+
     def fresh(self) -> RunTable:
         """Rows in which no record, real or synthetic, was seen twice (epochs at most 1, or none of the kind)."""
         keep = pd.Series(True, index=self.frame.index)
@@ -82,8 +98,9 @@ def read_runs(
 
     Columns `response`, `numeric` and `positive` must exist and hold numbers; `positive` ones and the response must be
     above 0 wherever the row counts. Rows are left out, with a named reason, when their `exclusion` column says so,
-    when they diverged, when the response is not finite, or when they are pre_transition (flagged, or
-    `loss` above 0.95 of `loss_mean`). Raises FileNotFoundError or ValueError, naming file, column and row.
+    when they diverged, when the response is not finite, when they are pre_transition (flagged, or
+    `loss` above 0.95 of `loss_mean`), or when they repeat an earlier row in every column. Raises FileNotFoundError or
+    ValueError, naming file, column and row.
     """
     frame, name = _load(source)
     frame = _with_seen(frame)
@@ -92,6 +109,8 @@ def read_runs(
     for column in dict.fromkeys([response, *numeric, *positive]):
         frame[column] = _numbers(frame, column, name)
     reason = _exclusion_reasons(frame, response)
+    unnumbered = frame.drop(columns=[column for column in frame if str(column).startswith("Unnamed:")])
+    reason = reason.mask((reason == "") & unnumbered.duplicated(), DUPLICATE)
     kept = frame[reason == ""]
     for column in dict.fromkeys([response, *positive]):
         bad = kept[~(kept[column] > 0)]
@@ -102,7 +121,7 @@ def read_runs(
             )
     finite = reason.isin(["", PRE_TRANSITION])
     share = float((reason[finite] == PRE_TRANSITION).mean()) if finite.any() else 0.0
-    return RunTable(frame.assign(excluded_because=reason), name, share)
+    return RunTable(frame.assign(excluded_because=reason), name, share, run)
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -110,6 +129,13 @@ def require_columns(frame: pd.DataFrame, columns: Sequence[str], source: str) ->
     missing = [column for column in dict.fromkeys(columns) if column not in frame]
     if missing:
         raise ValueError(f"{source}: missing columns {missing}; the table has {list(frame.columns)}")
+
+
+def names(rows: pd.DataFrame, run: str = "run_id") -> str:
+    """The first rows by run, or by their place in the table, and how many more there are."""
+    shown = rows[run].astype(str) if run in rows else "row " + rows.index.astype(str)
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return ", ".join(list(shown)[:NAMED]) + more
 
 
 def seed_summary(table: RunTable, by: Sequence[str], response: str = "loss") -> pd.DataFrame:
@@ -153,9 +179,11 @@ def _with_seen(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _sorted(frame: pd.DataFrame, run: str) -> pd.DataFrame:
     """An order that depends on the contents only, so that equal tables give equal bytes; rows keep their index."""
-    if run in frame and frame[run].duplicated().any():
-        twice = frame.loc[frame[run].duplicated(), run].iloc[0]
-        raise ValueError(f"column {run!r} names {twice!r} twice; a run is one row")
+    if run in frame:
+        different = frame.loc[~frame.duplicated(), run]
+        if different.duplicated().any():
+            twice = different[different.duplicated()].iloc[0]
+            raise ValueError(f"column {run!r} names {twice!r} twice, in rows that differ; a run is one row")
     keys = [run] if run in frame else sorted(map(str, frame.columns))
     return frame.sort_values(keys, kind="stable")
 

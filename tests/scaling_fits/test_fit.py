@@ -18,6 +18,7 @@ from scaling_fits.forms import CHINCHILLA, power_law
 from scaling_fits.observations import Link, observe
 from scaling_fits.problem import derivatives, row_losses
 from scaling_fits.solver import minimise
+from scaling_fits.table import read_runs
 
 TRUTH = {"E": 0.15, "A": 12.0, "B": 60.0, "alpha": 0.35, "beta": 0.45}
 NONE = Bootstrap(0)
@@ -76,18 +77,73 @@ def test_scaling_the_objective_as_a_mean_would_does_not_move_the_optimum():
     assert means.objective_S.min() * rows == pytest.approx(result.objective, rel=1e-10)
 
 
-def test_row_weights_count_rows_and_known_errors_scale_them():
+def test_row_weights_stand_for_rows_and_standard_errors_for_weights():
     rows = planted(0.02)
     twice = pd.concat([rows, rows[rows["seed"] == 0].assign(run_id=lambda r: r["run_id"] + "b")])
     weighted = rows.assign(times=np.where(rows["seed"] == 0, 2.0, 1.0))
     quick = {"bootstrap": NONE, "profiles": False}
     a, b = fit(CHINCHILLA, twice, **quick), fit(CHINCHILLA, weighted, weight="times", **quick)
-    assert a.objective == pytest.approx(b.objective, rel=1e-9)
+    assert a.objective * len(rows) / len(twice) == pytest.approx(b.objective, rel=1e-9)  # weights have the mean 1
     assert a.parameters == pytest.approx(b.parameters, rel=1e-6)
     known = rows.assign(noise=np.where(rows["seed"] == 0, 0.02 / 2**0.5, 0.02))
     c = fit(CHINCHILLA, known, sd="noise", estimator=LeastSquares(), **quick)
     d = fit(CHINCHILLA, weighted, weight="times", estimator=LeastSquares(), **quick)
     assert c.parameters == pytest.approx(d.parameters, rel=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [Huber(1e-3), LeastSquares(), StudentT()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("option", ["weight", "sd"])
+def test_a_constant_factor_of_weights_or_standard_deviations_changes_nothing(option, estimator):
+    rows = planted(0.02)
+    column = np.random.default_rng(4).uniform(0.5, 2.0, len(rows))
+    texts = set()
+    for factor in (1.0, 1 / column.sum(), 100.0, 3e-9):
+        law = fit(
+            CHINCHILLA,
+            rows.assign(column=factor * column),
+            estimator=estimator,
+            cluster="run_id",
+            bootstrap=Bootstrap(20),
+            **{option: "column"},
+        )
+        texts.add(law.to_json())
+    assert len(texts) == 1 and all(interval.identified for interval in law.profiles)
+
+
+def test_profile_intervals_do_not_take_a_sum_of_weights_for_a_number_of_rows():
+    rows = planted(0.02).assign(w=0.01)
+    options = {"estimator": LeastSquares(), "cluster": "run_id", "bootstrap": NONE}
+    weighted, plain = fit(CHINCHILLA, rows, weight="w", **options), fit(CHINCHILLA, rows, **options)
+    for one, other in zip(weighted.profiles, plain.profiles, strict=True):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=1e-9)
+
+
+@pytest.mark.parametrize("sd", [1e-3, 0.02, 4.0])
+def test_hubers_delta_is_one_of_ln_residuals_whatever_the_unit_of_standard_deviations(sd):
+    rows = planted(0.02)
+    beside = fit(CHINCHILLA, rows.assign(sd=sd), sd="sd", bootstrap=NONE, profiles=False)
+    assert beside.parameters == pytest.approx(fit(CHINCHILLA, rows, bootstrap=NONE, profiles=False).parameters)
+
+
+def test_exact_duplicates_are_named_and_counted_once(tmp_path, capsys):
+    once = planted(0.01).drop(columns=["run_id", "trunk_id"])
+    table = tmp_path / "thrice.csv"
+    pd.concat([once] * 3, ignore_index=True).to_csv(table, index=False)
+    law = fit(CHINCHILLA, table, bootstrap=Bootstrap(30))
+    alone = fit(CHINCHILLA, once, bootstrap=Bootstrap(30))
+    assert law.data.rows == 48 and law.data.excluded == {"exact_duplicate": 96}
+    assert law.parameters == alone.parameters and law.intervals == alone.intervals
+    assert [(i.low, i.high) for i in law.profiles] == [(i.low, i.high) for i in alone.profiles]
+    named = "96 rows given twice, counted once: row "
+    assert any(warning.startswith(named) and warning.endswith("and 91 more") for warning in law.warnings)
+    assert main(["compare", str(table), "--forms", "tied,chinchilla", "--replicates", "0", "--quiet"]) == 0
+    assert capsys.readouterr().out.count(named) >= 1
+    runs = planted(0.01)
+    again = pd.concat([runs, runs.iloc[:2]], ignore_index=True)
+    assert read_runs(again).notes == ("2 rows given twice, counted once: r000, r001",)
+    again.loc[48, "loss"] *= 1.001
+    with pytest.raises(ValueError, match="names 'r000' twice, in rows that differ"):
+        read_runs(again)
 
 
 def test_a_quantile_leaves_its_share_below():
