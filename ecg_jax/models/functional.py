@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from ecg_jax.config import ModelConfig
@@ -38,14 +39,30 @@ class Model:
     pooled: Callable[[Params, jax.Array, jax.Array], jax.Array]
 
 
-def functional(config: ModelConfig, build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
+class Keys:
+    """The keys of a model's weights in the order in which they are asked for: those of `nnx.Rngs(key)`.
+
+    `nnx.Rngs` counts with an array, and under a trace every count writes the whole trace so far into the message of an
+    error that nobody sees: the time to build a model grew with the square of its depth.
+    """
+
+    def __init__(self, key: jax.Array):
+        self._key, self._count = key, 0
+
+    def params(self) -> jax.Array:
+        """The next key."""
+        self._count += 1
+        return jax.random.fold_in(self._key, np.uint32(self._count - 1))
+
+
+def functional(config: ModelConfig, build: Callable[[Keys], nnx.Module]) -> Model:
     """Turns the builder of an NNX module with `__call__` and `tokens` into pure functions. Needs a mesh in force."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...)[:2]
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: build(Keys(jax.random.key(0)))), nnx.Param, ...)[:2]
     expected = _shapes(nnx.as_pure(state))
 
     @jax.jit
     def init(key: jax.Array) -> Params:
-        return nnx.as_pure(nnx.state(build(nnx.Rngs(key)), nnx.Param))
+        return nnx.as_pure(nnx.state(build(Keys(key)), nnx.Param))
 
     def apply(params: Params, ecg_BxSxE: jax.Array, visible_BxTxE: jax.Array) -> jax.Array:
         _check(config, expected, params, ecg_BxSxE, visible_BxTxE)

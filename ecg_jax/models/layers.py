@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 from ecg_jax import mup
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.mesh import shardable
+from ecg_jax.models.functional import Keys
 
 #: Activations: the batch is spread over `data`, all else is whole.
 SHARED = P("data")
@@ -22,7 +23,7 @@ def compute_dtype(c: ModelConfig) -> jnp.dtype:
     return jnp.dtype(jnp.bfloat16 if c.precision is Precision.BFLOAT16 else jnp.float32)
 
 
-def linear(c: ModelConfig, role: mup.Role, size_in: int, size_out: int, *, rngs: nnx.Rngs) -> nnx.Linear:
+def linear(c: ModelConfig, role: mup.Role, size_in: int, size_out: int, *, rngs: Keys) -> nnx.Linear:
     """A dense layer without bias, its weights spread over `data` along whichever dimension divides."""
     across = shardable(size_out)
     spec = (None, across) if across else (shardable(size_in), None)
@@ -31,6 +32,6 @@ def linear(c: ModelConfig, role: mup.Role, size_in: int, size_out: int, *, rngs:
     return nnx.Linear(size_in, size_out, use_bias=False, kernel_init=init, dtype=compute_dtype(c), rngs=rngs)
 
 
-def norm(c: ModelConfig, *, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def norm(c: ModelConfig, *, rngs: Keys) -> nnx.LayerNorm:
     """Layer normalisation with a gain; statistics in float32."""
     return nnx.LayerNorm(c.width, use_bias=False, dtype=compute_dtype(c), rngs=rngs)

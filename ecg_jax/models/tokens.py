@@ -16,6 +16,7 @@ from flax import nnx
 from ecg_jax import mup
 from ecg_jax.config import ModelConfig, Position, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS
+from ecg_jax.models.functional import Keys
 from ecg_jax.models.layers import SHARED, linear
 
 _INDEPENDENT = np.array(INDEPENDENT_LEAD_INDICES)
@@ -24,7 +25,7 @@ _INDEPENDENT = np.array(INDEPENDENT_LEAD_INDICES)
 class Embed(nnx.Module):
     """Samples that may be seen, and the bits that say which, to tokens `(B, L, M)` that know their place."""
 
-    def __init__(self, c: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, c: ModelConfig, *, rngs: Keys):
         self.config = c
         if c.stem_samples is not None:
             self.stem = linear(c, mup.Role.INPUT, c.patch_samples, c.stem_samples, rngs=rngs)
@@ -71,7 +72,7 @@ class Embed(nnx.Module):
 class Head(nnx.Module):
     """Tokens to a prediction of every sample of the independent leads, `(B, T, P, I)` or `(B, T, P, I, 2)`, float32."""
 
-    def __init__(self, c: ModelConfig, *, rngs: nnx.Rngs):
+    def __init__(self, c: ModelConfig, *, rngs: Keys):
         self.config = c
         self.numbers = 1 if c.readout is Readout.VALUE else 2
         leads = len(INDEPENDENT_LEADS) if c.tokens is Tokens.TIME else 1

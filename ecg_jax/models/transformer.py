@@ -17,7 +17,7 @@ from flax import nnx
 from ecg_jax import mup
 from ecg_jax.config import Attention, ModelConfig, Position, Tokens
 from ecg_jax.models.execution import Execution, Remat
-from ecg_jax.models.functional import Model, functional
+from ecg_jax.models.functional import Keys, Model, functional
 from ecg_jax.models.layers import SHARED, linear, norm
 from ecg_jax.models.tokens import Embed, Head, rotate, times
 
@@ -33,7 +33,7 @@ def transformer(config: ModelConfig, execution: Execution) -> Model:
 class Transformer(nnx.Module):
     """Tokens, blocks, a last normalisation, and the read-out."""
 
-    def __init__(self, c: ModelConfig, execution: Execution, *, rngs: nnx.Rngs):
+    def __init__(self, c: ModelConfig, execution: Execution, *, rngs: Keys):
         self.config, self.execution = c, execution
         self.embed = Embed(c, rngs=rngs)
         self.blocks = nnx.List([Block(c, execution, rngs=rngs) for _ in range(c.depth)])
@@ -56,7 +56,7 @@ class Transformer(nnx.Module):
 class Block(nnx.Module):
     """Attention, then feed-forward: 12 M^2 + 2 M parameters."""
 
-    def __init__(self, c: ModelConfig, execution: Execution, *, rngs: nnx.Rngs):
+    def __init__(self, c: ModelConfig, execution: Execution, *, rngs: Keys):
         self.config, self.execution = c, execution
         self.attention_norm = norm(c, rngs=rngs)
         self.qkv = linear(c, mup.Role.HIDDEN, c.width, 3 * c.width, rngs=rngs)

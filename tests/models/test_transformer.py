@@ -1,14 +1,17 @@
 import dataclasses
+import sys
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from shaken import PATCHES, jit, noise_batch, placed, small_model
 
 from ecg_jax import ladder, models
-from ecg_jax.config import Position, Precision, Readout, Tokens
+from ecg_jax.config import ModelConfig, Position, Precision, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_jax.models import Execution
+from ecg_jax.models.functional import Keys
 
 
 def visible_of(config, records=3, seed=1):
@@ -132,3 +135,29 @@ def test_a_model_built_twice_is_one_model(mesh):
     config = ladder.model_config(10_000)
     first, second = (models.build(config, Execution(scan=scan)).init(jax.random.key(3)) for scan in (False, True))
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_the_work_of_building_a_model_grows_with_its_depth_and_no_faster(mesh):
+    def calls(depth):
+        models.build(config := ModelConfig(width=16, depth=depth, heads=1))  # what is cached is cached now
+        count = 0
+
+        def hear(frame, event, argument):
+            nonlocal count
+            count += event == "call"
+
+        sys.setprofile(hear)
+        try:
+            models.build(config)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    eight, sixteen, thirty_two = map(calls, (8, 16, 32))
+    assert thirty_two - sixteen == pytest.approx(2 * (sixteen - eight), rel=0.05)
+
+
+def test_keys_of_weights_are_those_of_flax():
+    ours, theirs = Keys(jax.random.key(5)), nnx.Rngs(jax.random.key(5))
+    for _ in range(3):
+        assert jax.random.key_data(ours.params()).tolist() == jax.random.key_data(theirs.params()).tolist()
