@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,12 +185,10 @@ def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardF
     if others:
         raise FileExistsError(f"{folder} holds {', '.join(sorted(others))}, which are no part of an encoder")
     tensors = {name: np.asarray(leaf, np.float32) for name, leaf in _named(params).items()}
-    with whole_folder(folder) as building:
+    with whole_folder(folder, replaces=True) as building:
         safetensors.numpy.save_file(tensors, building / TENSORS)
         write_json(building / CONFIG, {"format": FORMAT, "version": VERSION, "config": config.stored()})
         write_text(building / CARD, model_card(config, facts))
-        if folder.exists():
-            shutil.rmtree(folder)
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.preprocess import apply_chain
+from ecg_jax.data.whole_folder import making
+from ecg_jax.stage import Stage
+from ecg_jax.workers import end_workers, follow_parent
 
 #: What stands in the column `tier`, and the method with twelve leads.
 GENERATOR, MULTILEADS = "NeuroKit2", "multileads"
@@ -63,11 +65,16 @@ def varied_records(method: str, count: int, advance: Callable[[int], None] = lam
     require_neurokit()
     signals = []
     context = multiprocessing.get_context("spawn")  # forked, JAX's threads may hold locks for ever
-    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context) as workers:
+    with concurrent.futures.ProcessPoolExecutor(os.cpu_count(), context, follow_parent) as workers:
         tasks = [(method, number) for number in range(count)]
-        for done, ecg_mv in enumerate(workers.map(_varied_record, tasks, chunksize=8)):
-            signals.append(ecg_mv)
-            advance(done + 1)
+        try:
+            for done, ecg_mv in enumerate(workers.map(_varied_record, tasks, chunksize=8)):
+                signals.append(ecg_mv)
+                advance(done + 1)
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            end_workers()
+            raise
     return apply_chain(np.stack(signals), NATIVE_RATE_HZ, RATE_HZ)
 
 
@@ -84,15 +91,21 @@ def neurokit_pool(records: int, path: Path, console: Console) -> RecordPool:
     """A pool of so many records, a patient each, made once and kept at `path`."""
     require_neurokit()
     source = f"{GENERATOR} {importlib.metadata.version('neurokit2')} {MULTILEADS} seed {SEED}, {records} records"
-    if path.exists():
-        pool = load_pool(path)
-        if pool.source == source:
-            return pool
-        raise ValueError(f"{path} holds {pool.source}, not {source}: delete it, or choose another output folder")
-    with Progress(console=console) as progress:
-        task = progress.add_task(f"rendering {records:,} records with {GENERATOR}", total=records)
-        ecg = varied_records(MULTILEADS, records, lambda done: progress.update(task, completed=done))
-    pool = RecordPool(
+    with making(path):
+        if path.exists():
+            pool = load_pool(path)
+            if pool.source == source:
+                return pool
+            raise ValueError(f"{path} holds {pool.source}, not {source}: delete it, or choose another output folder")
+        with Stage(f"rendering {records:,} records with {GENERATOR}", console, "records") as advance:
+            pool = _rendered(source, records, lambda done: advance(done, records))
+        save_pool(path, pool)
+        return pool
+
+
+def _rendered(source: str, records: int, advance: Callable[[int], None]) -> RecordPool:
+    ecg = varied_records(MULTILEADS, records, advance)
+    return RecordPool(
         source=source,
         sample_rate_hz=RATE_HZ,
         ecg=ecg,
@@ -102,5 +115,3 @@ def neurokit_pool(records: int, path: Path, console: Console) -> RecordPool:
         unit=np.array(["mV"] * records),
         labels=((),) * records,
     )
-    save_pool(path, pool)
-    return pool

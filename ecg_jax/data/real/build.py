@@ -38,7 +38,9 @@ from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
 from ecg_jax.data.real.prepare import SHARD_RECORDS
 from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.real.windows import read_windows, save_windows
+from ecg_jax.data.whole_folder import making
 from ecg_jax.store import read_json, write_json, write_text
+from ecg_jax.workers import end_workers, follow_parent
 
 RATES_HZ = (100, 250, 500)
 #: Seconds between two looks at how many recordings the workers have read.
@@ -58,8 +60,15 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
         built = shards.ShardSource(target)
         built.check_fingerprint(catalogue.made_from)
         return [Exclusion(**exclusion) for exclusion in built.metadata["exclusions"]], True
-    recordings = catalogue.recordings
     parts = target.with_name(f".{target.name}.{fingerprint_of(catalogue.made_from)}.parts")
+    with making(parts):
+        if target.exists():  # another process has built it meanwhile
+            return build_set(target, catalogue, workers=workers, console=console)
+        return _built(target, parts, catalogue, workers, console), False
+
+
+def _built(target: Path, parts: Path, catalogue: Catalogue, workers: int, console: Console) -> list[Exclusion]:
+    recordings = catalogue.recordings
     parts.mkdir(parents=True, exist_ok=True)
     slices = [recordings[start : start + SHARD_RECORDS] for start in range(0, len(recordings), SHARD_RECORDS)]
     _make_parts(catalogue.read, parts, slices, workers, console)
@@ -69,7 +78,7 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
         raise ValueError(f"none of {len(recordings)} recordings can be used; {reasons(excluded)}: {excluded[0].reason}")
     shards.write_shards(target, _pools(parts, len(slices)), fingerprint=catalogue.made_from, exclusions=excluded)
     shutil.rmtree(parts)
-    return excluded, False
+    return excluded
 
 
 def _make_parts(read: ReadSlice, parts: Path, slices: Sequence[Sequence[Any]], workers: int, console: Console) -> None:
@@ -99,12 +108,14 @@ def _make_parts(read: ReadSlice, parts: Path, slices: Sequence[Sequence[Any]], w
                 "command goes on; give it fewer --workers"
             ) from error
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_workers()
             raise
 
 
 def _share(read_so_far: Any) -> None:
     global _read_so_far
+    follow_parent()
     _read_so_far = read_so_far
 
 

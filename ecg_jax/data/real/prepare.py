@@ -21,7 +21,8 @@ def prepare_ptbxl(
     on_bad: OnBad = raise_first,
     progress: ptbxl.Progress | None = None,
 ) -> RecordPool:
-    """The pool of `ptbxl.load_ptbxl`, kept as shards in `cache_dir`: made by the first call, opened by later ones.
+    """The pool of `ptbxl.load_ptbxl`, kept as shards in `cache_dir`: made by the first call, opened by later ones, and
+    by those that were made at the same time, which wait.
 
     Memory while making is that of one shard. Every call tells `on_bad` which recordings are left out; `progress` is
     called while shards are made. Raises ValueError when the shards there were made from other tables or settings, and
@@ -39,7 +40,10 @@ def prepare_ptbxl(
 
     recordings = ptbxl.list_joined(data_dir, sample_rate_hz)
     pools = _read_slices(recordings, sample_rate_hz, exclude, progress)
-    shards.write_shards(folder, pools, fingerprint=fingerprint, exclusions=excluded)
+    try:
+        shards.write_shards(folder, pools, fingerprint=fingerprint, exclusions=excluded)
+    except FileExistsError:  # another process has made them meanwhile
+        return shards.open_shards(folder, fingerprint=fingerprint, on_bad=on_bad)
     return shards.open_shards(folder, on_bad=lambda _: None)  # told already
 
 
