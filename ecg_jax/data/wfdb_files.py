@@ -15,6 +15,8 @@ import numpy as np
 from ecg_jax.data.ecg import LEADS
 
 COUNTS_PER_MV = 1000
+#: What the header of every synthetic record says: readers of real recordings refuse what does.
+SYNTHETIC = "synthetic ECG, not a patient"
 #: -32768 means "missing" in format 16.
 MAX_COUNT = 32767
 #: Annotation codes (annot(5), ecgcodes.h) of the symbols used here.

@@ -47,7 +47,7 @@ def copied(data_dir: Path, to: Path, *records: str) -> Path:
 
 
 def made(to: Path, name: str, rate_hz: int = 500, seconds: float = 10, change=lambda ecg: ecg) -> np.ndarray:
-    to.mkdir(exist_ok=True)
+    to.mkdir(exist_ok=True, parents=True)
     rng = np.random.default_rng(3)
     t = np.arange(int(rate_hz * seconds))[:, None] / rate_hz
     ecg = np.sin(2 * np.pi * rng.uniform(1, 9, len(LEADS)) * t) * rng.uniform(0.5, 1.5, len(LEADS))

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import wfdb
-from test_folder import copied, damaged
+from test_folder import copied, damaged, made
 
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import build
@@ -69,6 +69,56 @@ def test_what_cannot_be_used_is_named_by_window(tmp_path):
     reasons = {item.record_id: item.reason for item in told}
     assert reasons["x/r@10"] == "flat lead: V5" and reasons["x/r@20"] == "missing samples: MLII"
     assert reasons["x/broken"].startswith("header: ")
+
+
+def test_a_hospitals_202_is_not_mit_bihs(ecg_data_dir, tmp_path):
+    source = copied(ecg_data_dir, tmp_path / "h", "mitdb/101", "mitdb/102")
+    for old, new in (("101", "201"), ("102", "202")):
+        for path in source.glob(f"{old}.*"):
+            path.rename(path.with_name(path.name.replace(old, new)))
+        header = source / f"{new}.hea"
+        header.write_text(header.read_text().replace(old, new))
+    assert len(set(read_windows("h", source, Output(), lambda _: None, quiet).patient_id)) == 2
+    assert len(set(read_windows("mitdb", source, Output(), lambda _: None, quiet).patient_id)) == 1
+
+
+def test_windows_take_the_table_of_labels(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        made(tmp_path / "r", name, rate_hz=100, seconds=25)
+    (tmp_path / "t.csv").write_text("File;Subject ID;dx;ward\na.hea;7.0;AFIB;x\nb;7;;y\nc;nan;LBBB;y\n")
+    arguments = ["x", "--source", str(tmp_path / "r"), "--data-dir", str(tmp_path / "b"), "--windows"]
+    assert build.main([*arguments, "--labels", str(tmp_path / "t.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "t.csv: columns not understood, and not read: 'ward'" in told
+    assert "t.csv: no patient for 1 of 3 recordings (such as 'c'): each is a patient of its own" in told
+    windows = load_windows(tmp_path / "b" / "x-windows-100hz.npz")
+    assert windows.record_id.tolist() == [f"x/{name}@{second}" for name in "abc" for second in (0, 10)]
+    a, _, b, _, c, _ = zip(windows.patient_id.tolist(), windows.fold.tolist(), strict=True)
+    assert (
+        a == b != c and a == (windows.patient_id[1], windows.fold[1]) and c == (windows.patient_id[5], windows.fold[5])
+    )
+    assert windows.diagnoses == (("AFIB",),) * 2 + ((),) * 2 + (("LBBB",),) * 2 and any(
+        "ward" in n for n in windows.notes
+    )
+    (tmp_path / "t.csv").write_text("record,patient,fold\na,7,1\nb,7.0,2\n")
+    assert build.main([*arguments, "--labels", str(tmp_path / "t.csv")]) == 2
+    assert "one patient is in fold 1 (x/a) and 2 (x/b): a split by fold would leak" in capsys.readouterr().err
+
+
+def test_windows_of_which_none_can_be_used_say_why(tmp_path, capsys):
+    made(tmp_path / "r" / "ward", "flat", change=lambda ecg: 0 * ecg)
+    made(tmp_path / "r" / "ward", "short", seconds=9)
+    (tmp_path / "r" / "ward" / "broken.hea").write_text("broken two")
+    arguments = ["x", "--source", str(tmp_path / "r"), "--data-dir", str(tmp_path / "b"), "--windows"]
+    assert build.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "none of 3 recordings gives a window of 10 s; " in told and "such as x/ward/" in told
+    assert "flat lead 1" in told and "too short 1" in told and "header 1" in told
+    path = tmp_path / "b" / "x-windows-100hz.exclusions.csv"
+    assert str(path) in told and str(tmp_path) not in path.read_text()
+    with path.open() as file:
+        reasons = {row["record_id"]: row["reason"].partition(":")[0] for row in csv.DictReader(file)}
+    assert reasons == {"x/ward/broken": "header", "x/ward/flat@0": "flat lead", "x/ward/short": "too short"}
 
 
 def test_windows_come_back_and_damage_is_told(ecg_data_dir, tmp_path, capsys):

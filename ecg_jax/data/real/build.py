@@ -75,7 +75,7 @@ def _built(target: Path, parts: Path, catalogue: Catalogue, workers: int, consol
     excluded = [Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k))]
     if len(excluded) == len(recordings):
         shutil.rmtree(parts)
-        raise ValueError(f"none of {len(recordings)} recordings can be used; {reasons(excluded)}: {excluded[0].reason}")
+        raise ValueError(f"none of {len(recordings)} recordings can be used; {_why(excluded)}")
     shards.write_shards(target, _pools(parts, len(slices)), fingerprint=catalogue.made_from, exclusions=excluded)
     shutil.rmtree(parts)
     return excluded
@@ -185,7 +185,7 @@ examples:
     p.add_argument("name", metavar="NAME", help="a known set, or a name for yours: lower-case letters, digits and _")
     p.add_argument("--source", type=Path, required=True, metavar="DIR", help="the recordings")
     p.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="where the set is to lie")
-    p.add_argument("--labels", type=Path, metavar="TABLE", help="CSV file of patients, folds and labels")
+    p.add_argument("--labels", type=Path, metavar="TABLE", help="table of patients, folds and labels, see below")
     p.add_argument("--rate", type=int, choices=RATES_HZ, default=100, help="samples per second (%(default)s)")
     p.add_argument(
         "--unit", choices=("mV", "NU"), default="mV", help="NU: standard deviations of a lead (%(default)s; ludb: NU)"
@@ -211,29 +211,47 @@ examples:
 
 
 def build_windows(options: argparse.Namespace, output: Output, console: Console) -> int:
-    """Writes a set of windows and what was left out of it; returns the exit status. Raises as `read_windows` does."""
-    if options.unit != "mV" or options.labels is not None:
-        raise ValueError("windows are in mV and take no table of labels: leave out --unit and --labels")
+    """Writes a set of windows and what was left out of it; returns the exit status.
+
+    Raises as `read_windows` does; what was left out is written then, too.
+    """
+    if options.unit != "mV":
+        raise ValueError("windows are in mV: leave out --unit")
     target = options.data_dir / f"{options.name}-windows-{options.rate}hz.npz"
+    left_out = target.with_suffix(".exclusions.csv")
     excluded: list[Exclusion] = []
     with Progress(console=console) as progress:
         task = progress.add_task("cutting recordings", total=None)
-        windows = read_windows(
-            options.name,
-            options.source,
-            output,
-            excluded.append,
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        try:
+            windows = read_windows(
+                options.name,
+                options.source,
+                output,
+                excluded.append,
+                lambda done, total: progress.update(task, completed=done, total=total),
+                options.labels,
+            )
+        except ValueError as error:
+            if not excluded:
+                raise
+            write_exclusions(left_out, excluded)
+            raise ValueError(f"{error}; {_why(excluded)}; each is named in {left_out}") from error
     save_windows(target, windows)
-    write_exclusions(target.with_suffix(".exclusions.csv"), excluded)
+    write_exclusions(left_out, excluded)
     counts = ", ".join(
         f"{lead} {count:,}" for lead, count in zip(windows.leads, windows.present.sum(axis=0), strict=True)
     )
     console.print(f"{target}: {len(windows):,} windows of 10 s ({counts}); {len(excluded):,} left out")
     if excluded:
-        console.print(f"left out: {reasons(excluded)}; each is named in {target.with_suffix('.exclusions.csv')}")
+        console.print(f"left out: {reasons(excluded)}; each is named in {left_out}")
+    for note in windows.notes:
+        console.print(note)
     return 0
+
+
+def _why(excluded: Sequence[Exclusion]) -> str:
+    """How many were left out, by reason, and the first of them."""
+    return f"{reasons(excluded)}, such as {excluded[0].record_id}: {excluded[0].reason}"
 
 
 @command

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -187,7 +188,7 @@ def read_entries(
             try:
                 raws.append((entry, checked(load(entry))))
             except ValueError as error:
-                on_bad(Exclusion(entry.record_id, str(error)))
+                on_bad(Exclusion(entry.record_id, without_paths(str(error), entry.file)))
             progress(place, len(entries))
         for (entry, raw), record in zip(raws, to_records([raw for _, raw in raws], output), strict=True):
             if isinstance(record, ValueError):
@@ -206,6 +207,13 @@ def read_entries(
         unit=np.array([output.unit] * len(kept), np.str_),
         labels=tuple(labels),
     )
+
+
+def without_paths(reason: str, file: Path) -> str:
+    """`reason` with what lies beside `file` called by its name alone, not by where the set lies on this machine."""
+    for folder in {str(file.parent.absolute()), str(file.parent.resolve()), str(file.parent)} - {"."}:
+        reason = re.sub(rf"(?<![\w./-]){re.escape(folder)}/", "", reason)
+    return reason
 
 
 def checked(raw: Raw) -> Raw:

@@ -10,8 +10,9 @@ import bisect
 import functools
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import wfdb
@@ -27,7 +28,9 @@ from ecg_jax.data.real.catalogue import (
 )
 from ecg_jax.data.real.edf import read_edf
 from ecg_jax.data.real.patients import Row, persons, read_rows
+from ecg_jax.data.real.provenance import edf_identity, refuse_synthetic, says_synthetic
 from ecg_jax.data.real.recording import SECONDS, first_line, first_words
+from ecg_jax.data.real.segments import Parts, parts_among, segment_names
 from ecg_jax.data.real.tables import split_labels
 
 #: Millivolts per unit, by its name in lower case.
@@ -50,19 +53,48 @@ def list_folder(name: str, folder: Path, output: Output, table: Path | None = No
     return catalogue(name, entries, load, output, digest=digest(entries), notes=notes)
 
 
-def list_entries(name: str, folder: Path, table: Path | None) -> tuple[list[Entry], tuple[str, ...]]:
-    """The recordings below `folder`, and what who uses them must know. Raises as `list_folder` does."""
-    headers = find_recordings(folder)
+def list_entries(
+    name: str, folder: Path, table: Path | None, same: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[Entry], tuple[str, ...]]:
+    """The recordings below `folder`, by their paths, and sentences that who uses them must know.
+
+    `same` names recordings of one person by their files' names, where no table does. Raises as `list_folder` does.
+    """
+    headers, parts = whole_recordings(folder)
     rows = dict.fromkeys(headers, Row())
     notes: tuple[str, ...] = (f"no table of patients: each of {len(headers):,} recordings is a patient of its own",)
     if table is not None:
-        rows, notes = read_rows(table, list(headers), {})
-    person = persons(rows)
+        rows, notes = read_rows(table, list(headers), parts.part_of)
+    by_name = {Path(record).name: record for record in headers}
+    known = {by_name[one]: by_name[other] for one, other in same.items() if one in by_name and other in by_name}
+    person = persons(rows, known | dict(parts.same))
     entries = [
         Entry(f"{name}/{record}", header, person[record].patient_id, person[record].fold, rows[record].labels)
         for record, header in headers.items()
     ]
+    if parts.part_of:
+        notes += (f"{len(parts.part_of):,} records are segments of {len(set(parts.part_of.values())):,} recordings",)
     return entries, notes
+
+
+def whole_recordings(folder: Path) -> tuple[dict[str, Path], Parts]:
+    """The recordings below `folder` by their paths without suffix, and which records are only segments of them.
+
+    Raises as `find_recordings` does, and ValueError where one says that it is synthetic.
+    """
+    found = find_recordings(folder)
+    segments: dict[str, tuple[str, ...]] = {}
+    synthetic = []
+    for record, path in found.items():
+        is_edf = path.suffix.lower() == ".edf"
+        text = edf_identity(path) if is_edf else path.read_text(encoding="utf-8", errors="replace")
+        if says_synthetic(text):
+            synthetic.append(path)
+        if not is_edf and (names := segment_names(text)):
+            segments[record] = names
+    refuse_synthetic(folder, synthetic, len(found))
+    parts = parts_among(found, segments)
+    return {record: path for record, path in found.items() if record not in parts.part_of}, parts
 
 
 def find_recordings(folder: Path) -> dict[str, Path]:

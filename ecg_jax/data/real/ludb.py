@@ -18,7 +18,7 @@ import wfdb
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
-from ecg_jax.data.real.folder import digest, find_recordings, read_header, read_record, twelve_leads
+from ecg_jax.data.real.folder import digest, read_header, read_record, twelve_leads, whole_recordings
 from ecg_jax.data.real.recording import first_line
 from ecg_jax.data.real.tables import known
 
@@ -31,7 +31,7 @@ def list_ludb(name: str, folder: Path, output: Output) -> Catalogue:
 
     Each recording is a patient of their own, as published. Raises FileNotFoundError when there is none.
     """
-    headers = find_recordings(folder)
+    headers, _ = whole_recordings(folder)
     entries = [
         Entry(f"{name}/{Path(record).name.zfill(3)}", header, place, fold_of(Path(record).name), None)
         for place, (record, header) in enumerate(sorted(headers.items(), key=lambda item: Path(item[0]).name.zfill(3)))

@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from ecg_jax.data.real.catalogue import fold_of, numbered
+from ecg_jax.data.real.segments import root
 from ecg_jax.data.real.tables import Table, identity, listed_labels, plain, read_label_table
 
 #: Endings of files by which tables name recordings.
@@ -34,10 +36,17 @@ class Person:
     fold: int
 
 
-def persons(rows: Mapping[str, Row]) -> dict[str, Person]:
-    """The person of each recording. A fold that is not given is that of the patient's other recordings, or one of ten
-    by the patient's hash, so that it never changes with what else is in a set."""
-    key = {record: (row.patient != "", row.patient or record) for record, row in rows.items()}
+def persons(rows: Mapping[str, Row], same: Mapping[str, str] = MappingProxyType({})) -> dict[str, Person]:
+    """The person of each recording; of recordings that are the `same` person's, a patient of one is that of all.
+
+    A fold that is not given is that of the patient's other recordings, or one of ten by the patient's hash, so that it
+    never changes with what else is in a set.
+    """
+    named = {root(same, record): row.patient for record, row in rows.items() if row.patient}
+    key = {}
+    for record, row in rows.items():
+        patient = row.patient or named.get(root(same, record), "")
+        key[record] = (patient != "", patient or root(same, record))
     number_of = numbered(key.values())
     given = {key[record]: row.fold for record, row in rows.items() if row.fold is not None}
     return {

@@ -10,20 +10,23 @@ import dataclasses
 import json
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import wfdb
 
 from ecg_jax.data import preprocess
-from ecg_jax.data.real.catalogue import Output, check_amplitude
-from ecg_jax.data.real.folder import check_gains, find_recordings, millivolts, physical, read_record
+from ecg_jax.data.real.catalogue import Entry, Output, check_amplitude, check_entries, without_paths
+from ecg_jax.data.real.folder import check_gains, list_entries, millivolts, physical, read_record
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line
 
-#: Records of one person (Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48 records of 47 subjects).
-SAME_PATIENT = {"202": "201"}
-_ARRAYS = ("ecg", "present", "record_id", "patient_id")
+#: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
+#: records of 47 subjects).
+SAME_PATIENT = {"mitdb": {"202": "201"}}
+_ARRAYS = ("ecg", "present", "record_id", "patient_id", "fold")
+_TEXTS = ("source", "sample_rate_hz", "leads", "labels", "diagnoses", "notes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Windows:
     """Windows of ten seconds: int16 `ecg` `(windows, samples, leads)`, 1 µV per count, 0 where a lead is not `present`.
 
     `leads` are all that any recording has, by their own names. `labels` are the beats in a window, by the annotators'
-    symbols ("N", "V", …), where there are annotations.
+    symbols ("N", "V", …), where there are annotations; `diagnoses` what a table says of the whole recording. `notes`
+    are sentences that who uses the set must know.
     """
 
     source: str
@@ -41,55 +45,80 @@ class Windows:
     present: np.ndarray  # (windows, leads) bool
     record_id: np.ndarray  # (windows,) str: NAME/record@second
     patient_id: np.ndarray  # (windows,) int64
+    fold: np.ndarray  # (windows,) int64
     labels: tuple[tuple[str, ...], ...]
+    diagnoses: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ecg)
 
 
+class Window(NamedTuple):
+    """One window: the recording and second that it begins at, int16 `(samples, leads)`, the beats in it."""
+
+    entry: Entry
+    second: int
+    leads: tuple[str, ...]
+    ecg: np.ndarray
+    beats: tuple[str, ...]
+
+
 def read_windows(
-    name: str, folder: Path, output: Output, on_bad: OnBad, progress: Callable[[int, int], None]
+    name: str,
+    folder: Path,
+    output: Output,
+    on_bad: OnBad,
+    progress: Callable[[int, int], None],
+    table: Path | None = None,
 ) -> Windows:
     """Every recording below `folder`, whatever its leads, cut into windows; what is left at its end is dropped.
 
-    `on_bad` gets recordings that cannot be used, and windows with missing samples or a flat lead. Raises
-    FileNotFoundError when there is no recording, and ValueError when none can be used.
+    `table` tells patients, folds and labels as that of `list_folder` does. `on_bad` gets recordings that cannot be
+    used, and windows with missing samples or a flat lead. Raises as `list_folder` does, and ValueError when no
+    recording can be used.
     """
-    recordings = find_recordings(folder)
-    patients = sorted({SAME_PATIENT.get(Path(record).name, record) for record in recordings})
-    found: list[tuple[str, int, tuple[str, ...], np.ndarray, tuple[str, ...]]] = []
-    for done, (record, header) in enumerate(recordings.items(), start=1):
-        patient = patients.index(SAME_PATIENT.get(Path(record).name, record))
-        try:
-            leads, rate_hz, windows = _cut(header)
-        except ValueError as error:
-            on_bad(Exclusion(f"{name}/{record}", str(error)))
-            windows = []
-        for second, ecg_mv, beats in windows:
-            record_id = f"{name}/{record}@{second}"
-            try:
-                found.append((record_id, patient, leads, _to_counts(ecg_mv, leads, rate_hz, output), beats))
-            except ValueError as error:
-                on_bad(Exclusion(record_id, str(error)))
-        progress(done, len(recordings))
+    entries, notes = list_entries(name, folder, table, SAME_PATIENT.get(name, {}))
+    check_entries(entries)
+    found: list[Window] = []
+    for done, entry in enumerate(entries, start=1):
+        found += _windows_of(entry, output, on_bad)
+        progress(done, len(entries))
     if not found:
-        raise ValueError(f"{folder}: none of {len(recordings)} recordings gives a window of {SECONDS} s")
-    leads = tuple(sorted({lead for _, _, names, _, _ in found for lead in names}))
+        raise ValueError(f"{folder}: none of {len(entries)} recordings gives a window of {SECONDS} s")
+    leads = tuple(sorted({lead for window in found for lead in window.leads}))
     ecg = np.zeros((len(found), SECONDS * output.sample_rate_hz, len(leads)), np.int16)
     present = np.zeros((len(found), len(leads)), bool)
-    for row, (_, _, names, window, _) in enumerate(found):
-        places = [leads.index(lead) for lead in names]
-        ecg[row][:, places], present[row, places] = window, True
+    for row, window in enumerate(found):
+        places = [leads.index(lead) for lead in window.leads]
+        ecg[row][:, places], present[row, places] = window.ecg, True
     return Windows(
         source=name,
         sample_rate_hz=output.sample_rate_hz,
         leads=leads,
         ecg=ecg,
         present=present,
-        record_id=np.array([record_id for record_id, *_ in found]),
-        patient_id=np.array([patient for _, patient, *_ in found], np.int64),
-        labels=tuple(beats for *_, beats in found),
+        record_id=np.array([f"{window.entry.record_id}@{window.second}" for window in found]),
+        patient_id=np.array([window.entry.patient_id for window in found], np.int64),
+        fold=np.array([window.entry.fold for window in found], np.int64),
+        labels=tuple(window.beats for window in found),
+        diagnoses=tuple(window.entry.labels or () for window in found),
+        notes=notes,
     )
+
+
+def _windows_of(entry: Entry, output: Output, on_bad: OnBad) -> Iterator[Window]:
+    """The windows of a recording that can be used; `on_bad` gets the others, or the recording."""
+    try:
+        leads, rate_hz, windows = _cut(entry.file)
+    except ValueError as error:
+        on_bad(Exclusion(entry.record_id, without_paths(str(error), entry.file)))
+        return
+    for second, ecg_mv, beats in windows:
+        try:
+            yield Window(entry, second, leads, _to_counts(ecg_mv, leads, rate_hz, output), beats)
+        except ValueError as error:
+            on_bad(Exclusion(f"{entry.record_id}@{second}", str(error)))
 
 
 def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray, tuple[str, ...]]]]:
@@ -138,7 +167,7 @@ def _beats(header: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def save_windows(path: Path, windows: Windows) -> None:
     """Writes windows as one `.npz`, whole or not at all."""
-    about = {name: getattr(windows, name) for name in ("source", "sample_rate_hz", "leads", "labels")}
+    about = {name: getattr(windows, name) for name in _TEXTS}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
     np.savez(temporary, about=json.dumps(about), **{name: getattr(windows, name) for name in _ARRAYS})
@@ -150,13 +179,8 @@ def load_windows(path: Path) -> Windows:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             about = json.loads(str(arrays["about"]))
-            held = {name: arrays[name] for name in _ARRAYS}
+            held = {name: arrays[name] for name in _ARRAYS} | {name: about[name] for name in _TEXTS}
     except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a whole set of windows ({error}): build it again") from error
-    return Windows(
-        source=about["source"],
-        sample_rate_hz=about["sample_rate_hz"],
-        leads=tuple(about["leads"]),
-        labels=tuple(map(tuple, about["labels"])),
-        **held,
-    )
+    by_window = {name: tuple(map(tuple, held[name])) for name in ("labels", "diagnoses")}
+    return Windows(**held | by_window | {"leads": tuple(held["leads"]), "notes": tuple(held["notes"])})

@@ -18,7 +18,7 @@ from ecg_jax.data.synthetic.identity import fingerprint
 from ecg_jax.data.synthetic.rhythm import Beat
 from ecg_jax.data.synthetic.source import BLOCK_RECORDS
 from ecg_jax.data.synthetic.tiers import Recipe, Tier
-from ecg_jax.data.wfdb_files import Annotation, write_annotations, write_signals
+from ecg_jax.data.wfdb_files import SYNTHETIC, Annotation, write_annotations, write_signals
 from ecg_jax.data.whole_folder import whole_folder
 
 BEAT_ANNOTATOR, WAVE_ANNOTATOR = "atr", "wave"
@@ -185,6 +185,6 @@ def _comments(annotated: Annotated, row: int, index: int, origin: Origin) -> lis
         f"Dx: {','.join(annotated.scp_codes[row])}",
         f"Rhythm: {of_record['rhythm']}",
         f"Morphology: {of_record['morphology']}",
-        f"Source: synthetic ECG, not a patient; tier {origin.tier.value}, seed {origin.seed}, index {index}",
+        f"Source: {SYNTHETIC}; tier {origin.tier.value}, seed {origin.seed}, index {index}",
         f"Generator: {origin.fingerprint}",
     ]
