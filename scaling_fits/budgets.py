@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scaling_fits.refusal import Refused
 from scaling_fits.table import names
 
 SIZES_MIN = 4  # a parabola through three sizes has no residual
@@ -108,9 +109,11 @@ def assign_budgets(c_N: np.ndarray, budgets: Sequence[float] | None = None, tole
     for g in range(group.max() + 1):
         low, high = log_c[group == g].min(), log_c[group == g].max()
         if high - low > 2 * tolerance:
-            raise ValueError(
+            raise Refused(
                 f"FLOPs from {math.exp(low):.4g} to {math.exp(high):.4g} follow each other by less than "
-                f"{100 * tolerance:g} %: no separate budgets; give budgets=[...] or a smaller tolerance"
+                f"{100 * tolerance:g} %: no separate budgets; give ",
+                python="budgets=[...] or a smaller tolerance",
+                command="--budgets or a smaller --tolerance",
             )
     return np.exp(np.bincount(group, weights=log_c) / np.bincount(group))[group]
 

@@ -9,6 +9,7 @@ from scipy.optimize import lsq_linear
 
 from scaling_fits.estimators import Quantile
 from scaling_fits.problem import Problem, derivatives, jacobian, residuals
+from scaling_fits.refusal import Refused
 from scaling_fits.solver import Solutions
 
 SAME_OBJECTIVE = 1e-8
@@ -62,7 +63,7 @@ class Certificate:
         )
 
 
-class NotConverged(ValueError):
+class NotConverged(Refused):
     """The best point found is not stationary; the message says how far it is."""
 
 

@@ -1,208 +1,244 @@
-"""What each command of `python -m scaling_fits` does, from parsed options to text and JSON."""
+"""What each command of `python -m scaling_fits` does.
+
+A command first looks at all its options and reads its tables, which is quick, and gives back the work that is left.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
+from scaling_fits.allocation import SIX_N_D
 from scaling_fits.backtest import Fold, leave_largest_size_out, rolling_cuts
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compare import compare
 from scaling_fits.contrasts import PAIRED_ON, contrasts_json, paired_differences, protocol_contrasts, select_arm
 from scaling_fits.convergence import records_to_target
-from scaling_fits.estimators import Estimator, Huber, LeastSquares, Quantile, StudentT
+from scaling_fits.csv_file import read_csv
 from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
-from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION, TIED, broken_power_law, power_law
 from scaling_fits.isoflop import isoflop
-from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
-from scaling_fits.observations import COLUMNS, Link
-from scaling_fits.power import Noise, Plan, noise_from_pilot, seeds_needed
-from scaling_fits.style import save_figure
-from scaling_fits.table import RunTable, read_runs
-from scaling_fits.writing import write_text
-
-FORMS: tuple[Form, ...] = (
-    power_law("N"),
-    power_law("D"),
-    KAPLAN,
-    TIED,
-    CHINCHILLA,
-    COUPLED,
-    FARSEER,
-    REPETITION,
-    broken_power_law("D"),
-    D_CPT,
-    COMMON_RATE,
-    RATE_OF_SIZE,
-    SATURATING,
-    FLOOR_OF_MIX,
+from scaling_fits.observations import cluster_column
+from scaling_fits.options import (
+    COMPUTE,
+    Asked,
+    Options,
+    asked,
+    asked_columns,
+    bootstrap,
+    compute,
+    fitting,
+    form,
+    letters,
+    numbers,
+    selected,
+    with_compute_column,
 )
+from scaling_fits.power import Noise, Plan, noise_from_pilot, seeds_needed
+from scaling_fits.refusal import nearest
+from scaling_fits.style import save_figure
+from scaling_fits.table import RunTable, read_runs, require_columns
+from scaling_fits.writing import MADE_BY, write_text
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: `text` for the terminal, `data` as JSON, and the table it read, if any."""
+    """What a command found: `text` for the terminal, `data` for JSON, and notes on the table it read."""
 
-    table: RunTable | None
     text: str
-    data: str
+    data: dict[str, Any] | list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
-def run_fit(options: argparse.Namespace) -> Answer:
-    """`fit`: one law, its certificate, intervals, and on request influence, LaTeX and figures."""
-    table = _table(options, _form(options.form))
-    law = _fit(options, table)
-    parts = [str(law)]
-    if options.influence:
-        parts.append(str(law.identifiability))
-    if options.latex:
-        write_text(options.latex, law.to_latex())
-    return Answer(table, "\n".join(parts), law.to_json())
+Work = Callable[[], Answer]
 
 
-def run_compare(options: argparse.Namespace) -> Answer:
+def run_fit(options: Options) -> Work:
+    """`fit`: one law, its certificate, intervals, and on request influence and LaTeX."""
+    of, fitted = _law(options)
+    influence, latex = options.influence, options.latex
+
+    def work() -> Answer:
+        law = fitted()
+        if latex is not None:
+            write_text(latex, f"% made by {MADE_BY}\n{law.to_latex()}")
+        text = f"{law}\n{law.identifiability}" if influence else str(law)
+        return Answer(text, law.to_dict(), of.notes)
+
+    return work
+
+
+def run_compare(options: Options) -> Work:
     """`compare`: several laws on the same rows, nested tests, criteria, and a backtest."""
-    forms = [_form(name) for name in options.forms.split(",")]
-    table = _table(options, *forms)
-    letters = {letter for form in forms for letter in form.letters}
-    columns = {letter: _column(options, letter) for letter in sorted(letters)}
-    found = compare(
-        forms,
-        table,
-        folds=_folds(options, table, columns),
-        columns=columns,
-        bootstrap=Bootstrap(options.replicates, options.seed),
-        response=options.loss,
-        estimator=_estimator(options),
-        cluster=options.trunk,
-    )
-    return Answer(table, str(found), found.to_json())
+    forms = [form(name) for name in options.forms.split(",")]
+    of = asked(options, forms)
+    folds, told, plan = _folds(options, of), fitting(options), bootstrap(options)
+
+    def work() -> Answer:
+        found = compare(
+            forms, of.table, folds=folds, columns=of.columns, bootstrap=plan, replicates=plan.replicates, **told
+        )
+        return Answer(str(found), json.loads(found.to_json()), of.notes)
+
+    return work
 
 
-def run_isoflop(options: argparse.Namespace) -> Answer:
+def run_isoflop(options: Options) -> Work:
     """`isoflop`: minima per budget and how the best size and data grow with compute."""
-    n, d = _column(options, "N"), _column(options, "D")
-    table = _narrowed(read_runs(options.table, response=options.loss, positive=[n, d]), options.where)
-    compute = {} if options.c is None else {"c": options.c}
-    found = isoflop(
-        table,
-        n=n,
-        d=d,
-        loss=options.loss,
-        method=options.method,
-        tolerance=options.tolerance,
-        budgets=None if options.budgets is None else _numbers("--budgets", options.budgets),
-        seed=options.seed,
-        **compute,
-    )
-    text = str(found)
-    if options.figure is not None:
-        figure, data = optimum_plots.isoflop_figure(found)
-        paths = save_figure(figure, options.figure, data)
-        text += "\nwrote " + ", ".join(path.name for path in paths)
-    return Answer(table, text, json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n")
+    of = asked_columns(options, {"N", "D"})
+    cluster = cluster_column(of.table, options.trunk) if options.method == "parabola" or options.trunk else None
+    asks: dict[str, Any] = {"c": compute(options, of.table), "tolerance": options.tolerance, "method": options.method}
+    if options.method == "akima":
+        asks["noise_sd"] = options.noise_sd
+    if options.method == "akima" or cluster:
+        asks |= {"draws": options.replicates, "seed": options.seed}
+    if options.budgets is not None:
+        asks["budgets"] = numbers("--budgets", options.budgets)
+    stem = options.figure
+
+    def work() -> Answer:
+        found = isoflop(of.table, n=of.columns["N"], d=of.columns["D"], loss=of.response, cluster=cluster, **asks)
+        text = str(found)
+        if stem is not None:
+            text += _written(stem, *optimum_plots.isoflop_figure(found))
+        return Answer(text, found.to_dict(), of.notes)
+
+    return work
 
 
-def run_design(options: argparse.Namespace) -> Answer:
+def run_design(options: Options) -> Work:
     """`design`: which candidate runs make a quantity tightest under a budget."""
-    table = _table(options, _form(options.form))
-    law = _fit(options, table)
-    if not options.candidates.is_file():
-        raise FileNotFoundError(f"{options.candidates}: no such table of candidate runs")
-    quantity = _quantity(options.quantity)
-    chosen = design.next_runs(law, pd.read_csv(options.candidates), quantity, budget=options.budget)
-    return Answer(table, f"{law}\n\n{chosen}", json.dumps(chosen.to_dict(), indent=1, allow_nan=False) + "\n")
+    of, fitted = _law(options)
+    quantity = _quantity(options.quantity, form(options.form))
+    candidates, notes = _candidates(options, of)
+    budget = options.budget
+
+    def work() -> Answer:
+        law = fitted()
+        chosen = design.next_runs(law, candidates, quantity, budget=budget)
+        return Answer(f"{law}\n\n{chosen}", chosen.to_dict(), (*of.notes, *notes))
+
+    return work
 
 
-def run_plot(options: argparse.Namespace) -> Answer:
+def run_plot(options: Options) -> Work:
     """`plot`: one figure as pdf, png and csv."""
-    table = _table(options, _form(options.form))
-    law = _fit(options, table, profiles=False)
-    figure, data = _figure(options.what, law)
-    paths = save_figure(figure, options.figure, data)
-    return Answer(table, f"{law}\nwrote " + ", ".join(path.name for path in paths), law.to_json())
+    what, stem = options.what, options.figure
+    of, fitted = _law(options, profiles=what == "profiles")
+
+    def work() -> Answer:
+        law = fitted()
+        return Answer(f"{law}{_written(stem, *_figure(what, law))}", law.to_dict(), of.notes)
+
+    return work
 
 
-def run_contrasts(options: argparse.Namespace) -> Answer:
+def run_contrasts(options: Options) -> Work:
     """`contrasts`: the protocol's P1, P2 and, with curves and a target, P3."""
     if (options.curve is None) != (options.target is None):
         raise ValueError("P3 needs both --curve and --target")
-    n = _column(options, "N")
-    table = _narrowed(read_runs(options.table, response=options.loss, positive=[n, "records_seen"]), options.where)
-    times = None
-    if options.curve is not None:
-        if not options.curve.is_file():
-            raise FileNotFoundError(f"{options.curve}: no such curve table")
-        times = records_to_target(pd.read_csv(options.curve), options.target)
-    slopes = protocol_contrasts(table, mix=options.mix, tier=options.tier, times=times, response=options.loss, n=n)
-    lines = [str(slope) for slope in slopes]
-    lines.append(f"{len(table.rows)} rows; excluded: {table.excluded or 'none'}")
-    return Answer(table, "\n".join(lines), contrasts_json(slopes))
+    n = letters(options, {"N"})["N"]
+    table = selected(options, positive=[n, "records_seen"])
+    times = None if options.curve is None else records_to_target(read_csv(options.curve)[0], options.target)
+    asks = {"mix": options.mix, "tier": options.tier, "times": times, "response": options.loss, "n": n}
+
+    def work() -> Answer:
+        slopes = protocol_contrasts(table, **asks)
+        lines = [str(slope) for slope in slopes]
+        lines.append(f"{len(table.rows)} rows; excluded: {table.excluded or 'none'}")
+        return Answer("\n".join(lines), json.loads(contrasts_json(slopes)), _notes(table))
+
+    return work
 
 
-def run_power(options: argparse.Namespace) -> Answer:
+def run_power(options: Options) -> Work:
     """`power`: how many seeds per size, and trunks in all, claim a slope in ln N of a paired difference."""
-    sizes, budgets = (_numbers(f"--{name}", getattr(options, name)) for name in ("sizes", "budgets"))
-    plan = Plan(sizes, budgets, 1, options.pool_draws, options.shared_reference)
+    sizes, budgets = (numbers(f"--{name}", getattr(options, name)) for name in ("sizes", "budgets"))
+    plan = Plan(sizes, budgets, 1, options.pool_draws, options.pool_draws > 1 and options.shared_reference)
     assumed = options.trunk_sd, options.residual_sd
     if (options.pilot is None) == (None in assumed) or (options.pilot and assumed != (None, None)):
         raise ValueError("the noise is either --trunk-sd and --residual-sd, or a --pilot table's")
     table = None if options.pilot is None else read_runs(options.pilot, positive=PAIRED_ON[:2])
-    noise = Noise(*assumed) if table is None else _pilot_noise(options, table)
-    found = seeds_needed(
-        plan,
-        noise,
-        options.slope,
-        power=options.power,
-        alpha=options.alpha,
-        seeds_max=options.seeds_max,
-        seed=options.seed,
-    )
-    return Answer(table, str(found), json.dumps(asdict(found) | {"firm": found.firm}, indent=1, allow_nan=False) + "\n")
+    noise = Noise(*assumed) if table is None else _pilot_noise(options.mix, table)
+    asks = {name: getattr(options, name) for name in ("power", "alpha", "seeds_max", "seed")}
+    slope = options.slope
+
+    def work() -> Answer:
+        found = seeds_needed(plan, noise, slope, **asks)
+        return Answer(str(found), asdict(found) | {"firm": found.firm}, () if table is None else _notes(table))
+
+    return work
 
 
-def _pilot_noise(options: argparse.Namespace, table: RunTable) -> Noise:
+def _law(options: Options, *, profiles: bool = True) -> tuple[Asked, Callable[[], Fit]]:
+    """The rows and columns of the law that is asked for, and its fit."""
+    law = form(options.form)
+    of = asked(options, [law])
+    told = fitting(options) | {"fixed": _fixed(options, law), "bootstrap": bootstrap(options), "profiles": profiles}
+    quiet = options.quiet
+
+    def fitted() -> Fit:
+        with _progress("bootstrap", quiet) as follow:
+            return fit(law, of.table, columns=of.columns, progress=follow, **told)
+
+    return of, fitted
+
+
+def _fixed(options: Options, law: Form) -> dict[str, float]:
+    """Constants held at the values given."""
+    found = {}
+    for pair in options.fix:
+        name, _, text = (part.strip() for part in pair.partition("="))
+        if name not in law.names:
+            raise ValueError(
+                f"--fix {pair!r}: {law.name} has the constants {', '.join(sorted(law.names))}, not {name!r}"
+                f"{nearest([name], law.names)}"
+            )
+        try:
+            found[name] = float(text)
+        except ValueError as error:
+            raise ValueError(f"--fix {pair!r} must read CONSTANT=NUMBER") from error
+    return found
+
+
+def _candidates(options: Options, of: Asked) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The runs that could be done, their columns named by the law's letters and `flops`, and how they were read.
+
+    A letter's column is called as in the table of runs, or by the letter; compute as --c says, `flops`, or it is 6 N D.
+    """
+    frame, notes = read_csv(options.candidates)
+    source = Path(options.candidates).name
+    columns = {letter: column if column in frame else letter for letter, column in of.columns.items()}
+    require_columns(frame, [of.columns[x] if x not in frame else column for x, column in columns.items()], source)
+    chosen = frame.rename(columns={column: letter for letter, column in columns.items()})
+    named = options.c or next((name for name in ("flops", "train_flops") if name in frame), None)
+    if named is not None:
+        require_columns(frame, [named], source)
+        return chosen.assign(flops=frame[named]), notes
+    if not {"N", "D"} <= set(of.columns):
+        raise ValueError(f"{source}: no column of compute; name it with --c")
+    flops = SIX_N_D.flops(chosen["N"].to_numpy(dtype=float), chosen["D"].to_numpy(dtype=float))
+    return chosen.assign(flops=flops), (*notes, f"{source} has no column of compute: a run costs 6 N D FLOPs")
+
+
+def _notes(table: RunTable) -> tuple[str, ...]:
+    return table.notes if table.law_refusal is None else (*table.notes, table.law_refusal)
+
+
+def _pilot_noise(mix: float, table: RunTable) -> Noise:
     """Noise of the pilot's differences, r = mix of its largest pool minus r = 0, at the upper 80 % limit."""
-    mixed = select_arm(table, options.mix)
+    mixed = select_arm(table, mix)
     if "unique_real_patients" in mixed.frame:
         mixed = mixed.where(unique_real_patients=mixed.rows["unique_real_patients"].max())
     draws = ["pool_shuffle"] if "pool_shuffle" in table.frame else []
     return noise_from_pilot(paired_differences(mixed, select_arm(table, 0.0), beside_a=draws), confidence=0.8)
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(value) for value in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"{name} {text!r} must be numbers with commas, like 1e5,1e6") from error
-
-
-def _fit(options: argparse.Namespace, table: RunTable, *, profiles: bool = True) -> Fit:
-    form = _form(options.form)
-    with _progress("bootstrap", options.quiet) as follow:
-        return fit(
-            form,
-            table,
-            response=options.loss,
-            columns={letter: _column(options, letter) for letter in form.letters},
-            estimator=_estimator(options),
-            link=Link[options.link.upper()],
-            weight=options.weight,
-            sd=options.sd,
-            cluster=options.trunk,
-            bootstrap=Bootstrap(options.replicates, options.seed),
-            profiles=profiles,
-            progress=follow,
-        )
 
 
 class _progress:
@@ -222,69 +258,49 @@ class _progress:
         self.bar.stop()
 
 
-def _form(name: str) -> Form:
-    wanted = name.strip().replace("-", "_").lower()
-    for form in FORMS:
-        if form.name.lower() == wanted:
-            return form
-    raise ValueError(f"no form {name!r}; there are {', '.join(form.name for form in FORMS)}")
-
-
-def _estimator(options: argparse.Namespace) -> Estimator:
-    match options.estimator:
-        case "huber":
-            return Huber(options.delta)
-        case "squares":
-            return LeastSquares()
-        case "quantile":
-            return Quantile(options.tau)
-        case _:
-            return StudentT(options.nu)
-
-
-def _column(options: argparse.Namespace, letter: str) -> str:
-    given = {"N": options.n, "D": options.d}
-    for pair in options.column:
-        name, equals, column = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--column {pair!r} must read LETTER=COLUMN")
-        given[name] = column
-    return given.get(letter) or COLUMNS.get(letter, letter)
-
-
-def _table(options: argparse.Namespace, *forms: Form) -> RunTable:
-    logs = {v.name for form in forms for v in form.variables if v.log}
-    plain = {v.name for form in forms for v in form.variables} - logs
-    table = read_runs(
-        options.table,
-        response=options.loss,
-        positive=[_column(options, letter) for letter in sorted(logs)],
-        numeric=[_column(options, letter) for letter in sorted(plain)],
-    )
-    return _narrowed(table, options.where)
-
-
-def _folds(options: argparse.Namespace, table: RunTable, columns: dict[str, str]) -> Sequence[Fold]:
+def _folds(options: Options, of: Asked) -> Sequence[Fold]:
+    """What the backtest holds out."""
     match options.backtest:
         case "largest-size":
-            return leave_largest_size_out(table, size=columns["N"], response=options.loss)
+            return leave_largest_size_out(of.table, size=_behind(of, "N"), response=of.response)
         case "size":
-            return rolling_cuts(table, columns["N"], response=options.loss)
+            return rolling_cuts(of.table, _behind(of, "N"), response=of.response)
         case "records":
-            return rolling_cuts(table, columns["D"], response=options.loss)
+            return rolling_cuts(of.table, _behind(of, "D"), response=of.response)
         case _:
-            return rolling_cuts(table, options.c or "train_flops", response=options.loss)
+            table = with_compute_column(of, compute(options, of.table))
+            return rolling_cuts(table, COMPUTE, response=of.response)
 
 
-def _quantity(text: str) -> design.Quantity:
+def _behind(of: Asked, letter: str) -> str:
+    if letter not in of.columns:
+        raise ValueError(f"--backtest cuts in {letter}, and none of the forms has {letter}; choose another backtest")
+    return of.columns[letter]
+
+
+def _quantity(text: str, law: Form) -> design.Quantity:
     """`alpha`, or `L(N=1e8, D=1e6)`."""
     if not text.startswith("L("):
+        if text not in law.names:
+            raise ValueError(
+                f"--quantity {text!r}: {law.name} has the constants {', '.join(sorted(law.names))}"
+                f"{nearest([text], law.names)}, and a loss reads 'L(N=1e8, D=1e6)'"
+            )
         return design.constant(text)
     inside = text.removeprefix("L(").removesuffix(")")
     try:
-        return design.prediction(**{k.strip(): float(v) for k, v in (pair.split("=") for pair in inside.split(","))})
+        at = {k.strip(): float(v) for k, v in (pair.split("=") for pair in inside.split(","))}
     except ValueError as error:
         raise ValueError(f"--quantity {text!r} must be a constant's name or like 'L(N=1e8, D=1e6)'") from error
+    if set(at) != set(law.letters):
+        raise ValueError(f"--quantity {text!r}: {law.name} needs exactly {', '.join(sorted(law.letters))}")
+    return design.prediction(**at)
+
+
+def _written(stem: Path, figure: object, data: pd.DataFrame) -> str:
+    """What was written, as a line; a folder that was made for it is named."""
+    made = "" if stem.parent.exists() else f" (made the folder {stem.parent})"
+    return "\nwrote " + ", ".join(path.name for path in save_figure(figure, stem, data)) + made
 
 
 def _figure(what: str, law: Fit) -> tuple[object, pd.DataFrame]:
@@ -303,25 +319,3 @@ def _figure(what: str, law: Fit) -> tuple[object, pd.DataFrame]:
             return law_plots.loss_against(law, "N")
         case _:
             return law_plots.loss_against(law, "D")
-
-
-def _narrowed(table: RunTable, conditions: Sequence[str]) -> RunTable:
-    for condition in conditions:
-        column, equals, text = condition.partition("=")
-        if not equals:
-            raise ValueError(f"--where {condition!r} must read COLUMN=VALUE")
-        table = table.where(**{column: _value(text)})
-    return table
-
-
-def _value(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def write_answer(answer: Answer, path: Path | None) -> None:
-    """The JSON of an answer, whole or not at all, when a path is given."""
-    if path is not None:
-        write_text(path, answer.data)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scaling_fits.refusal import Refused
 from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, holm, slope_in_size
 from scaling_fits.table import FRESH_EPOCHS, RunTable, require_columns
 
@@ -237,7 +238,9 @@ def _refuse_repeats(arm: RunTable, on: list[str], response: str) -> None:
     names = [column for column in first if column not in (*on, "run_id", "trunk_id", response)]
     differing = [column for column in names if first[column].nunique(dropna=False) > 1]
     key: Mapping[str, object] = dict(first[on].iloc[0])
-    raise ValueError(
-        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {differing[:8]}: "
-        "select one kind with .where(...)"
+    column = differing[0] if differing else "COLUMN"
+    raise Refused(
+        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {differing[:8]}: select one kind: ",
+        python=f".where({column}=...)",
+        command=f"--where {column}=VALUE",
     )

@@ -177,7 +177,8 @@ class Fit:
         lines.append("  " + self.draws.sentence)
         data = self.data
         lines.append(f"residual sd of ln {data.response}: {self.residual_log_sd:.4g}")
-        lines.append(f"data: {data.source}, {data.rows} rows in {data.clusters} clusters, {data.columns}")
+        by = f" of {data.cluster_column!r}" if data.cluster_column else ""
+        lines.append(f"data: {data.source}, {data.rows} rows in {data.clusters} clusters{by}, {data.columns}")
         lines.append(f"excluded: {data.excluded or 'none'}; varying axes: {data.varying_axes or 'none'}")
         lines.append(f"certificate: {self.certificate.sentence}")
         return "\n".join([*lines, *(f"WARNING: {warning}" for warning in self.warnings)])
@@ -205,7 +206,7 @@ def fit(
     link: Link = Link.LOG,
     weight: str | None = None,
     sd: str | None = None,
-    cluster: str = "trunk_id",
+    cluster: str | None = None,
     fixed: Mapping[str, float] | None = None,
     bootstrap: Bootstrap | None = None,
     starts: int = STARTS,
@@ -219,9 +220,9 @@ def fit(
     `columns` names the columns behind the form's letters ({"N": "params"}); this project's own are the default.
     `weight` and `sd` name columns of row weights and of standard deviations of the residuals, both relative: a constant
     factor changes nothing, as the noise's scale is estimated from the residuals. `cluster` names the column that groups
-    dependent rows (without it every row is its own). `fixed` holds constants at published values.
-    `starts` points of a bank drawn with `seed` are followed to their optima. `progress(done, all)` follows the
-    bootstrap.
+    dependent rows (None: `trunk_id` where there is one, else every row is its own). `fixed` holds constants at
+    published values. `starts` points of a bank drawn with `seed` are followed to their optima. `progress(done, all)`
+    follows the bootstrap.
 
     Raises ValueError for tables that cannot support the fit (named: columns, rows, reasons), `NotConverged` when the
     best point is not stationary, unless `allow_unconverged`.
@@ -273,8 +274,10 @@ def fit_observations(
     if not (certificate.converged or allow_unconverged):
         raise NotConverged(
             f"{data.definition.source}: {form.name} did not converge: stationarity {certificate.stationarity:.1e} "
-            f"at the best of {starts} starts. Constants there: {certificate.optima[0].parameters}. Give more starts, a "
-            "form with fewer constants, or allow_unconverged=True to look at it"
+            f"at the best of {starts} starts. Constants there: {certificate.optima[0].parameters}. Give a form with "
+            "fewer constants",
+            python=", more starts, or allow_unconverged=True to look at it",
+            command=", or another --seed",
         )
     bank_SxP = bank_SxP[:LEAST_BANK]
     return Fit(

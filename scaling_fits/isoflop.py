@@ -37,6 +37,7 @@ from scaling_fits.budgets import (
     split_budgets,
     too_few,
 )
+from scaling_fits.refusal import Refused
 from scaling_fits.table import DUPLICATE, RunTable, read_runs, require_columns
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own
@@ -283,9 +284,10 @@ def _replicate_sd(buckets: list[Bucket], source: str) -> float:
         squares += float(((log_loss_R - (np.bincount(group_R, weights=log_loss_R) / count)[group_R]) ** 2).sum())
         spare += int((count - 1).sum())
     if spare == 0:
-        raise ValueError(
-            f"{source}: no size was run twice at a budget, so there is no noise to resample; give noise_sd, the "
-            "relative standard deviation of the loss between seeds"
+        raise Refused(
+            f"{source}: no size was run twice at a budget, so there is no noise to resample; give ",
+            python="noise_sd, the relative standard deviation of the loss between seeds",
+            command="--noise-sd, the relative standard deviation of the loss between seeds",
         )
     return math.sqrt(squares / spare)
 

@@ -13,6 +13,8 @@ import pandas as pd
 from scaling_fits.estimators import Estimator
 from scaling_fits.form import Form
 from scaling_fits.problem import Problem
+from scaling_fits.refusal import Refused
+from scaling_fits.suspicions import mixed_units
 from scaling_fits.table import RunTable, read_runs, require_columns
 
 #: The columns of this project's run tables behind the letters of the laws.
@@ -44,9 +46,7 @@ AXES = (
     "architecture",
     "seed",
 )
-GAP_SUSPICIOUS = 1e5  # between neighbouring values of a variable: some rows are in another unit
-COUNTS = {"n_params": "parameters", "n_params_total": "parameters", "params": "parameters", "records_seen": "records"}
-COUNT_SUSPICIOUS = 1e3  # no model has so few parameters: the column is in millions or billions
+TRUNK = "trunk_id"
 
 
 class Link(Enum):
@@ -113,10 +113,13 @@ def observe(
     columns: Mapping[str, str] | None = None,
     weight: str | None = None,
     sd: str | None = None,
-    cluster: str = "trunk_id",
+    cluster: str | None = None,
     fixed: Mapping[str, float] | None = None,
 ) -> Observations:
-    """Everything a fit of `form` needs, or one ValueError that names what is wrong with the table."""
+    """Everything a fit of `form` needs, or one ValueError that names what is wrong with the table.
+
+    `cluster` must be a column; None is `trunk_id` where the table has it, and every row its own where not.
+    """
     columns = _columns_of(form, columns)
     table = _checked(form, table, response, link, columns)
     rows = table.rows
@@ -140,19 +143,46 @@ def observe(
         log_unit=references["L"],
         fixed=pins,
     )
-    clustered = cluster in rows
-    labels = rows[cluster].astype(str).to_numpy() if clustered else np.arange(len(rows))
-    _, cluster_N = np.unique(labels, return_inverse=True)
-    names = rows["run_id"].astype(str) if "run_id" in rows else rows.index.map(lambda at: f"row {at}")
-    definition = _define(table, response, link, columns, cluster if clustered else None, weight, sd, cluster_N)
-    return Observations(problem, references, cluster_N, np.asarray(names), values, definition)
+    cluster = cluster_column(table, cluster)
+    cluster_N = _cluster_numbers(rows, cluster, table.source)
+    definition = _define(table, response, link, columns, cluster, weight, sd, cluster_N)
+    return Observations(problem, references, cluster_N, row_names(rows), values, definition)
+
+
+def cluster_column(table: RunTable, given: str | None) -> str | None:
+    """The column that groups dependent rows: the one given, which must exist, else `trunk_id` where there is one."""
+    if given is not None:
+        require_columns(table.frame, [given], table.source)
+        return given
+    return TRUNK if TRUNK in table.frame else None
+
+
+def _cluster_numbers(rows: pd.DataFrame, cluster: str | None, source: str) -> np.ndarray:
+    """(rows,): which group a row is in, from 0; ValueError for rows whose group is not named."""
+    if cluster is None:
+        return np.arange(len(rows))
+    nameless = rows[cluster].isna()
+    if nameless.any():
+        raise ValueError(
+            f"{source}: column {cluster!r} groups dependent rows, but {int(nameless.sum())} rows have no group, first "
+            f"row {rows.index[nameless][0]}; name their groups or exclude them"
+        )
+    return np.unique(rows[cluster].astype(str).to_numpy(), return_inverse=True)[1]
+
+
+def row_names(rows: pd.DataFrame) -> np.ndarray:
+    """(rows,): which run each row is, in words: its `run_id` where that names one row, else its place in the table."""
+    places = rows.index.map(lambda at: f"row {at}")
+    return np.asarray(rows["run_id"].astype(str) if "run_id" in rows and rows["run_id"].is_unique else places)
 
 
 def _columns_of(form: Form, columns: Mapping[str, str] | None) -> dict[str, str]:
     chosen = {**COLUMNS, **(columns or {})}
     unknown = sorted(set(columns or {}) - set(form.letters))
     if unknown:
-        raise ValueError(f"{form.name} has the variables {list(form.letters)}, not {unknown}; check the columns given")
+        raise ValueError(
+            f"{form.name} has the variables {sorted(form.letters)}, not {unknown}; check the columns given"
+        )
     return {letter: chosen.get(letter, letter) for letter in form.letters}
 
 
@@ -172,9 +202,11 @@ def _checked(
         raise ValueError(f"{table.source}: no row is left after excluding {table.excluded or 'none'}")
     repeated = len(rows) - len(table.fresh().rows)
     if form.fresh_data_only and repeated:
-        raise ValueError(
+        raise Refused(
             f"{table.source}: {repeated} of {len(rows)} rows repeat data (epochs above 1), and {form.equation} "
-            "is for fresh data; select them with .where(real_fraction=0) and .fresh()"
+            "is for fresh data; keep such rows alone: ",
+            python=".where(real_fraction=0) or .fresh()",
+            command="--where real_fraction=0, or --fresh",
         )
     for letter, column in columns.items():
         numbers = rows[column].to_numpy(dtype=float)
@@ -282,23 +314,5 @@ def _define(
         excluded=table.excluded,
         constant_axes={axis: str(rows[axis].iloc[0]) for axis, count in counts.items() if count == 1},
         varying_axes={axis: count for axis, count in counts.items() if count > 1},
-        warnings=(*table.notes, *_suspicious_units(rows, columns)),
+        warnings=(*table.notes, *mixed_units(rows, columns)),
     )
-
-
-def _suspicious_units(rows: pd.DataFrame, columns: dict[str, str]) -> list[str]:
-    found = []
-    for letter, column in columns.items():
-        numbers = np.unique(rows[column].to_numpy(dtype=float))
-        numbers = numbers[numbers > 0]
-        ratio = float((numbers[1:] / numbers[:-1]).max()) if len(numbers) > 1 else 1.0
-        if ratio > GAP_SUSPICIOUS:
-            found.append(
-                f"{letter} = {column!r} jumps by a factor {ratio:.1e} between rows: is a part in another unit?"
-            )
-        elif column in COUNTS and len(numbers) and numbers[-1] < COUNT_SUSPICIOUS:
-            found.append(
-                f"{letter} = {column!r} is at most {numbers[-1]:g} {COUNTS[column]}: in millions or billions? The "
-                "constants are in that unit"
-            )
-    return found

@@ -26,7 +26,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from scaling_fits.writing import whole_file
+from scaling_fits.writing import MADE_BY, whole_file
 
 # Black last: it also draws the reference lines. Yellow, which fades on white, before it.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
@@ -247,7 +247,7 @@ def save_figure(figure: Figure, path_stem: Path | str, data: pd.DataFrame) -> tu
     """
     stem = Path(path_stem)
     paths = tuple(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png", "csv"))
-    metadata = ({"CreationDate": None, "Producer": None, "Creator": None}, {"Software": None})
+    metadata = ({"CreationDate": None, "Producer": None, "Creator": MADE_BY}, {"Software": MADE_BY})
     with rc_context(STYLE):
         for path, entries in zip(paths[:2], metadata):
             with whole_file(path) as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scaling_fits.csv_file import DECIMAL_COMMA, read_csv, require_distinct
+from scaling_fits.refusal import nearest
+
 PRE_TRANSITION_RATIO = 0.95  # of the mean baseline: above it a model has not yet learned the task
 PRE_TRANSITION_SHARE_MAX = 0.10
 FRESH_EPOCHS = 1.0 + 1e-9
 DIVERGED, PRE_TRANSITION, NOT_FINITE = "diverged", "pre_transition", "not_finite"
 DUPLICATE = "exact_duplicate"
 NAMED = 5  # rows that a note names before it says how many more there are
+#: Columns that together mark a table as one that this project exported. Only there do names like `exclusion` have a
+#: meaning of their own; anybody else's column of such a name is data like any other.
+EXPORTED = frozenset(
+    ("run_id", "trunk_id", "study", "response", "loss", "loss_mean", "pre_transition", "diverged", "exclusion")
+)
+#: Of these a reader of another's table may think that they leave rows out.
+FLAGS = ("diverged", "exclusion", "pre_transition")
+NO_REASON = frozenset(("", "0", "0.0", "false", "no", "none", "nan"))
+ROUNDING = 4 * np.finfo(float).eps  # by which a number may change when it is written and read
+VALUES_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -23,13 +37,16 @@ class RunTable:
 
     `frame` holds every row in a fixed order with the column `excluded_because` ("" for rows that count).
     `pre_transition_share` is that of the study as read, and stays so when rows are selected: selecting cannot hide it.
-    `run` is the column that names the rows, where there is one.
+    `run` is the column that names the rows, where there is one; `exported` says that the table has the columns of this
+    project's export, `reading` how it was read.
     """
 
     frame: pd.DataFrame
     source: str
     pre_transition_share: float
     run: str = "run_id"
+    exported: bool = False
+    reading: tuple[str, ...] = ()
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -44,9 +61,10 @@ class RunTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Rows that were given twice, by name."""
+        """How the table was read, and rows that were given twice, by name."""
         twice = self.frame[self.frame["excluded_because"] == DUPLICATE]
-        return (f"{len(twice)} rows given twice, counted once: {names(twice, self.run)}",) if len(twice) else ()
+        words = (f"{len(twice)} rows given twice, counted once: {names(twice, self.run)}",) if len(twice) else ()
+        return (*self.reading, *words)
 
     @property
     def law_refusal(self) -> str | None:
@@ -59,16 +77,19 @@ class RunTable:
             "the study states no law; train longer or leave out the smallest budgets of the whole study"
         )
 
-    def where(self, **equals: object) -> RunTable:
-        """Rows whose columns equal the given values; ValueError for an unknown column or when nothing is left."""
+    def where(self, /, **equals: object) -> RunTable:
+        """Rows whose columns equal the given values; ValueError for an unknown column or when nothing is left.
+
+        Numbers are equal when they agree to rounding; text that names a number, given for a column of numbers, is one.
+        """
         keep = pd.Series(True, index=self.frame.index)
         for column, value in equals.items():
             require_columns(self.frame, [column], self.source)
             keep &= _equals(self.frame[column], value)
         if not keep.any():
             wanted = ", ".join(f"{column} = {value!r}" for column, value in equals.items())
-            seen = {column: list(pd.unique(self.frame[column].dropna()))[:8] for column in equals}
-            raise ValueError(f"{self.source}: no row with {wanted}; the columns hold {seen}")
+            held = "; ".join(_held(self.frame, column, value) for column, value in equals.items())
+            raise ValueError(f"{self.source}: no row with {wanted}; {held}")
         return replace(self, frame=self.frame[keep])
 
     def leaving_out(self, which_N: np.ndarray, reason: str) -> RunTable:
@@ -78,10 +99,13 @@ class RunTable:
         return replace(self, frame=self.frame.assign(excluded_because=stated))
 
     def fresh(self) -> RunTable:
-        """Rows in which no record, real or synthetic, was seen twice (epochs at most 1, or none of the kind)."""
+        """Rows in which no record, real or synthetic, was seen twice (epochs at most 1, or none of the kind).
+
+        Only exported tables know their epochs; of any other table all rows are kept.
+        """
         keep = pd.Series(True, index=self.frame.index)
         for column in ("epochs_real", "epochs_synthetic"):
-            if column in self.frame:
+            if self.exported and column in self.frame:
                 keep &= ~(self.frame[column] > FRESH_EPOCHS)
         return replace(self, frame=self.frame[keep])
 
@@ -97,18 +121,21 @@ def read_runs(
     """Read and check a run table from a CSV file or a frame.
 
     Columns `response`, `numeric` and `positive` must exist and hold numbers; `positive` ones and the response must be
-    above 0 wherever the row counts. Rows are left out, with a named reason, when their `exclusion` column says so,
-    when they diverged, when the response is not finite, when they are pre_transition (flagged, or
-    `loss` above 0.95 of `loss_mean`), or when they repeat an earlier row in every column. Raises FileNotFoundError or
-    ValueError, naming file, column and row.
+    above 0 wherever the row counts. Rows are left out, with a named reason, when the response is not finite, or when
+    they repeat an earlier row in every column; in a table that this project exported (it has all columns of `EXPORTED`)
+    also when their `exclusion` says so, when they diverged, or when they are pre_transition (flagged, or `loss` above
+    0.95 of `loss_mean`). Raises FileNotFoundError or ValueError, naming file, column and row.
     """
-    frame, name = _load(source)
+    frame, name, notes = _load(source)
+    exported = set(frame) >= EXPORTED
+    if not exported:
+        notes += _unused_flags(frame, [response, *numeric, *positive])
     frame = _with_seen(frame)
     require_columns(frame, [response, *numeric, *positive], name)
-    frame = _sorted(frame, run)
+    frame = _sorted(frame, run, name, exported)
     for column in dict.fromkeys([response, *numeric, *positive]):
         frame[column] = _numbers(frame, column, name)
-    reason = _exclusion_reasons(frame, response)
+    reason = _exclusion_reasons(frame, response, exported)
     unnumbered = frame.drop(columns=[column for column in frame if str(column).startswith("Unnamed:")])
     reason = reason.mask((reason == "") & unnumbered.duplicated(), DUPLICATE)
     kept = frame[reason == ""]
@@ -121,14 +148,15 @@ def read_runs(
             )
     finite = reason.isin(["", PRE_TRANSITION])
     share = float((reason[finite] == PRE_TRANSITION).mean()) if finite.any() else 0.0
-    return RunTable(frame.assign(excluded_because=reason), name, share, run)
+    return RunTable(frame.assign(excluded_because=reason), name, share, run, exported, notes)
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
-    """ValueError naming the missing columns and those there are."""
-    missing = [column for column in dict.fromkeys(columns) if column not in frame]
+    """ValueError naming the missing columns, those that are near, and all that there are."""
+    missing = sorted(column for column in set(columns) if column not in frame)
     if missing:
-        raise ValueError(f"{source}: missing columns {missing}; the table has {list(frame.columns)}")
+        known = sorted(map(str, set(frame.columns) - {"excluded_because"}))
+        raise ValueError(f"{source}: missing columns {missing}{nearest(missing, known)}; the table has {known}")
 
 
 def names(rows: pd.DataFrame, run: str = "run_id") -> str:
@@ -155,17 +183,26 @@ def seed_summary(table: RunTable, by: Sequence[str], response: str = "loss") -> 
     return summary.drop(columns=[c for c in summary if c in by]).reset_index()
 
 
-def _load(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _load(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
     if isinstance(source, pd.DataFrame):
-        frame, name = source, "the table"
+        frame, name, notes = source, "the table", ()
+        require_distinct(list(frame.columns), name)
     else:
-        path = Path(source)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such run table; give the CSV written by the export")
-        frame, name = pd.read_csv(path), path.name
+        frame, notes = read_csv(source)
+        name = Path(source).name
     if frame.empty:
         raise ValueError(f"{name}: has no rows")
-    return frame, name
+    return frame, name, notes
+
+
+def _unused_flags(frame: pd.DataFrame, used: Sequence[str]) -> tuple[str, ...]:
+    """A note where a table that is not ours has columns that look as if they left rows out."""
+    names = [name for name in FLAGS if name in frame and name not in used and _truthy(frame[name]).any()]
+    return tuple(
+        f"column {name!r} leaves no row out, as the table is not this project's own export: "
+        f"{int(_truthy(frame[name]).sum())} rows have it set; choose rows by its values if you mean to"
+        for name in names
+    )
 
 
 def _with_seen(frame: pd.DataFrame) -> pd.DataFrame:
@@ -177,14 +214,13 @@ def _with_seen(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _sorted(frame: pd.DataFrame, run: str) -> pd.DataFrame:
+def _sorted(frame: pd.DataFrame, run: str, name: str, exported: bool) -> pd.DataFrame:
     """An order that depends on the contents only, so that equal tables give equal bytes; rows keep their index."""
-    if run in frame:
-        different = frame.loc[~frame.duplicated(), run]
-        if different.duplicated().any():
-            twice = different[different.duplicated()].iloc[0]
-            raise ValueError(f"column {run!r} names {twice!r} twice, in rows that differ; a run is one row")
-    keys = [run] if run in frame else sorted(map(str, frame.columns))
+    different = frame.loc[~frame.duplicated(), run] if run in frame else pd.Series(dtype=object)
+    twice = different[different.duplicated()]
+    if len(twice) and exported:
+        raise ValueError(f"{name}: column {run!r} names {twice.iloc[0]!r} twice, in rows that differ; a run is one row")
+    keys = [run] if run in frame and twice.empty else sorted(map(str, frame.columns))
     return frame.sort_values(keys, kind="stable")
 
 
@@ -194,28 +230,35 @@ def _numbers(frame: pd.DataFrame, column: str, name: str) -> pd.Series:
     if len(wrong):
         raise ValueError(
             f"{name}: column {column!r} must hold numbers, but {len(wrong)} rows do not, first "
-            f"{_row_name(wrong, 'run_id')} with {wrong[column].iloc[0]!r}"
+            f"{_row_name(wrong, 'run_id')} with {wrong[column].iloc[0]!r}{_decimal_comma(str(wrong[column].iloc[0]))}"
         )
     return numbers
 
 
-def _exclusion_reasons(frame: pd.DataFrame, response: str) -> pd.Series:
+def _decimal_comma(text: str) -> str:
+    return "; write numbers with a decimal point" if DECIMAL_COMMA.fullmatch(text.strip()) else ""
+
+
+def _exclusion_reasons(frame: pd.DataFrame, response: str, exported: bool) -> pd.Series:
     """One reason per row, "" for none; the first that applies: stated, diverged, not finite, pre_transition."""
     reason = pd.Series("", index=frame.index, dtype=object)
-    if "exclusion" in frame:
-        reason = frame["exclusion"].map(lambda stated: "" if pd.isna(stated) else str(stated).strip()).astype(object)
+    if not exported:
+        return reason.mask(~np.isfinite(frame[response]), NOT_FINITE)
+    stated = _truthy(frame["exclusion"])
+    reason = reason.mask(stated, frame["exclusion"].astype(str).str.strip().astype(object))
     reason = reason.mask((reason == "") & _flag(frame, DIVERGED), DIVERGED)
     reason = reason.mask((reason == "") & ~np.isfinite(frame[response]), NOT_FINITE)
-    early = _flag(frame, PRE_TRANSITION)
-    if {"loss", "loss_mean"} <= set(frame.columns):
-        early |= frame["loss"] > PRE_TRANSITION_RATIO * frame["loss_mean"]
+    early = _flag(frame, PRE_TRANSITION) | (frame["loss"] > PRE_TRANSITION_RATIO * frame["loss_mean"])
     return reason.mask((reason == "") & early, PRE_TRANSITION)
 
 
+def _truthy(column: pd.Series) -> pd.Series:
+    """Whether a cell says something, and not "no"."""
+    return column.map(lambda stated: not (pd.isna(stated) or str(stated).strip().lower() in NO_REASON)).astype(bool)
+
+
 def _flag(frame: pd.DataFrame, column: str) -> pd.Series:
-    if column not in frame:
-        return pd.Series(False, index=frame.index)
-    words = frame[column].fillna(False).astype(str).str.lower()
+    words = frame[column].map(lambda stated: "false" if pd.isna(stated) else str(stated).strip().lower())
     unknown = sorted(set(words) - {"true", "false", "1", "0", "1.0", "0.0"})
     if unknown:
         raise ValueError(f"column {column!r} must hold true or false, not {unknown[0]!r}")
@@ -223,9 +266,43 @@ def _flag(frame: pd.DataFrame, column: str) -> pd.Series:
 
 
 def _equals(column: pd.Series, value: object) -> pd.Series:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return pd.Series(np.isclose(pd.to_numeric(column, errors="coerce"), value), index=column.index)
-    return column.astype(str) == str(value)
+    """Which cells are `value`: as text where one is written so, else as a number to within rounding."""
+    if pd.api.types.is_bool_dtype(column):
+        word = str(value).strip().lower()
+        column, value = column.astype(str).str.lower(), {"1": "true", "0": "false"}.get(word, word)
+    alike = column.map(lambda cell: str(cell).strip() == str(value).strip()).astype(bool)
+    number = _number(value)
+    if number is None or (alike.any() and not pd.api.types.is_numeric_dtype(column)):
+        return alike
+    if isinstance(number, int) and pd.api.types.is_integer_dtype(column):
+        return column == number
+    numbers = pd.to_numeric(column, errors="coerce").astype(float)
+    return (numbers - number).abs() <= ROUNDING * np.maximum(numbers.abs(), abs(number))
+
+
+def _number(value: object) -> int | float | None:
+    """A number, whole where it is written so, from a number or its text; None for what is none."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    for kind in (int, float):
+        try:
+            number = kind(str(value))
+        except ValueError:
+            continue
+        return int(number) if math.isfinite(number) and number == int(number) else number
+    return None
+
+
+def _held(frame: pd.DataFrame, column: str, value: object) -> str:
+    """What a column holds instead of `value`."""
+    values = frame[column].dropna().unique()
+    numbers = pd.api.types.is_numeric_dtype(frame[column])
+    shown = sorted(values) if numbers else sorted(map(str, values))
+    if numbers and _number(value) is None:
+        return f"column {column!r} holds numbers"
+    words = ", ".join(f"{one:.12g}" if numbers else repr(one) for one in shown[:VALUES_SHOWN])
+    rest = f" and {len(shown) - VALUES_SHOWN} more" if len(shown) > VALUES_SHOWN else ""
+    return f"column {column!r} holds {words}{rest}{'' if numbers else nearest([str(value)], map(str, values))}"
 
 
 def _row_name(rows: pd.DataFrame, run: str) -> str:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: Stands in every file of results that the command line writes, so that it knows its own.
+MADE_BY = "python -m scaling_fits"
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

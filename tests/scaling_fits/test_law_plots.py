@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from exported import exported
 from matplotlib.text import Text
 
 from scaling_fits.__main__ import main
@@ -40,7 +41,7 @@ def runs():
     frame["exclusion"] = ""
     frame.loc[[3, 8], "exclusion"] = "wrong learning rate"
     frame.loc[[3, 8], "loss"] *= 1.3
-    return read_runs(frame)
+    return read_runs(exported(frame))
 
 
 @cache

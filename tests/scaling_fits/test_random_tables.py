@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from exported import exported
 
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.fit import fit
@@ -55,7 +56,7 @@ def random_table(rng: np.random.Generator, lengths: tuple[int, ...]) -> tuple[pd
         case "nan size":
             table.loc[at, "n_params"] = np.nan
         case "all excluded":
-            table["diverged"] = True
+            table = exported(table).assign(diverged=True)
         case "twice the same row":
             table = pd.concat([table, table.iloc[[at] * 3]], ignore_index=True)
     return table, flaw

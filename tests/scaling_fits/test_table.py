@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from exported import exported
 
 from scaling_fits.table import read_runs, seed_summary
 
 
 def runs(count: int = 20, **columns) -> pd.DataFrame:
     frame = pd.DataFrame({"run_id": [f"run{i:02d}" for i in range(count)], "loss": np.linspace(0.2, 0.5, count)})
-    return frame.assign(n_params=1e5, loss_mean=1.0, **columns)
+    return exported(frame.assign(n_params=1e5, loss_mean=1.0, **columns))
 
 
 def test_exclusions_are_named_and_counted_once():
