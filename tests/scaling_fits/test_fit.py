@@ -272,7 +272,7 @@ def test_laws_are_refused_where_they_do_not_hold():
     with pytest.raises(ValueError, match="16 of 48 rows repeat data"):
         fit(CHINCHILLA, exported(rows).assign(epochs_real=np.where(rows["seed"] == 0, 4.0, 1.0)))
     with pytest.raises(ValueError, match="states no law"):
-        fit(CHINCHILLA, rows.assign(pre_transition=rows["seed"] == 0))
+        fit(CHINCHILLA, exported(rows).assign(pre_transition=rows["seed"] == 0))
     with pytest.raises(ValueError, match="more rows than constants"):
         fit(CHINCHILLA, rows.iloc[[0, 14, 25, 39, 47]])
     with pytest.raises(ValueError, match="at least two values"):
@@ -299,7 +299,7 @@ def test_the_data_definition_names_columns_exclusions_and_axes():
     data = fit(CHINCHILLA, rows, bootstrap=NONE, profiles=False).data
     assert data.columns == {"N": "n_params", "D": "records_seen"} and data.rows == 47
     assert data.excluded == {"diverged": 1}
-    assert data.constant_axes == {"tier": "T1"} and data.varying_axes == {"seed": 3}
+    assert data.constant_axes == {"study": "s", "tier": "T1"} and data.varying_axes == {"seed": 3}
 
 
 def test_nothing_of_jax_is_changed_by_importing_or_fitting():
