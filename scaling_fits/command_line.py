@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
     except ValueError as error:
         return _refuse(str(error))
-    print("\n".join([answer.text, *(f"note: {note}" for note in answer.notes)]), flush=True)
+    print("\n".join([answer.text, *(f"note: {note}" for note in answer.notes if note not in answer.text)]), flush=True)
     if not quiet:
         print(f"done in {time.monotonic() - began:.1f} s", file=sys.stderr)
     return 0
