@@ -144,7 +144,7 @@ def test_exact_duplicates_are_named_and_counted_once(tmp_path, capsys):
     assert read_runs(again).notes == ("2 rows given twice, counted once: r000, r001",)
     again.loc[48, "loss"] *= 1.001
     with pytest.raises(ValueError, match="names 'r000' twice, in rows that differ"):
-        read_runs(again)
+        read_runs(exported(again))
 
 
 def test_a_quantile_leaves_its_share_below():
