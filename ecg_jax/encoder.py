@@ -30,6 +30,7 @@ from ecg_jax import models
 from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import ModelConfig, RunConfig, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
+from ecg_jax.data.lead_names import lead_of
 from ecg_jax.data.preprocess import flat_leads
 from ecg_jax.data.whole_folder import whole_folder
 from ecg_jax.mesh import data_devices, make_mesh, place_batch
@@ -55,8 +56,8 @@ class Encoder:
     `config.data.sample_rate_hz`, band-passed as in training (`data.preprocess`) for the best features. Runs on all
     devices of this process and sets its own mesh: the caller needs none.
 
-    `leads` names the leads of the array in its order. A lead that is not named, or is flat, before or after any filter
-    (`preprocess.flat_leads`), is invisible to the model.
+    `leads` names the leads of the array in its order, as any file may (`data.lead_names`: "aVR", "AVR", "Lead aVR"). A
+    lead that is not named, or is flat, before or after any filter (`preprocess.flat_leads`), is invisible to the model.
     In training the six limb leads were hidden together only: features of some without the others lie outside what the
     model has learnt, and any two of them give the rest (III = II - I, aVR = -(I + II) / 2, ...).
     """
@@ -100,7 +101,7 @@ class Encoder:
 
     def _batched(self, features: Any, ecg: np.ndarray, leads: str | Sequence[str], per_record: tuple) -> np.ndarray:
         """Calls `features` batch by batch; what pads the last one is dropped."""
-        ecg, leads = np.asarray(ecg), (leads,) if isinstance(leads, str) else tuple(leads)
+        ecg, leads = np.asarray(ecg), _meant((leads,) if isinstance(leads, str) else tuple(leads))
         _check(ecg, leads, self.config)
         ecg_RxSxF = ecg[None] if ecg.ndim == 2 else ecg
         records = len(ecg_RxSxF)
@@ -133,11 +134,16 @@ def _twelve(ecg_BxSxF: np.ndarray, leads: tuple[str, ...]) -> np.ndarray:
     return ecg_BxSxE
 
 
+def _meant(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The leads that are named. Raises ValueError for a name of no lead, two of one, or none at all."""
+    leads = tuple(lead for name in map(str, names) if (lead := lead_of(name)))
+    if len(leads) < len(names) or len(set(leads)) < len(leads) or not leads:
+        raise ValueError(f"leads = {names}: each must be one of {', '.join(LEADS)}, once, and at least one is needed")
+    return leads
+
+
 def _check(ecg: np.ndarray, leads: tuple[str, ...], config: RunConfig) -> None:
     """Raises ValueError, naming both sides, when the array or its leads do not fit the config."""
-    unknown = [lead for lead in leads if lead not in LEADS]
-    if unknown or len(set(leads)) != len(leads) or not leads:
-        raise ValueError(f"leads = {leads}: each must be one of {', '.join(LEADS)}, once, and at least one is needed")
     if config.model.tokens is Tokens.LEAD_TIME and not set(leads) & set(INDEPENDENT_LEADS):
         raise ValueError(f"leads = {leads}: this encoder reads {', '.join(INDEPENDENT_LEADS)} only")
     if ecg.dtype.kind not in "iuf":

@@ -143,6 +143,11 @@ def test_the_order_of_leads_does_not_matter_once_it_is_said(encoder):
     assert np.abs(encoder(ECG[:, :, order]) - encoder(ECG)).max() > 1e-2
 
 
+@pytest.mark.parametrize("write", [str.upper, str.lower, "ECG {}".format, "Lead {}".format, " {}-Ref".format])
+def test_leads_are_named_as_files_name_them(encoder, write):
+    np.testing.assert_array_equal(encoder(ECG, leads=tuple(map(write, LEADS))), encoder(ECG))
+
+
 def test_missing_leads_are_invisible(encoder, mesh):
     leads = ("V1", "I", "II")
     kept = [LEADS.index(lead) for lead in leads]
@@ -246,7 +251,8 @@ def with_nan(record: int, sample: int, lead: int) -> np.ndarray:
         (ECG[:, :, :2], ("I", "MLII"), r"leads = \('I', 'MLII'\): each must be one of I, II, III, aVR"),
         (ECG[:, :, :2], ("I", "I"), r"leads = \('I', 'I'\): each must be one of .*, once"),
         (ECG[:, :, :0], (), "at least one is needed"),
-        (ECG[:, :, :1], "v1", r"leads = \('v1',\): each must be one of"),
+        (ECG[:, :, :2], ("I", "Lead I"), r"leads = \('I', 'Lead I'\): each must be one of .*, once"),
+        (ECG[:, :, :1], "MCL1", r"leads = \('MCL1',\): each must be one of"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(encoder, ecg, leads, message):

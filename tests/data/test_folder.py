@@ -186,7 +186,7 @@ def test_leads_by_name_units_and_rates(tmp_path, rate_hz):
         ("r 12 500 5000", "r 12 500 4999", "too short: 10.00 s"),
         ("r 12 500 5000", "r 12 50 5000", "rate: 50"),
         ("r 12 500 5000", "r 12 500.5 5000", "rate: 500.5"),
-        ("r 12 500 5000", "r 12 500 5001", "unreadable: "),
+        ("r 12 500 5000", "r 12 500 5001", "truncated: r.hea announces 5001 samples, r.dat holds 5000"),
         ("r 12 500 5000", "r twelve", "header: r.hea is no WFDB header"),
         ("r 12 500 5000", "r/2 12 500 5000", "header: "),
         (" V6", " V6\n#", None),

@@ -23,7 +23,7 @@ from ecg_jax.data.preprocess import STANDARD, Steps
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, flaw
 
 #: To be raised when a change of this code changes the records.
-VERSION = 2
+VERSION = 3
 #: Peak to peak of a filtered record's largest lead in mV; outside, gain or unit are wrong.
 PLAUSIBLE_MV = (0.1, 20.0)
 SLOWEST_HZ, FASTEST_HZ = 100, 2000
@@ -49,11 +49,16 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """What a file holds: at least ten seconds of `(samples, 12)` in mV, leads in the contract's order; its labels."""
+    """What a file holds: at least ten seconds of `(samples, 12)` in mV, leads in the contract's order; its labels.
+
+    `unknown` says why the amplitude is not known, where it is not: each lead of `ecg_mv` is then in some unit of its
+    own, and good for records in standard deviations only.
+    """
 
     rate_hz: int
     ecg_mv: np.ndarray
     labels: tuple[str, ...] = ()
+    unknown: str | None = None
 
 
 Load = Callable[[Entry], Raw]
@@ -224,7 +229,7 @@ def checked(raw: Raw) -> Raw:
     if reason := flaw(ecg_mv):
         raise ValueError(reason.replace("missing samples in", "missing samples:").replace("flat lead", "flat lead:"))
     span_mv = float(np.ptp(ecg_mv, axis=0).max())
-    if span_mv > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
+    if raw.unknown is None and span_mv > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
         raise ValueError(f"amplitude: {span_mv:.3g} mV peak to peak; gain or unit are wrong")
     return dataclasses.replace(raw, ecg_mv=ecg_mv.astype(np.float32))
 
@@ -241,7 +246,10 @@ def to_records(raws: Sequence[Raw], output: Output) -> list[np.ndarray | ValueEr
         filtered_mv = preprocess.filtered(ecg_mv, rate_hz, output.sample_rate_hz, output.steps)
         for place, record_mv in zip(places, filtered_mv, strict=True):
             try:
-                check_amplitude(record_mv, LEADS)
+                if raws[place].unknown is None:
+                    check_amplitude(record_mv, LEADS)
+                elif output.unit == "mV":
+                    raise ValueError(raws[place].unknown)
                 found[place] = preprocess.to_counts(record_mv if output.unit == "mV" else preprocess.scaled(record_mv))
             except ValueError as error:
                 found[place] = error

@@ -14,10 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-import wfdb
-
-from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.lead_names import lead_order
+from ecg_jax.data.real.amplitude import scale_of
 from ecg_jax.data.real.catalogue import (
     Catalogue,
     Entry,
@@ -26,17 +24,13 @@ from ecg_jax.data.real.catalogue import (
     catalogue,
     check_rate_and_length,
 )
-from ecg_jax.data.real.edf import read_edf
+from ecg_jax.data.real.edf import EdfRecord, read_edf
 from ecg_jax.data.real.patients import Row, persons, read_rows
 from ecg_jax.data.real.provenance import edf_identity, refuse_synthetic, says_synthetic
-from ecg_jax.data.real.recording import SECONDS, first_line, first_words
+from ecg_jax.data.real.recording import SECONDS
 from ecg_jax.data.real.segments import Parts, parts_among, segment_names
 from ecg_jax.data.real.tables import split_labels
-
-#: Millivolts per unit, by its name in lower case.
-MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "v": 1e3}
-#: Gains per mV that publishers wrote by mistake. Georgia's headers say 4880 where 1000 is meant.
-WRONG_GAINS = {4880.0: "Georgia's mistake for 1000"}
+from ecg_jax.data.real.wfdb_record import WfdbRecord, read_record
 
 
 def list_folder(name: str, folder: Path, output: Output, table: Path | None = None) -> Catalogue:
@@ -104,11 +98,14 @@ def find_recordings(folder: Path) -> dict[str, Path]:
     root = folder.resolve()
     headers: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
+        if path.name.startswith("._"):  # what macOS keeps beside a file on other systems
+            continue
         # a link may lead anywhere
         if path.suffix.lower() in (".hea", ".edf") and path.is_file() and path.resolve().is_relative_to(root):
             record = path.relative_to(folder).with_suffix("").as_posix()
             if record in headers:
-                raise ValueError(f"{headers[record]} and {path} are one name for two recordings: rename one of them")
+                names = f"{headers[record].name} and {path.relative_to(folder)}"
+                raise ValueError(f"{folder}: {names} are one name for two recordings: rename one of them")
             headers[record] = path
     if not headers:
         raise FileNotFoundError(f"{folder} holds no recording: not one .hea or .edf file")
@@ -136,116 +133,20 @@ def load(entry: Entry) -> Raw:
 
 def load_wfdb(entry: Entry) -> Raw:
     """The first ten seconds of a WFDB recording, with the labels of its header. Raises as `load` does."""
-    record = read_record(entry.file)
-    return Raw(int(record.fs), twelve_leads(record, entry.file), _dx(record.comments))
-
-
-def twelve_leads(record: wfdb.Record, path: Path) -> np.ndarray:
-    """The first ten seconds of a recording in mV, `(samples, 12)`, NaN where missing. Raises as `load` does."""
-    order = _lead_order(record.sig_name)
-    scale = np.array([millivolts(record.units[k]) for k in order])
-    check_gains([float(record.adc_gain[k]) for k in order], path)
-    return physical(record, path)[: SECONDS * int(record.fs), order] * scale
-
-
-def physical(record: wfdb.Record, path: Path) -> np.ndarray:
-    """The signals of a recording `(samples, leads)` in its header's units, NaN where missing. Raises as `load` does."""
-    try:
-        return record.dac()
-    except Exception as error:  # for one, a storage format that is none
-        raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {first_line(error)}") from error
-
-
-def read_record(path: Path) -> wfdb.Record:
-    """A WFDB recording as its file holds it: one segment, its signals beside the header, a rate and a length that
-    suffice, every lead with its unit and gain, the checksums right.
-
-    Raises ValueError, as `load` does. The header is parsed once: that takes as long as all else.
-    """
-    beside = _signals_beside(path)
-    try:
-        record = wfdb.rdrecord(str(path.with_suffix("")), physical=False)
-    except Exception as error:  # a damaged file fails anywhere in its parser
-        read_header(path)  # raises, and says more, where it is the header
-        raise ValueError(f"unreadable: {path.name}: {type(error).__name__}: {first_line(error)}") from error
-    if not isinstance(record, wfdb.Record) or set(record.file_name or ()) - beside:
-        raise ValueError(f"header: {path.name} describes no signals, several segments, or files elsewhere")
-    _check_header(record, path)
-    for lead, total, stated in zip(record.sig_name, record.d_signal.sum(axis=0), record.checksum, strict=True):
-        if stated is not None and (int(total) - stated) % 65536:
-            raise ValueError(f"damaged: checksum of lead {lead} is {total % 65536}, stated {stated % 65536}")
-    return record
-
-
-def read_header(path: Path) -> wfdb.Record:
-    """A header that can be used, without its signals, as `read_record` says. Raises ValueError as `load` does."""
-    _signals_beside(path)
-    try:
-        header = wfdb.rdheader(str(path.with_suffix("")))
-    except Exception as error:  # headers fail in as many ways as there are fields
-        raise ValueError(
-            f"header: {path.name} is no WFDB header: {type(error).__name__}: {first_line(error)}"
-        ) from error
-    if not isinstance(header, wfdb.Record):
-        raise ValueError(f"header: {path.name} describes several segments")
-    _check_header(header, path)
-    return header
-
-
-def _signals_beside(path: Path) -> set[str]:
-    """The files that a header names, read before anything opens one. Raises ValueError unless all lie beside it."""
-    words = first_words(path)
-    if not words or "/" in words[0]:
-        raise ValueError(f"header: {path.name} describes no signals, or several segments")
-    names = set(words[1:])
-    for name in sorted(names):
-        if Path(name).name != name or "\\" in name or ":" in name:
-            raise ValueError(f"header: {path.name} names {name!r:.80} as its signals; only a file beside it is read")
-        if not (path.parent / name).is_file() or (path.parent / name).is_symlink():
-            raise ValueError(f"no signals: {path.name} names {name!r:.80}, which is no file beside it")
-    return names
-
-
-def _check_header(header: wfdb.Record, path: Path) -> None:
-    if not header.n_sig or not header.sig_name:
-        raise ValueError(f"header: {path.name} describes no signals")
-    if None in header.sig_name or None in header.units or None in header.adc_gain:
-        raise ValueError(f"header: {path.name} does not name every lead with its unit and gain")
-    check_rate_and_length(header.fs, header.sig_len, path.name)
+    record = read_record(entry.file, lead_order)
+    return raw_of(record, entry.file, _dx(record.comments))
 
 
 def load_edf(entry: Entry) -> Raw:
     """The first ten seconds of an EDF recording, which bears no labels. Raises as `load` does."""
-    path = entry.file
-    rate_hz, units, gains, signals = read_edf(path, _lead_order)
-    check_gains(gains, path)
-    check_rate_and_length(rate_hz, len(signals), path.name)
-    return Raw(int(rate_hz), signals[: SECONDS * int(rate_hz)] * [millivolts(unit) for unit in units])
+    return raw_of(read_edf(entry.file, lead_order), entry.file)
 
 
-def check_gains(gains: Sequence[float], path: Path) -> None:
-    """Raises ValueError, as `load` does, for a gain (steps per unit) that is none, or known to be wrong."""
-    for gain in sorted(set(gains)):
-        if not np.isfinite(gain) or gain == 0:
-            raise ValueError(f"gain: {gain} per unit in {path.name}; the amplitude is unknown")
-        if gain in WRONG_GAINS:
-            raise ValueError(f"gain: {gain:g} per unit in {path.name}, {WRONG_GAINS[gain]}; correct the header")
-
-
-def _lead_order(names: Sequence[str]) -> list[int]:
-    """Where each lead stands, by name, case aside; further leads are left."""
-    upper = [name.strip().upper() for name in names]
-    lacking = [lead for lead in LEADS if upper.count(lead.upper()) != 1]
-    if lacking:
-        raise ValueError(f"leads: {', '.join(lacking)} not there exactly once; found {', '.join(names)}")
-    return [upper.index(lead.upper()) for lead in LEADS]
-
-
-def millivolts(unit: str) -> float:
-    """Millivolts per `unit`. Raises ValueError, as `load` does, for one that is no voltage."""
-    if unit.strip().lower() not in MILLIVOLTS:
-        raise ValueError(f"unit: {unit!r}, expected mV, uV or V")
-    return MILLIVOLTS[unit.strip().lower()]
+def raw_of(record: WfdbRecord | EdfRecord, path: Path, labels: tuple[str, ...] = ()) -> Raw:
+    """The first ten seconds of a recording of twelve leads in mV. Raises as `load` does."""
+    check_rate_and_length(record.rate_hz, len(record.samples), path.name)
+    scale, unknown = scale_of(record.signals, path)
+    return Raw(int(record.rate_hz), record.samples[: SECONDS * int(record.rate_hz)] * scale, labels, unknown)
 
 
 def _dx(comments: Sequence[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import pandas as pd
 import wfdb
 
 from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
-from ecg_jax.data.real.folder import digest, read_header, read_record, twelve_leads, whole_recordings
+from ecg_jax.data.real.folder import digest, raw_of, whole_recordings
 from ecg_jax.data.real.recording import first_line
 from ecg_jax.data.real.tables import known
+from ecg_jax.data.real.wfdb_record import checked_header, read_record
 
 #: What the annotators call a wave, by its symbol.
 WAVES = {"p": "P", "N": "QRS", "t": "T"}
@@ -48,10 +51,10 @@ def list_ludb(name: str, folder: Path, output: Output) -> Catalogue:
 
 def load(entry: Entry) -> Raw:
     """A recording and its diagnoses. Raises ValueError, as "reason: details", for one that cannot be used."""
-    record = read_record(entry.file)
+    record = read_record(entry.file, lead_order)
     after = next((k for k, line in enumerate(record.comments) if "<diagnoses>" in line), len(record.comments))
     said = {known(line.strip().rstrip(".")) for line in record.comments[after + 1 :]} - {""}
-    return Raw(int(record.fs), twelve_leads(record, entry.file), tuple(sorted(said)))
+    return raw_of(record, entry.file, tuple(sorted(said)))
 
 
 def read_waves(header: Path) -> pd.DataFrame:
@@ -59,18 +62,20 @@ def read_waves(header: Path) -> pd.DataFrame:
 
     A boundary that the annotators left out is NaN. Raises ValueError for a file of annotations that cannot be read.
     """
-    about = read_header(header)
+    about = checked_header(header)
+    last = (about.frames or sys.maxsize) - 1
     rows: list[tuple[str, str, float, float, float]] = []
     for lead in LEADS:
         try:
             marks = wfdb.rdann(str(header.with_suffix("")), lead.lower())
         except Exception as error:  # annotations fail in as many ways as headers
             raise ValueError(f"{header.stem}.{lead.lower()}: {type(error).__name__}: {first_line(error)}") from error
-        inside = np.concatenate(([0], marks.sample, [about.sig_len - 1]))
+        inside = np.concatenate(([0], marks.sample, [last]))
         if (np.diff(inside) < 0).any():
-            raise ValueError(f"{header.stem}.{lead.lower()}: its marks are not in order within {about.sig_len} samples")
+            raise ValueError(f"{header.stem}.{lead.lower()}: its marks are not in order within {last + 1} samples")
         rows += [
-            (lead, wave, *(mark / about.fs for mark in place)) for wave, place in _waves(marks.symbol, marks.sample)
+            (lead, wave, *(mark / about.rate_hz for mark in place))
+            for wave, place in _waves(marks.symbol, marks.sample)
         ]
     return pd.DataFrame(rows, columns=["lead", "wave", "onset_s", "peak_s", "offset_s"])
 

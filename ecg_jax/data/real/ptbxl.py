@@ -16,10 +16,12 @@ import numpy as np
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.preprocess import STANDARD, Steps
 from ecg_jax.data.real.catalogue import Catalogue, Output
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, Recording, first_line, flaw, raise_first, read_signal
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, Recording, first_line, flaw, raise_first
 from ecg_jax.data.real.tables import plain_path, read_table
+from ecg_jax.data.real.wfdb_record import WfdbRecord, read_record
 
 Progress = Callable[[int, int], None]
 
@@ -227,6 +229,43 @@ def _read_sound(
     return sound, signals
 
 
+def read_signal(recording: Recording) -> np.ndarray:
+    """Reads a recording in its physical unit: float32 `(10 s, 12)`, leads in the contract's order, NaN where missing.
+
+    Raises FileNotFoundError for a missing file and ValueError for one that cannot be used (`wfdb_record.read_record`),
+    or has another rate, length, unit or file of signals than the database and its publisher say.
+    """
+    header, signals = (recording.signal.with_name(recording.signal.name + end) for end in (".hea", ".dat"))
+    for path in (header, signals):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{recording.record_id}: {recording.place}{path.suffix} does not exist, though the database lists it"
+            )
+    try:
+        record = read_record(header, lead_order)
+        _check_as_published(record, recording)
+    except ValueError as error:
+        raise ValueError(f"{recording.place}: {error}; fetch it again") from error
+    return record.samples.astype(np.float32)
+
+
+def _check_as_published(record: WfdbRecord, recording: Recording) -> None:
+    """Raises ValueError, as "header: details", when a recording is not what the database and the publisher say."""
+    samples = SECONDS * recording.sample_rate_hz
+    if (record.rate_hz, len(record.samples)) != (recording.sample_rate_hz, samples):
+        raise ValueError(
+            f"header: {len(record.samples)} samples at {record.rate_hz:g} Hz, expected {samples} at "
+            f"{recording.sample_rate_hz} Hz"
+        )
+    files, units = ({getattr(signal, of) for signal in record.signals} for of in ("file", "unit"))
+    if files != {f"{recording.signal.name}.dat"}:
+        raise ValueError(f"header: its signals lie in {sorted(files)}, expected {recording.signal.name}.dat")
+    if units != {recording.unit}:
+        raise ValueError(f"header: unit {sorted(units)}, expected {recording.unit} for every lead")
+    if None in {signal.gain for signal in record.signals}:
+        raise ValueError("header: a gain is 0 or not stated; the amplitude is unknown")
+
+
 def _filtered(
     recordings: Sequence[Recording], signals: Sequence[np.ndarray], sample_rate_hz: int, steps: Steps
 ) -> list[np.ndarray]:
@@ -297,14 +336,16 @@ def _recording(
     fold = _whole_number(row, "strat_fold", where)
     if fold not in FOLDS:
         raise ValueError(f"{where}: strat_fold is {fold}, expected {FOLDS[0]} to {FOLDS[-1]}")
+    place = plain_path(row[column], f"{where}, {column}")
     return Recording(
         record_id=f"ptbxl/{_whole_number(row, 'ecg_id', where):05d}",
         patient_id=_whole_number(row, "patient_id", where),
         fold=fold,
         labels=labels,
-        signal=folder / plain_path(row[column], f"{where}, {column}"),
+        signal=folder / place,
         sample_rate_hz=rate_hz,
         unit=unit,
+        place=str(place),
     )
 
 

@@ -18,9 +18,11 @@ import numpy as np
 import wfdb
 
 from ecg_jax.data import preprocess
+from ecg_jax.data.real.amplitude import scale_of
 from ecg_jax.data.real.catalogue import Entry, Output, check_amplitude, check_entries, without_paths
-from ecg_jax.data.real.folder import check_gains, list_entries, millivolts, physical, read_record
+from ecg_jax.data.real.folder import list_entries
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line
+from ecg_jax.data.real.wfdb_record import read_record
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
 #: records of 47 subjects).
@@ -125,12 +127,14 @@ def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray
     """A recording's leads and rate, and its windows: the second each begins at, `(samples, leads)` in mV, its beats."""
     if header.suffix.lower() != ".hea":
         raise ValueError(f"format: {header.name} is no WFDB header")
-    record = read_record(header)
-    leads, rate_hz = tuple(lead.strip() for lead in record.sig_name), int(record.fs)
+    record = read_record(header, lambda names: range(len(names)))
+    leads, rate_hz = tuple(signal.name for signal in record.signals), int(record.rate_hz)
     if len(set(leads)) < len(leads):
         raise ValueError(f"leads: {', '.join(leads)} are not all different")
-    check_gains([float(gain) for gain in record.adc_gain], header)
-    ecg_mv = physical(record, header) * np.array([millivolts(unit) for unit in record.units])
+    scale, unknown = scale_of(record.signals, header)
+    if unknown is not None:
+        raise ValueError(unknown)
+    ecg_mv = record.samples * scale
     samples, symbols = _beats(header)
     length, windows = SECONDS * rate_hz, []
     for start in range(0, len(ecg_mv) - length + 1, length):

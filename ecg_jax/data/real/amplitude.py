@@ -1,0 +1,80 @@
+"""What brings the steps of a converter to millivolts, and what leaves the amplitude unknown."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+#: Millivolts per unit, by its name in lower case.
+MILLIVOLTS = {
+    **dict.fromkeys(("mv", "millivolt", "millivolts"), 1.0),
+    **dict.fromkeys(("uv", "microv", "microvolt", "microvolts", "uvolt", "uvolts"), 1e-3),
+    **dict.fromkeys(("nv", "nanovolt", "nanovolts"), 1e-6),
+    **dict.fromkeys(("v", "volt", "volts"), 1e3),
+}
+#: The sign "µ" as other systems wrote it, read as Latin-1: UTF-8 twice, DOS 437 and 850, GB 2312, Shift-JIS.
+_MICRO_SIGNS = ("Âµ", "Î¼", "æ", "¦Ì", "\x83Ê")
+#: Units of signals that were never calibrated, or no longer are.
+_NO_UNIT = frozenset({"", "nu", "n/u", "adu", "au", "a.u.", "count", "counts", "digit", "digits", "lsb", "unknown"})
+#: Gains per mV that publishers wrote by mistake. Georgia's headers say 4880 where 1000 is meant.
+WRONG_GAINS = {4880.0: "Georgia's mistake for 1000"}
+
+
+class Calibrated(Protocol):
+    """A signal with its steps per unit (None where unknown) and its unit, as a header gives them."""
+
+    @property
+    def name(self) -> str:
+        """As the file names it."""
+        ...
+
+    @property
+    def gain(self) -> float | None:
+        """Steps per unit."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """As the file writes it."""
+        ...
+
+
+def millivolts(unit: str) -> float:
+    """Millivolts per `unit`, however its "µ" is written. Raises ValueError, as "unit: details", for no voltage."""
+    name = unit.strip()
+    for sign in _MICRO_SIGNS:
+        name = name.replace(sign, "µ")
+    plain = unicodedata.normalize("NFKC", name).lower().replace("\u03bc", "u")  # NFKC makes the sign a Greek letter
+    if plain not in MILLIVOLTS:
+        raise ValueError(f"unit: {unit.strip()!r:.40}, expected mV, uV or V")
+    return MILLIVOLTS[plain]
+
+
+def scale_of(signals: Sequence[Calibrated], path: Path) -> tuple[list[float], str | None]:
+    """Millivolts per unit of each signal, and why the amplitude is unknown, where it is.
+
+    Raises ValueError, as "reason: details", for a gain known to be wrong, and for a unit of something else than a
+    voltage, such as a pressure.
+    """
+    wrong = sorted({signal.gain for signal in signals if signal.gain in WRONG_GAINS})
+    if wrong:
+        raise ValueError(f"gain: {wrong[0]:g} per unit in {path.name}, {WRONG_GAINS[wrong[0]]}; correct the header")
+    unknown = None
+    scale = []
+    for signal in signals:
+        try:
+            scale.append(millivolts(signal.unit))
+        except ValueError as error:
+            if signal.unit.strip().lower() not in _NO_UNIT:
+                raise
+            scale.append(1.0)
+            unknown = f"{error}; the amplitude is unknown: --unit NU takes it in standard deviations"
+    without = [signal.name for signal in signals if signal.gain is None]
+    if without:
+        unknown = (
+            f"gain: 0 or none in {path.name} for {', '.join(without)}; the amplitude is unknown: --unit NU takes it in "
+            "standard deviations"
+        )
+    return scale, unknown
