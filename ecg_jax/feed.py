@@ -7,9 +7,10 @@ training step finds or renders the records itself. Same ids exactly, same values
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +20,8 @@ from ecg_jax.data.ecg import SIMULATED, RecordPool, Source
 from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
 from ecg_jax.mesh import host_slice, place_pack
 from ecg_jax.train import Read
+
+_Result = TypeVar("_Result")
 
 
 class Placement(enum.StrEnum):
@@ -45,10 +48,17 @@ class TrainingData:
             raise ValueError(f"{', '.join(simulated)}: simulated ECG is no real source; give it as a synthetic one")
 
     def pool(self, config: RunConfig) -> RecordPool:
-        """The real records of a run: all, or its first patients."""
+        """The real records of a run: all, or its first patients, as a view that all runs of them share."""
         if config.data.real_patients is None:
             return self.real
-        return self.real.first_patients(config.data.real_patients, config.data.pool_shuffle)
+        cut = (config.data.real_patients, config.data.pool_shuffle)
+        if cut not in self._nested:
+            self._nested[cut] = self.real.first_patients(*cut)
+        return self._nested[cut]
+
+    @functools.cached_property
+    def _nested(self) -> dict[tuple[int, int], RecordPool]:
+        return {}
 
     def source(self, config: RunConfig) -> Source:
         """The synthetic source of a run. Raises ValueError when it is not there."""
@@ -104,7 +114,8 @@ class Feed:
     def _records(self, steps: range, part: slice) -> Iterator[jax.Array]:
         from ecg_jax.data.stream import read_ahead  # Grain, which device placement does without
 
-        members = [(m, source, [_Rows(pool, p.rows) for p in pool.parts]) for m, pool, source in self.members]
+        parts = _of_pools(self.members, lambda pool: [_Rows(pool, part.rows) for part in pool.parts])
+        members = [(m, source, parts[id(pool)]) for m, pool, source in self.members]
 
         def read(step: int) -> np.ndarray:
             return np.stack([read_batch(batch_ids(m, step), source, real, part) for m, source, real in members])
@@ -119,6 +130,13 @@ class Feed:
                 words_of(batch_ids(m, step), *rows) for (m, _, _), rows in zip(self.members, self.rows, strict=True)
             ]
             yield place_pack(np.stack(words)[:, part])
+
+
+def _of_pools(
+    members: Sequence[tuple[Mixture, RecordPool, Source]], of: Callable[[RecordPool], _Result]
+) -> dict[int, _Result]:
+    """`of(pool)` by the `id` of the pool, once for all members that share it: its index may have a million rows."""
+    return {number: of(pool) for number, pool in {id(pool): pool for _, pool, _ in members}.items()}
 
 
 def feed_of(configs: Sequence[RunConfig], data: TrainingData, placement: Placement) -> Feed:
@@ -162,8 +180,7 @@ def _on_device(
             start_of[id(source)] = sum(map(len, held))
             held.append(source)
         stored[-1] = (start_of[id(source)], start_of[id(source)] + len(source))
-    rows = [
-        ([rows_in(real, pool)[part.rows] for part in pool.parts], None if span is None else np.arange(*span))
-        for (_, pool, _), span in zip(members, stored, strict=True)
-    ]
+    parts = _of_pools(members, lambda pool: [rows_in(real, pool)[part.rows] for part in pool.parts])
+    spans = {span: None if span is None else np.arange(*span) for span in stored}
+    rows = [(parts[id(pool)], spans[span]) for (_, pool, _), span in zip(members, stored, strict=True)]
     return Feed(members, reader(renderers), resident(held), rows)

@@ -1,6 +1,7 @@
 """Several real sources in one run: one pool, exact shares, nested patients, by either placement."""
 
 import dataclasses
+import tracemalloc
 from fractions import Fraction
 
 import jax
@@ -11,10 +12,11 @@ from doing import do
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import record
+from ecg_jax import record, sweep
 from ecg_jax.data import mixture
 from ecg_jax.data.ecg import SIMULATED, join
 from ecg_jax.data.npz import load_pool, save_pool
+from ecg_jax.data.synthetic.information import identify
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of, mixture_of
 from ecg_jax.store import IDENTITIES, export, open_store
@@ -129,3 +131,52 @@ def test_simulated_recordings_are_no_real_source():
         with pytest.raises(ValueError, match="medalcare_xl_simulated: simulated ECG is no real source"):
             TrainingData(pool, {})
     TrainingData(A, {"simulated": simulated})
+
+
+def test_nested_pools_are_views_that_runs_share():
+    whole = join([A, B, C])
+    data = TrainingData(whole, SYNTHETIC)
+    first, again, other = (
+        data.pool(make_config(seed=seed, **{"data.real_patients": 10, "data.pool_shuffle": shuffle}))
+        for seed, shuffle in ((0, 5), (1, 5), (0, 6))
+    )
+    assert first is again and first is not other
+    rows = np.flatnonzero(np.isin(whole.record_id, first.record_id))
+    for pool in (first, other):
+        assert pool.ecg.whole is whole.ecg
+    assert first.ecg.shape == (10, *whole.ecg.shape[1:]) and first.ecg.dtype == np.int16
+    for index in (3, -1, slice(2, 5), np.array([4, 4, 0]), [1, 2]):
+        np.testing.assert_array_equal(first.ecg[index], whole.ecg[rows][index])
+    np.testing.assert_array_equal(first.ecg, whole.ecg[rows])
+    few = first.first_patients(4, 1)
+    assert few.ecg.whole is whole.ecg
+    np.testing.assert_array_equal(few.ecg, whole.ecg[np.isin(whole.record_id, few.record_id)])
+    copied = first.take(np.arange(3))
+    assert isinstance(copied.ecg, np.ndarray) and np.array_equal(copied.ecg, whole.ecg[rows[:3]])
+    with pytest.raises(IndexError, match="indexed by record alone"):
+        first.ecg[0, 1]
+    with pytest.raises(IndexError):
+        first.ecg[10]
+    assert identify(first) == identify(whole.take(rows))
+
+
+@pytest.mark.parametrize("placement", Placement)
+def test_the_members_of_a_pack_hold_no_copies_of_their_pools(mesh, placement):
+    whole = made_up_pool(400, 5)
+    data = TrainingData(whole, SYNTHETIC)
+    configs = [
+        make_config(seed=seed, batch_records=16, **{"data.real_patients": 300, "data.pool_shuffle": seed % 2})
+        for seed in range(12)
+    ]
+    configs = [sweep.replace(c, {"data.synthetic_records": 200}) for c in configs]
+    tracemalloc.start()
+    try:
+        feed = feed_of(configs, data, placement)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    on_device = whole.ecg.nbytes + SYNTHETIC["b"].ecg.nbytes  # put together once, to be sent
+    assert held < 0.1 * whole.ecg.nbytes + (2 * on_device if placement is Placement.DEVICE else 0)
+    assert len({id(pool) for _, pool, _ in feed.members}) == 2
+    for step, batch in zip(range(2), feed.batches(range(2)), strict=True):
+        assert np.shape(batch)[:2] == (12, 16), step

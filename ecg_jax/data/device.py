@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.ecg import LEADS, RecordPool, Rows
 from ecg_jax.data.factored import factored_chain
 from ecg_jax.data.mixture import SYNTHETIC, BatchIds
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT
@@ -128,6 +128,10 @@ def resident(pools: Sequence[RecordPool]) -> jax.Array | None:
 
 def rows_in(pool: RecordPool, part: RecordPool) -> np.ndarray:
     """The rows of `pool` that hold the records of `part`, in its order. Raises ValueError when one is not there."""
+    if part is pool:
+        return np.arange(len(pool))
+    if isinstance(part.ecg, Rows) and part.ecg.whole is pool.ecg:
+        return part.ecg.rows
     row_of = {record: row for row, record in enumerate(pool.record_id)}
     missing = [record for record in part.record_id if record not in row_of]
     if missing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -55,6 +55,42 @@ class Part(NamedTuple):
     weight: Fraction | None
 
 
+class Rows:
+    """Some records of an array `(records, samples, 12)`, in a given order: what a slice is, for any rows. It holds no
+    copy; indexing it by records makes one of what is asked for."""
+
+    def __init__(self, whole: np.ndarray | Rows, rows: np.ndarray):
+        self.whole: np.ndarray = whole.whole if isinstance(whole, Rows) else whole
+        self.rows = whole.rows[rows] if isinstance(whole, Rows) else rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As an array's."""
+        return (len(self.rows), *self.whole.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """As an array's."""
+        return self.whole.dtype
+
+    @property
+    def ndim(self) -> int:
+        """As an array's."""
+        return self.whole.ndim
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | slice | np.ndarray | list[int]) -> np.ndarray:
+        """The records at `index`. Raises IndexError for an index of more than records."""
+        if isinstance(index, tuple):
+            raise IndexError("records that lie in another pool are indexed by record alone: index what that gives")
+        return self.whole[self.rows[index]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.whole[self.rows], dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class RecordPool:
     """Records held in memory, in a fixed order, with what identifies them. Read at random, never changed.
@@ -65,7 +101,7 @@ class RecordPool:
 
     source: str
     sample_rate_hz: int
-    ecg: np.ndarray  # (records, samples, 12) int16
+    ecg: np.ndarray | Rows  # (records, samples, 12) int16
     record_id: np.ndarray  # (records,) str
     patient_id: np.ndarray  # (records,) int64
     fold: np.ndarray  # (records,) int64
@@ -95,10 +131,14 @@ class RecordPool:
         return self.ecg[indices]
 
     def take(self, indices: np.ndarray) -> RecordPool:
-        """The pool of the records at `indices`, in that order."""
+        """The pool of the records at `indices`, in that order, with a copy of them."""
+        return dataclasses.replace(self.view(indices), ecg=self.ecg[indices])
+
+    def view(self, indices: np.ndarray) -> RecordPool:
+        """The pool of the records at `indices`, in that order, which lie where they lay."""
         return dataclasses.replace(
             self,
-            ecg=self.ecg[indices],
+            ecg=Rows(self.ecg, indices),
             record_id=self.record_id[indices],
             patient_id=self.patient_id[indices],
             fold=self.fold[indices],
@@ -121,7 +161,7 @@ class RecordPool:
         return self.take(np.flatnonzero(np.isin(self.fold, folds)))
 
     def first_patients(self, count: int, shuffle_seed: int) -> RecordPool:
-        """The records of the first `count` patients after a seeded shuffle of patients: nested in `count`.
+        """The records of the first `count` patients after a seeded shuffle of patients: nested in `count`, and a view.
 
         Raises ValueError when the pool holds fewer patients.
         """
@@ -129,7 +169,7 @@ class RecordPool:
         if not 1 <= count <= len(patients):
             raise ValueError(f"{self.source}: asked for {count} patients of a pool of {len(patients)}")
         shuffled = np.random.Generator(np.random.Philox(shuffle_seed)).permutation(patients)
-        return self.take(np.flatnonzero(np.isin(self.patient_id, shuffled[:count])))
+        return self.view(np.flatnonzero(np.isin(self.patient_id, shuffled[:count])))
 
 
 def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None) -> RecordPool:

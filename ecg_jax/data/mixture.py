@@ -9,8 +9,10 @@ needs to be saved.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import functools
+import threading
+import weakref
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -74,12 +76,12 @@ def record_ids(mixture: Mixture, k: np.ndarray) -> BatchIds:
     source, index, epoch = np.empty_like(k), np.empty_like(k), np.zeros_like(k)
     synthetic = k - real_before
     source[~is_real] = SYNTHETIC
-    index[~is_real], epoch[~is_real] = _walk(mixture.seed, SYNTHETIC, mixture.synthetic_records, synthetic[~is_real])
+    index[~is_real], epoch[~is_real] = _walk(mixture, SYNTHETIC, mixture.synthetic_records, synthetic[~is_real])
     rest, position, left = np.flatnonzero(is_real), real_before[is_real], Fraction(1)
     for code, (records, share) in enumerate(zip(mixture.real_records, mixture.shares, strict=True), start=1):
         here, before = _split(position, share / left)
         source[rest[here]] = code
-        index[rest[here]], epoch[rest[here]] = _walk(mixture.seed, code, records, before[here])
+        index[rest[here]], epoch[rest[here]] = _walk(mixture, code, records, before[here])
         rest, position, left = rest[~here], (position - before)[~here], left - share
         if not left:
             break
@@ -115,19 +117,79 @@ def _split(k: np.ndarray, ratio: Fraction) -> tuple[np.ndarray, np.ndarray]:
     return (k + 1) * ratio.numerator // ratio.denominator > before, before
 
 
-def _walk(seed: int, code: int, records: int | None, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _walk(mixture: Mixture, code: int, records: int | None, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index and epoch of the `position`-th record that a source gives: one permutation of its pool per epoch."""
     if records is None:
-        return seed * SEED_STRIDE + position, np.zeros_like(position)
+        return mixture.seed * SEED_STRIDE + position, np.zeros_like(position)
     epoch, within = position // records, position % records
     index = np.empty_like(position)
     for e in np.unique(epoch):
         rows = epoch == e
-        index[rows] = _permutation(seed, code, int(e), records)[within[rows]]
+        index[rows] = _permutations.get(mixture, code, int(e), records)[within[rows]]
     return index, epoch
 
 
-@functools.lru_cache(maxsize=64)
 def _permutation(seed: int, code: int, epoch: int, records: int) -> np.ndarray:
     words = np.random.SeedSequence((seed, code, epoch))
-    return np.random.Generator(np.random.Philox(words)).permutation(records)
+    order = np.random.Generator(np.random.Philox(words)).permutation(records)
+    return order.astype(np.min_scalar_type(records))
+
+
+class _Permutations:
+    """The permutations in use. Every member of a pack walks one for each of its sources and looks at it at every step,
+    so the last two epochs of every walk are kept, however large the pack; equal ones are one array.
+
+    A walk that was not looked at while all others were, `ROUNDS` times over, is that of a pack that is done. Beyond
+    `most_bytes` walks are forgotten all the same: the same ids then come slower.
+    """
+
+    ROUNDS = 4
+
+    def __init__(self, most_bytes: int):
+        self._most_bytes, self._looks, self._lock = most_bytes, 0, threading.Lock()
+        self._walks: collections.OrderedDict[tuple[Mixture, int], _Walk] = collections.OrderedDict()
+        self._arrays: weakref.WeakValueDictionary[tuple[int, ...], np.ndarray] = weakref.WeakValueDictionary()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept."""
+        return sum(order.nbytes for order in self._arrays.values())
+
+    def get(self, mixture: Mixture, code: int, epoch: int, records: int) -> np.ndarray:
+        """The order in which a mixture walks its source `code` of so many `records` in an epoch."""
+        key = (mixture.seed, code, epoch, records)
+        with self._lock:
+            self._looks += 1
+            walk = self._walks.setdefault((mixture, code), _Walk({}, 0))
+            walk.looked_at = self._looks
+            self._walks.move_to_end((mixture, code))
+            found = walk.epochs.get(epoch, self._arrays.get(key))
+        if found is None:
+            found = _permutation(*key)  # two threads may both make it
+        if epoch not in walk.epochs:
+            with self._lock:
+                walk.epochs[epoch] = self._arrays.setdefault(key, found)
+                while len(walk.epochs) > 2:
+                    del walk.epochs[next(iter(walk.epochs))]
+                self._forget()
+        return found
+
+    def _forget(self) -> None:
+        while len(self._walks) > 1:
+            oldest = next(iter(self._walks))
+            idle = self._looks - self._walks[oldest].looked_at
+            if idle <= self.ROUNDS * len(self._walks) and self.nbytes <= self._most_bytes:
+                return
+            del self._walks[oldest]
+
+
+@dataclasses.dataclass
+class _Walk:
+    """The permutations of a walk by epoch, and when it was looked at last."""
+
+    epochs: dict[int, np.ndarray]
+    looked_at: int
+
+
+#: A pack of 64 members, each with its own walk over a million real records, needs 512 MiB.
+_permutations = _Permutations(most_bytes=2**30)

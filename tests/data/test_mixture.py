@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
+from ecg_jax.data import mixture as mixtures
 from ecg_jax.data.mixture import SEED_STRIDE, SYNTHETIC, Mixture, batch_ids, read_batch, record_ids
 from ecg_jax.data.stream import read_ahead
 
@@ -86,3 +87,62 @@ def test_grain_carries_the_same_records_and_hosts_read_their_parts():
 def test_impossible_mixtures_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         Mixture(**{"seed": 0, "batch_records": 8, "real_records": (10,)} | changes)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The permutations that were made, in a cache of their own."""
+    keys, before = [], mixtures._permutation
+    monkeypatch.setattr(mixtures, "_permutation", lambda *key: keys.append(key) or before(*key))
+    monkeypatch.setattr(mixtures, "_permutations", mixtures._Permutations(2**20))
+    return keys
+
+
+@pytest.mark.parametrize("members", [1, 27, 200])
+def test_each_permutation_that_a_pack_walks_is_made_once(made, members):
+    pack = [mixture(0.5, seed=seed, real_records=(400, 300), synthetic_records=500) for seed in range(members)]
+    for step in range(20):
+        for m in pack:
+            batch_ids(m, step)
+    assert len(made) == len(set(made)) == 3 * members
+    assert set(mixtures._permutations._arrays) == set(made)
+
+
+def test_an_epoch_that_is_over_is_forgotten_and_the_next_one_is_not(made):
+    pack = [mixture(1, seed=seed, real_records=(16,)) for seed in range(5)]
+    for step in range(200):  # two steps an epoch
+        for m in pack:
+            batch_ids(m, step)
+        assert len(mixtures._permutations._arrays) <= 2 * len(pack)
+    assert len(made) == len(set(made)) == 5 * 100
+
+
+def test_what_members_walk_alike_is_one_array_and_a_pack_that_is_done_is_forgotten(made):
+    first = [mixture(ratio, real_records=(400,)) for ratio in (1, 0.5, 0.25)]
+    for step in range(20):
+        for m in first:
+            batch_ids(m, step)
+    assert made == [(3, 1, 0, 400)]
+    other = [mixture(1, seed=seed, real_records=(8,)) for seed in range(2)]
+    for step in range(50):
+        for m in other:
+            batch_ids(m, step)
+    assert {key[0] for key in mixtures._permutations._arrays} == {0, 1}
+
+
+def test_no_more_than_so_many_bytes_are_kept_and_the_ids_stay_the_same(made, monkeypatch):
+    pack = [mixture(0.5, seed=seed, real_records=(300,)) for seed in range(10)]
+    expected = [[batch_ids(m, step) for m in pack] for step in range(4)]
+    small = mixtures._Permutations(4 * 300 * 2)  # of two bytes a record
+    monkeypatch.setattr(mixtures, "_permutations", small)
+    for step, batches in enumerate(expected):
+        for m, ids in zip(pack, batches, strict=True):
+            np.testing.assert_array_equal(batch_ids(m, step), ids)
+            assert small.nbytes <= 4 * 300 * 2
+    assert len(small._walks) == 4
+
+
+@pytest.mark.parametrize(("records", "bytes_each"), [(200, 1), (60_000, 2), (70_000, 4)])
+def test_a_permutation_takes_no_more_room_than_its_numbers(records, bytes_each):
+    order = mixtures._permutation(3, 1, 0, records)
+    assert order.nbytes == records * bytes_each and np.array_equal(np.sort(order), np.arange(records))
