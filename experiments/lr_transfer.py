@@ -39,7 +39,7 @@ from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store, read
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace
 from experiments.data import load_or_standin
-from experiments.dry_run import add_dry_run, print_forecast
+from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 STUDY = "lr_transfer"
 TIER = Tier.ACQUISITION
@@ -388,9 +388,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     backend.configure()
     if options.reach < 1:
         raise ValueError(f"--reach {options.reach} must be at least 1")
-    if options.dry_run:
+    if is_dry_run(options):
         first = [run for cell in wanted_cells(options) for run in at_rates(cell, next_rates({}, START_RATE, 1))]
-        print_forecast(console, first, "the first three rates of every cell; most need one to three more")
+        title = "the first three rates of every cell; most need one to three more"
+        print_forecast(console, first, pace_of(options, console), title)
         return
     print(run(options, console).to_string(index=False))
 

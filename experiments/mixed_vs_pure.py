@@ -36,14 +36,14 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.synthetic.source import PUBLISHED
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.feed import Placement, TrainingData
-from ecg_jax.forecast import records_trained
+from ecg_jax.forecast import Pace, records_trained
 from ecg_jax.processes import agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace, trunks
 from experiments.data import StudyData, load_or_standin
-from experiments.dry_run import add_dry_run, print_forecast
+from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 from experiments.launch.slurm import check_task
 from experiments.neurokit import GENERATOR, neurokit_pool
 from experiments.packed import load_packed, pack_data
@@ -230,7 +230,7 @@ def load(options: argparse.Namespace, console: Console) -> StudyData:
     )
 
 
-def dry_run(preset: Preset, console: Console) -> None:
+def dry_run(preset: Preset, pace: Pace, console: Console) -> None:
     """Prints what a preset takes, in all, for its first block, and for the size that is held out."""
     planned = list(blocks(preset))
     parts = {
@@ -239,7 +239,7 @@ def dry_run(preset: Preset, console: Console) -> None:
         "the size that is held out until it is predicted: not run": predicted(preset),
     }
     for title, runs in parts.items():
-        print_forecast(console, runs, title)
+        print_forecast(console, runs, pace, title)
 
 
 def compile_for(preset: Preset, topologies: Sequence[str], price: float, console: Console) -> int:
@@ -375,8 +375,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = join()
     if options.aot:
         return compile_for(PRESETS[options.preset], options.aot, options.price, console)
-    if options.dry_run:
-        dry_run(PRESETS[options.preset], console)
+    if is_dry_run(options):
+        dry_run(PRESETS[options.preset], pace_of(options, console), console)
     elif options.pack is not None:
         pack_data(options.pack, load(options, console))
     else:

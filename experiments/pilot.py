@@ -40,7 +40,7 @@ from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split
-from experiments.dry_run import add_dry_run, print_forecast
+from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)
@@ -169,8 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_dry_run(parser)
     options = parser.parse_args(arguments)
     backend.configure()
-    if options.dry_run:
-        print_forecast(Console(highlight=False), targets("", dict.fromkeys((100, PATCH_MS, 250), "")))
+    if is_dry_run(options):
+        console = Console(highlight=False)
+        print_forecast(console, targets("", dict.fromkeys((100, PATCH_MS, 250), "")), pace_of(options, console))
         return
     if options.data_dir is None:
         parser.error("the pilot needs real recordings: give --data-dir or set ECG_DATA_DIR")

@@ -42,7 +42,7 @@ from experiments.data import (
     load_real,
     load_standin,
 )
-from experiments.dry_run import add_dry_run, print_forecast
+from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 STUDY = "quickstart"
 SIZES = (30_000, 60_000, 100_000, 300_000)
@@ -247,8 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line's entry."""
     options, console = parser().parse_args(arguments), Console(highlight=False)
     backend.configure()
-    if options.dry_run:
-        print_forecast(console, targets(**axes_of(options)))
+    if is_dry_run(options):
+        print_forecast(console, targets(**axes_of(options)), pace_of(options, console))
     else:
         run(options, console)
 
