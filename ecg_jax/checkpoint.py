@@ -7,7 +7,6 @@ digest per leaf, which is checked when it is read again; what proves damaged is 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 from collections.abc import Iterable
 from typing import Any, Self
@@ -17,6 +16,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from ecg_jax.digest import digests
+from ecg_jax.files import disk_full, is_disk_full, naming
 from ecg_jax.processes import agreed, is_first
 
 _log = logging.getLogger(__name__)
@@ -29,11 +29,12 @@ class Checkpoints:
     def __init__(self, directory: epath.PathLike):
         self._directory = epath.Path(directory).resolve()
         self._saving: tuple[int, Any] | None = None
-        self._checkpointer = ocp.training.Checkpointer(
-            self._directory,
-            preservation_policy=ocp.training.preservation_policies.PreserveAll(),  # `keep` decides
-            cleanup_tmp_directories=True,  # left by a save that was killed
-        )
+        with naming(directory):
+            self._checkpointer = ocp.training.Checkpointer(
+                self._directory,
+                preservation_policy=ocp.training.preservation_policies.PreserveAll(),  # `keep` decides
+                cleanup_tmp_directories=True,  # left by a save that was killed
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +67,8 @@ class Checkpoints:
             return
         metadata = {"digests": digests(state)}
         # `force`: Orbax otherwise declines a step below the newest, and tells so only by what it returns.
-        begun = self._checkpointer.save_async(step, state, force=True, custom_metadata=metadata)
+        with naming(self._directory):
+            begun = self._checkpointer.save_async(step, state, force=True, custom_metadata=metadata)
         if begun is None:
             raise RuntimeError(f"the checkpoint of step {step} was declined (steps on disk: {self.steps})")
         self._saving = (step, begun)
@@ -79,13 +81,9 @@ class Checkpoints:
         try:
             saved = begun.result()
         except Exception as error:  # Orbax and TensorStore raise many kinds; each leaves the step unfinished
-            if _disk_is_full(error):
-                raise OSError(
-                    errno.ENOSPC,
-                    f"no space left for the checkpoint of step {step} (whole on disk: {self.steps}): free some and "
-                    "start again",
-                    str(self._directory),
-                ) from error
+            if is_disk_full(error):
+                what = f"no space left for the checkpoint of step {step} (whole on disk: {self.steps})"
+                raise disk_full(self._directory, what) from error
             raise
         if not saved:
             raise RuntimeError(f"the checkpoint of step {step} was not saved (steps on disk: {self.steps})")
@@ -94,7 +92,8 @@ class Checkpoints:
         """Deletes all checkpoints but those of `steps`."""
         self.wait()
         for step in set(self.steps) - set(steps):
-            self._checkpointer.delete(step)
+            with naming(self._directory):
+                self._checkpointer.delete(step)
 
     def restore(self, abstract_state: Any, *, at_most: int | None = None, exactly: int | None = None) -> Any | None:
         """The newest state saved at `at_most` or before, or `exactly` there, placed as `abstract_state` says; None if
@@ -120,19 +119,21 @@ class Checkpoints:
         except Exception as error:
             failed = f"its metadata cannot be read ({error})"
         if failed := agreed(failed):
-            return self._set_aside(step, failed)
+            return self.set_aside(step, failed)
         _check_shapes(self._directory / str(step), metadata.metadata, abstract_state)
         try:
             state = self._checkpointer.load(step, abstract_state)
         except Exception as error:
-            return self._set_aside(step, f"it cannot be read ({error})")
+            return self.set_aside(step, f"it cannot be read ({error})")
         now = digests(state)
         changed = sorted(name for name in now if now[name] != found.get(name))
         if changed:
-            return self._set_aside(step, f"{len(changed)} of {len(now)} arrays changed on disk, such as {changed[0]}")
+            return self.set_aside(step, f"{len(changed)} of {len(now)} arrays changed on disk, such as {changed[0]}")
         return state
 
-    def _set_aside(self, step: int, reason: str) -> None:
+    def set_aside(self, step: int, reason: str) -> None:
+        """Renames a checkpoint to `<step>.damaged`, with a warning that gives the reason."""
+        self.wait()
         damaged = self._directory / f"{step}.damaged"
         count = 1
         while damaged.exists():
@@ -167,11 +168,3 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _plain(key: Any) -> str:
     """A step of a path, whether of a dataclass, a dict or a list."""
     return str(next(getattr(key, name) for name in ("name", "key", "idx") if hasattr(key, name)))
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

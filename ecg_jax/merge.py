@@ -1,77 +1,234 @@
 """Merging stores: the runs that several machines did of one study, in one place.
 
-A run that both hold stays as it is in the target; that their results agree is checked, since equal runs may differ by
-rounding and no more.
+A run that both hold stays as it is in the target, and so does what it knows of a trunk; what the source knows beyond it
+comes with the runs. That they agree is checked: equal runs may differ by rounding and no more. Every run and every file
+is brought whole, a trunk before its runs, so a merge that was killed is done again and ends where it would have.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import logging
 import math
-import os
 import shutil
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
-from ecg_jax.store import Store, read_study, write_json
+from ecg_jax.curve import COLUMNS, CURVE, curve_text, points
+from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.files import jsonl, naming, read_csv, write_texts
+from ecg_jax.finished import (
+    CONFIG,
+    Finished,
+    check_alike,
+    read_config,
+    read_curves,
+    read_log,
+    read_patients,
+    read_record,
+    read_sources,
+)
+from ecg_jax.log import LOG, LOSS, divergence, line_key, reach, read_metrics
+from ecg_jax.ownership import acquire, describe
+from ecg_jax.store import Store, read_study, write_study
+from ecg_jax.watch import SEGMENTS, read_segments
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.
 AGREEMENT = 0.05
+#: Seconds between looks at a study whose packs are being planned.
+LOOK_SECONDS = 0.1
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Merged:
-    """Runs copied, runs that both stores held, and the largest relative difference of these losses."""
+    """Runs copied, runs that both stores held, the largest relative difference of these losses, and trunks of which
+    something was brought. `left` runs, and their trunks, are in packs that the processes `busy` train in the target."""
 
     copied: int
     held_by_both: int
     largest_difference: float
+    trunks: int
+    left: int
+    busy: tuple[str, ...]
 
 
 def merge(source: Store, target: Store) -> Merged:
-    """Copies the finished runs of `source`, with their trunks' curves, that `target` lacks.
+    """Brings the finished runs of `source`, with what it knows of their trunks, that `target` lacks.
 
-    Raises ValueError, before anything is copied, when the studies were made with other settings, or when a run that
-    both hold has losses that differ by more than 5 %, naming it.
+    Waits while the target's packs are being planned; a pack that another process trains there is left to it, and
+    counted. Raises ValueError, before anything is copied, when the studies were made with other settings, when a run or
+    a trunk that both hold has losses that differ by more than 5 %, naming it, or when a file of the source is missing,
+    cut or of another shape.
     """
     theirs, ours = (read_study(store.path / "study.json") for store in (source, target))
     changed = differences(ours["settings"], theirs["settings"])
     if changed:
         raise ValueError(f"{source.path} and {target.path} were made with other settings: {'; '.join(changed)}")
-    done = [config for config in source.targets() if source.is_done(config)]
-    both = [config for config in done if target.is_done(config)]
-    apart = {config: _difference(source, target, config) for config in both}
-    worst = max(apart, key=apart.__getitem__, default=None)
-    if worst is not None and apart[worst] > AGREEMENT:
+    done = {config: source.finished(config) for config in source.targets() if source.is_done(config)}
+    both = {config: _difference(done[config], target) for config in done if target.is_done(config)}
+    trunks: dict[str, list[RunConfig]] = {}
+    for config in done:
+        trunks.setdefault(config.trunk_id, []).append(config)
+    _check_source(source, done, [config for config in done if config not in both])
+    lasts = {trunk_id: max(runs, key=lambda config: config.branch_step) for trunk_id, runs in trunks.items()}
+    for last in lasts.values():
+        _beyond(source.trunk(last), target.trunk(last), last)
+    copied, brought, left, busy = 0, 0, 0, set()
+    with _planning(target):
+        packs = {member.trunk_id: folder for folder, members in target.recorded_packs() for member in members}
+        for trunk_id, runs in trunks.items():
+            with _owned(packs.get(trunk_id)) as is_ours:
+                texts = _beyond(source.trunk(runs[0]), target.trunk(runs[0]), lasts[trunk_id])
+                missing = [config for config in runs if not target.is_done(config)]
+                if not is_ours:
+                    left += len(missing)
+                    busy |= {describe(packs[trunk_id])} if missing or texts else set()
+                    continue
+                write_texts(texts)
+                for config in missing:
+                    _copy(source.run(config), target.run(config))
+            copied, brought = copied + len(missing), brought + bool(texts)
+        _add_targets(target, theirs["targets"])
+    return Merged(copied, len(both), max(both.values(), default=0.0), brought, left, tuple(sorted(busy)))
+
+
+def _difference(run: Finished, target: Store) -> float:
+    """The relative difference of a run's losses in both stores, infinite where it diverged in one alone. Raises
+    ValueError where these are not one run."""
+    ours = read_record(target.path / "runs" / run.folder.name)
+    first, second = run.record["loss"], ours.record["loss"]
+    if first == second:
+        return 0.0
+    apart = math.inf if first is None or second is None else abs(first - second) / max(abs(first), abs(second))
+    if apart > AGREEMENT:
         raise ValueError(
-            f"run {worst.run_id} has losses {source.record(worst)['loss']} and {target.record(worst)['loss']} in "
-            f"{source.path} and {target.path}: more than {AGREEMENT:.0%} apart, so these are not one run"
+            f"run {run.folder.name} has losses {first} and {second} in {run.folder.parents[1]} and {target.path}: more "
+            f"than {AGREEMENT:.0%} apart, so these are not one run"
         )
-    missing = [config for config in done if config not in apart]
-    for config in missing:
-        if not target.trunk(config).exists():
-            _copy(source.trunk(config), target.trunk(config))
-        _copy(source.run(config), target.run(config))
-    known = {RunConfig.from_json(tree).run_id for tree in ours["targets"]}
-    more = [tree for tree in theirs["targets"] if RunConfig.from_json(tree).run_id not in known]
-    write_json(target.path / "study.json", ours | {"targets": ours["targets"] + more})
-    return Merged(len(missing), len(both), max(apart.values(), default=0.0))
+    return apart
 
 
-def _difference(a: Store, b: Store, config: RunConfig) -> float:
-    """The relative difference of a run's losses; infinite where it diverged in one store alone."""
-    first, second = a.record(config)["loss"], b.record(config)["loss"]
-    if first is None or second is None:
-        return 0.0 if first == second else math.inf
-    return abs(first - second) / max(abs(first), abs(second))
+def _check_source(source: Store, done: dict[RunConfig, Finished], wanted: Sequence[RunConfig]) -> None:
+    """Raises OSError or ValueError unless everything that is to be brought is there, and whole."""
+    trunks: dict[Path, list[tuple[RunConfig, Finished]]] = {}
+    for config, run in done.items():
+        trunks.setdefault(source.trunk(config), []).append((config, run))
+    if trunks:
+        read_curves(trunks)
+    check_alike(list(done.values()))
+    if wanted:
+        read_patients([done[config] for config in wanted])
+        read_sources([done[config] for config in wanted])
+    for config in wanted:
+        read_config(source.run(config))
+        read_log(done[config], config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trunk:
+    """What a store knows of a trunk: the lines of its log, the points of its curve on disk, and what ran it."""
+
+    folder: Path
+    lines: list[dict[str, Any]]
+    curve: dict[int, float]
+    segments: list[dict[str, Any]]
+
+    @property
+    def points(self) -> dict[int, float]:
+        """The curve, of which the log may know more, or less."""
+        return {step: loss for step, loss in (points(self.lines) | self.curve).items() if math.isfinite(loss)}
+
+    @property
+    def reach(self) -> float:
+        return reach(self.folder / LOG, self.lines)
+
+
+def _trunk(folder: Path, batch: int) -> _Trunk:
+    path = folder / CURVE
+    table = read_csv([path], COLUMNS) if path.exists() else None
+    curve = {} if table is None else dict(zip((table["records_seen"] // batch).tolist(), table["loss"].tolist()))
+    return _Trunk(folder, read_metrics(folder / LOG), curve, read_segments(folder))
+
+
+def _beyond(source: Path, target: Path, config: RunConfig) -> dict[Path, str]:
+    """What the trunk of `config` in the folder `source` has beyond the one in `target`: files to be written there, with
+    their text. Of two logs or curves the one that reaches further is taken, with what it lacks and the other has.
+    Raises ValueError where the two do not agree."""
+    theirs, ours = (_trunk(folder, config.batch_records) for folder in (source, target))
+    _check_agreement(theirs, ours)
+    texts = {}
+    if not (target / CONFIG).exists():
+        texts[target / CONFIG] = json.dumps(config.stored(), indent=1) + "\n"
+    if more := [segment for segment in theirs.segments if segment not in ours.segments]:
+        texts[target / SEGMENTS] = jsonl(sorted([*ours.segments, *more], key=lambda segment: segment["started"]))
+    if {*map(line_key, theirs.lines)} - {*map(line_key, ours.lines)}:
+        first, second = (theirs, ours) if theirs.reach > ours.reach else (ours, theirs)
+        lines = {line_key(line): line for line in (*second.lines, *first.lines)}
+        texts[target / LOG] = jsonl(sorted(lines.values(), key=lambda line: line["step"]))
+    if theirs.points.keys() - ours.curve.keys() or not (target / CURVE).exists():
+        is_further = max(theirs.points, default=0) > max(ours.points, default=0)
+        losses = ours.points | theirs.points if is_further else theirs.points | ours.points
+        texts[target / CURVE] = curve_text(config, losses)
+    return texts
+
+
+def _check_agreement(theirs: _Trunk, ours: _Trunk) -> None:
+    """Raises ValueError where two trunks have losses far apart, or one diverged where the other did not."""
+    scale = max(map(abs, (*theirs.points.values(), *ours.points.values())), default=0.0)
+    for step in sorted(theirs.points.keys() & ours.points.keys()):
+        first, second = theirs.points[step], ours.points[step]
+        if abs(first - second) > AGREEMENT * scale:
+            raise ValueError(
+                f"the curves in {theirs.folder} and {ours.folder} have losses {first:.6g} and {second:.6g} at step "
+                f"{step}: more than {AGREEMENT:.0%} apart, so these are not one trunk"
+            )
+    for one, other in ((theirs, ours), (ours, theirs)):
+        end = divergence(one.folder / LOG, one.lines)
+        if end and any(line["step"] == end[0] and math.isfinite(line.get(LOSS, math.nan)) for line in other.lines):
+            raise ValueError(
+                f"the trunk in {one.folder} diverged at step {end[0]}, the one in {other.folder} did not: these are "
+                "not one trunk"
+            )
+
+
+@contextlib.contextmanager
+def _planning(store: Store) -> Iterator[None]:
+    """Keeps others from planning packs of a study, once nobody does."""
+    waiting = False
+    while (owner := acquire(store.packs)) is None:
+        if not waiting:
+            _log.warning("waiting: %s plans the packs of %s", describe(store.packs), store.path)
+        waiting = True
+        time.sleep(LOOK_SECONDS)
+    with owner:
+        yield
+
+
+@contextlib.contextmanager
+def _owned(pack: Path | None) -> Iterator[bool]:
+    """Owns a pack, where there is one; whether nobody else does."""
+    owner = acquire(pack) if pack is not None else contextlib.nullcontext()
+    with owner or contextlib.nullcontext():
+        yield owner is not None
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a folder, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    if target.exists():  # begun here, and not finished
-        shutil.rmtree(target)
-    temporary.rename(target)
+    """Copies the folder of a run, whole or not at all, in place of one that was begun."""
+    with naming(target), whole_folder(target, replaces=True) as building:
+        shutil.copytree(source, building, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+
+
+def _add_targets(store: Store, trees: Sequence[dict[str, Any]]) -> None:
+    """Adds to a study's runs what it lacks of these."""
+    path = store.path / "study.json"
+    study, known = read_study(path), {config.run_id for config in store.targets()}
+    more = [tree for tree in trees if RunConfig.from_json(tree).run_id not in known]
+    if more:
+        write_study(path, study | {"targets": study["targets"] + more})

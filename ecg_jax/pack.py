@@ -23,15 +23,17 @@ from ecg_jax import optim
 from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.command import StoppedError
 from ecg_jax.config import RunConfig
+from ecg_jax.curve import curve_steps
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.finish import write_run
+from ecg_jax.log import LOG, MetricsLog, divergence, reach, read_metrics
 from ecg_jax.mesh import check_batch
 from ecg_jax.ownership import LostOwnershipError, Ownership
 from ecg_jax.plan import Pack
 from ecg_jax.processes import agreed, is_first
 from ecg_jax.response import Response, check_information, check_response
-from ecg_jax.store import MetricsLog, Store, read_metrics, write_json
+from ecg_jax.store import Store, write_json
 from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train, whole
 from ecg_jax.watch import Clock, Profiler, append_segment
 
@@ -81,11 +83,6 @@ class Hooks:
     stop: Callable[[], bool] = _never
     slot_left: Callable[[], float] = lambda: math.inf
     profiler: Profiler = dataclasses.field(default_factory=lambda: Profiler(None))
-
-
-def curve_steps(last: int) -> list[int]:
-    """Steps at which a trunk is evaluated: a half-octave grid that no budget changes, up to `last`."""
-    return sorted({round(2 ** (j / 2)) for j in range(6, 80) if round(2 ** (j / 2)) <= last})
 
 
 def run_pack(
@@ -148,6 +145,7 @@ class _PackRun:
 
     def run(self) -> None:
         """Trains the trunks to the branch points that are wanting, then cools down run after run."""
+        self._set_aside_unlogged()
         while left := self._left():
             steps = {config.branch_step for _, config in left}
             if wanting := agreed(sorted(steps - {*self.branches, *self.checkpoints.steps})):
@@ -171,6 +169,15 @@ class _PackRun:
         runs = [(k, config) for k, runs in enumerate(self.pack.members) for config in runs]
         left = agreed([number for number, (_, config) in enumerate(runs) if not self.store.is_done(config)])
         return [runs[number] for number in left]
+
+    def _set_aside_unlogged(self) -> None:
+        """Checkpoints that a trunk's log does not reach are set aside: what is missing of it is trained again."""
+        if not self.checkpoints.steps:
+            return
+        reached = {path: reach(path, read_metrics(path)) for path in map(self._log_path, self.leads)}
+        behind = min(reached, key=reached.__getitem__)
+        for step, path in agreed([[s, str(behind)] for s in self.checkpoints.steps if s > reached[behind]]):
+            self.checkpoints.set_aside(step, f"{path} lacks a part of what was trained before it")
 
     # ---- the trunks ---------------------------------------------------------------------------------------------
 
@@ -218,13 +225,9 @@ class _PackRun:
 
     def _find_ends(self, before: int) -> None:
         """Members whose trunk diverged before a step that is on disk already diverged there."""
-        found = [
-            [k, line["step"], str(line["train/loss"])]
-            for k, config in enumerate(self.leads)
-            for line in read_metrics(self.store.trunk(config) / "metrics.jsonl")
-            if not math.isfinite(line.get("train/loss", 0.0)) and line["step"] < before
-        ]
-        for k, step, loss in agreed(found):
+        paths = list(map(self._log_path, self.leads))
+        found = [(k, divergence(path, read_metrics(path))) for k, path in enumerate(paths)]
+        for k, step, loss in agreed([[k, end[0], str(end[1])] for k, end in found if end and end[0] < before]):
             self.ends.setdefault(k, End(step, float(loss)))
 
     def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
@@ -341,7 +344,11 @@ class _PackRun:
         return self.steps_heard % STEPS_BETWEEN_QUESTIONS == 0 and agreed(self.hooks.stop())
 
     def _log(self, folder: Path) -> MetricsLog:
-        return MetricsLog(folder / "metrics.jsonl", writes=is_first())
+        may_write = self.owner.is_held if self.owner is not None else lambda: True
+        return MetricsLog(folder / LOG, writes=is_first(), may_write=may_write)
+
+    def _log_path(self, trunk: RunConfig) -> Path:
+        return self.store.trunk(trunk) / LOG
 
     def _check_owner(self) -> None:
         """Raises LostOwnershipError, on all processes, when the first one has lost the pack."""

@@ -19,7 +19,7 @@ from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.flops import training_bytes
 from ecg_jax.mesh import place_members, place_pack
 from ecg_jax.processes import agreed, is_first
-from ecg_jax.store import Store, read_json, write_json
+from ecg_jax.store import Store, write_json
 from ecg_jax.sweep import trunks
 from ecg_jax.train import program
 
@@ -78,8 +78,7 @@ def plan(
     """
     groups = {runs[0].trunk_id: tuple(sorted(runs, key=lambda c: c.budget_records)) for runs in trunks(targets)}
     packs, packed = [], set()
-    for tree in agreed([read_json(path) for path in sorted(store.packs.glob("*/pack.json"))]):
-        members = [RunConfig.from_json(member) for member in tree["members"]]
+    for members in _recorded(store):
         packs.append(Pack(tuple(groups.get(member.trunk_id, (member,)) for member in members)))
         packed |= {member.trunk_id for member in members}
     shapes: dict[str, list[tuple[RunConfig, ...]]] = {}
@@ -97,6 +96,15 @@ def plan(
     order = {trunk_id: number for number, trunk_id in enumerate(groups)}
     wanted = [pack for pack in packs if any(run.trunk_id in order for run in pack.runs)]
     return sorted(wanted, key=lambda pack: min(order.get(run.trunk_id, len(order)) for run in pack.runs))
+
+
+def _recorded(store: Store) -> list[list[RunConfig]]:
+    """The trunks of all packs on record, as the first process sees them."""
+    packs = [members for _, members in store.recorded_packs()]
+    if jax.process_count() == 1:
+        return packs
+    trees = agreed([[member.stored() for member in members] for members in packs])
+    return [[RunConfig.from_json(tree) for tree in pack] for pack in trees]
 
 
 def is_measured() -> bool:

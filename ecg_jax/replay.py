@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import calendar
 import dataclasses
-import os
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecg_jax.codec import to_json
 from ecg_jax.config import RunConfig
+from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.files import naming
+from ecg_jax.finished import read_log
 from ecg_jax.flops import parameters
-from ecg_jax.store import Store, read_metrics
+from ecg_jax.log import LOG, read_metrics, read_trunk_log
+from ecg_jax.store import Store
+from ecg_jax.watch import STAMP, read_segments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +40,29 @@ class Log:
 
 
 def logs(store: Store) -> list[Log]:
-    """The logs of all trunks and runs that a study has begun."""
-    found, seen = [], set()
+    """The logs of all trunks and runs that a study has begun.
+
+    Raises ValueError, naming the file, where the log of a run that is done lacks a step, or was damaged.
+    """
+    by_trunk: dict[str, list[RunConfig]] = {}
     for run in store.targets():
-        size = f"{parameters(run.model).blocks:,}".replace(",", "_")
-        trunk = f"{size}-r{run.data.real_fraction:g}-seed{run.seed}-{run.trunk_id}"
-        segments = read_metrics(store.trunk(run) / "segments.jsonl")
-        started = _seconds(segments[0]["started"]) if segments else 0.0
-        if run.trunk_id not in seen:
-            seen.add(run.trunk_id)
-            found.append((f"{trunk}/trunk", run.trunk_id, run, store.trunk(run), started))
-        found.append((f"{trunk}/{run.budget_records}-records", run.run_id, run, store.run(run), started))
-    read = [
-        Log(name, identity, run, read_metrics(folder / "metrics.jsonl"), started)
-        for name, identity, run, folder, started in found
-    ]
-    return [log for log in read if log.lines]
+        by_trunk.setdefault(run.trunk_id, []).append(run)
+    return [log for runs in by_trunk.values() for log in _logs(store, runs) if log.lines]
+
+
+def _logs(store: Store, runs: Sequence[RunConfig]) -> Iterator[Log]:
+    """The log of the trunk of `runs`, and theirs."""
+    folder, lead = store.trunk(runs[0]), runs[0]
+    size = f"{parameters(lead.model).blocks:,}".replace(",", "_")
+    name = f"{size}-r{lead.data.real_fraction:g}-seed{lead.seed}-{lead.trunk_id}"
+    segments = read_segments(folder)
+    started = _seconds(segments[0]["started"]) if segments else 0.0
+    done = {run: store.finished(run) for run in runs if store.is_done(run)}
+    left = max((run.branch_step for run in done if not done[run].record["diverged"]), default=0)
+    yield Log(f"{name}/trunk", lead.trunk_id, lead, read_trunk_log(folder / LOG, left), started)
+    for run in runs:
+        lines = read_log(done[run], run) if run in done else read_metrics(store.run(run) / LOG)
+        yield Log(f"{name}/{run.budget_records}-records", run.run_id, run, lines, started)
 
 
 def to_tensorboard(store: Store, directory: Path) -> int:
@@ -65,18 +75,14 @@ def to_tensorboard(store: Store, directory: Path) -> int:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"TensorBoard is not installed ({error}): pip install 'ecg-jax[watch]'") from error
     whole = directory / store.study
-    temporary = whole.with_name(f".{store.study}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     written = logs(store)
-    for log in written:
-        writer = EventFileWriter(str(temporary / log.name))
-        for now, step, metrics in log.timed():
-            values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-            writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=values)))
-        writer.close()
-    shutil.rmtree(whole, ignore_errors=True)
-    if written:
-        temporary.rename(whole)
+    with naming(whole), whole_folder(whole, replaces=True) as building:
+        for log in written:
+            writer = EventFileWriter(str(building / log.name))
+            for now, step, metrics in log.timed():
+                values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+                writer.add_event(Event(wall_time=now, step=step, summary=Summary(value=values)))
+            writer.close()
     return len(written)
 
 
@@ -106,4 +112,4 @@ def to_wandb(store: Store, project: str) -> int:
 
 
 def _seconds(stamp: str) -> float:
-    return calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
+    return calendar.timegm(time.strptime(stamp, STAMP))

@@ -19,8 +19,9 @@ from rich.text import Text
 from ecg_jax.config import Mixing, RunConfig
 from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.forecast import duration, flops
+from ecg_jax.log import LOG, read_metrics
 from ecg_jax.ownership import describe, has_living_owner
-from ecg_jax.store import Store, read_json, read_metrics
+from ecg_jax.store import Store
 
 #: Seconds between looks of `watch`.
 LOOK_SECONDS = 5.0
@@ -69,12 +70,11 @@ def status(store: Store) -> Status:
     by_trunk: dict[str, list[RunConfig]] = {}
     for run in left:
         by_trunk.setdefault(run.trunk_id, []).append(run)
-    for path in sorted(store.packs.glob("*/pack.json")):
-        leads = [RunConfig.from_json(tree) for tree in read_json(path)["members"]]
+    for folder, leads in store.recorded_packs():
         runs = [run for lead in leads for run in by_trunk.get(lead.trunk_id, ())]
-        if runs and has_living_owner(path.parent):
+        if runs and has_living_owner(folder):
             being_done |= {run.run_id for run in runs}
-            running.append(_running(store, path.parent, leads, runs))
+            running.append(_running(store, folder, leads, runs))
     rates = [record["flops_per_second"] for record in records.values() if record["flops_per_second"]]
     rates = [pack.flops_per_second for pack in running if pack.flops_per_second] or rates
     return Status(
@@ -91,10 +91,10 @@ def status(store: Store) -> Status:
 
 def _running(store: Store, folder: Path, leads: Sequence[RunConfig], runs: Sequence[RunConfig]) -> Running:
     lead = leads[0]
-    steps = read_metrics(store.trunk(lead) / "metrics.jsonl")
+    steps = read_metrics(store.trunk(lead) / LOG)
     last_step = max(run.branch_step for run in runs)
     for run in sorted(runs, key=lambda run: run.budget_records):  # the cool-down that is under way, if one is
-        cooling = read_metrics(store.run(run) / "metrics.jsonl")
+        cooling = read_metrics(store.run(run) / LOG)
         if cooling and len(steps) and steps[-1]["step"] + 1 >= last_step:
             steps, last_step = cooling, run.budget_steps
     recent = [line["perf/step_seconds"] for line in steps[-50:] if "perf/step_seconds" in line]
@@ -117,7 +117,7 @@ def _left(store: Store, left: Sequence[RunConfig], running: Sequence[Running], r
     if not rates:
         return None
     trained = sum(
-        (len(read_metrics(store.trunk(run) / "metrics.jsonl"))) * run.batch_records * train_flops_per_record(run.model)
+        (len(read_metrics(store.trunk(run) / LOG))) * run.batch_records * train_flops_per_record(run.model)
         for run in {run.trunk_id: run for run in left}.values()
     )
     return max(0.0, flops(left, 0) - trained) / (statistics.median(rates) * max(1, len(running)))

@@ -14,17 +14,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from etils import epath
 
-from ecg_jax.codec import differences
+from ecg_jax.codec import differences, fingerprint
 from ecg_jax.config import RunConfig
+from ecg_jax.files import damaged, write_texts
+from ecg_jax.files import read_json as read_json  # a study's own files go through the same doors
+from ecg_jax.files import write_json as write_json
+from ecg_jax.files import write_text as write_text
+from ecg_jax.finished import (
+    Finished,
+    check_alike,
+    read_config,
+    read_curves,
+    read_log,
+    read_patients,
+    read_record,
+    read_sources,
+)
+from ecg_jax.log import LOG
+from ecg_jax.log import read_metrics as read_metrics
+
+_log = logging.getLogger(__name__)
 
 #: Columns that tell of the machine and not of the result: equal runs may differ in them.
 MACHINE_COLUMNS = (
@@ -89,13 +108,40 @@ class Store:
         """Whether the run has its record."""
         return (self.run(config) / "record.json").exists()
 
+    def finished(self, config: RunConfig) -> Finished:
+        """A finished run with its record, as `finished.read_record` reads it."""
+        return read_record(self.run(config))
+
     def record(self, config: RunConfig) -> dict[str, Any]:
         """The record of a finished run."""
-        return read_json(self.run(config) / "record.json")
+        return self.finished(config).record
 
     def targets(self) -> list[RunConfig]:
-        """The runs that the study asked for."""
-        return [RunConfig.from_json(tree) for tree in read_json(self.path / "study.json")["targets"]]
+        """The runs that the study asked for. Raises as `read_study` does."""
+        path = self.path / "study.json"
+        return _configs(path, read_study(path)["targets"])
+
+    def recorded_packs(self) -> list[tuple[Path, list[RunConfig]]]:
+        """The folders of all packs on record, and the last run of each of their trunks. Raises ValueError where a
+        `pack.json` was damaged: the name of its folder is the fingerprint of its trunks."""
+        found = []
+        for path in sorted(self.packs.glob("*/pack.json")):
+            trees = read_json(path, remedy=_DELETE_PACK).get("members")
+            members = _configs(path, trees) if isinstance(trees, list) else []
+            if fingerprint([member.trunk_id for member in members]) != path.parent.name:
+                raise damaged(path, "does not hold the trunks that its folder is named by", remedy=_DELETE_PACK)
+            found.append((path.parent, members))
+        return found
+
+
+_DELETE_PACK = "delete it: the next start plans these trunks anew"
+
+
+def _configs(path: Path, trees: Sequence[Any]) -> list[RunConfig]:
+    try:
+        return [RunConfig.from_json(tree) for tree in trees]
+    except ValueError as error:
+        raise ValueError(f"{path} holds a run that this ecg-jax does not know: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,19 +158,19 @@ class Run:
 
 
 def load_run(folder: Path) -> Run:
-    """The run in `STORE/<study>/runs/<run_id>`. Raises FileNotFoundError when no finished run is there."""
+    """The run in `STORE/<study>/runs/<run_id>`. Raises FileNotFoundError when no finished run is there, and ValueError,
+    naming the file, when one of its files was damaged."""
     if not (folder / "record.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished run: it has no record.json")
-    config = RunConfig.from_json(read_json(folder / "config.json"))
+    config, run = read_config(folder), read_record(folder)
     trunk = Store(folder.parents[2], folder.parents[1].name).trunk(config)
-    curve, log = trunk / "curve.csv", trunk / "metrics.jsonl"
     return Run(
         config=config,
-        record=read_json(folder / "record.json"),
-        patients=pd.read_csv(folder / "patients.csv", dtype=IDENTITIES),
-        metrics=pd.DataFrame(read_metrics(folder / "metrics.jsonl")),
-        trunk_metrics=pd.DataFrame(read_metrics(log)) if log.exists() else None,
-        curve=pd.read_csv(curve, dtype=IDENTITIES) if curve.exists() else None,
+        record=run.record,
+        patients=read_patients([run]),
+        metrics=pd.DataFrame(read_log(run, config)),
+        trunk_metrics=pd.DataFrame(read_metrics(trunk / LOG)) if (trunk / LOG).exists() else None,
+        curve=read_curves({trunk: [(config, run)]}) if trunk.exists() else None,
     )
 
 
@@ -142,7 +188,7 @@ def check_checkpoints(root: str) -> None:
     if "://" not in root:
         check_folder(Path(root))
         return
-    probe = epath.Path(root) / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    probe = epath.Path(root) / f".probe-{secrets.token_hex(8)}"
     try:
         probe.write_text("can checkpoints be written here?")
         probe.unlink()
@@ -179,120 +225,66 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
     store = Store(root, study)
     check_settings(store, settings)
     tree = {"format": FORMAT, "settings": settings, "targets": [target.stored() for target in targets]}
-    write_json(store.path / "study.json", tree)
+    write_study(store.path / "study.json", tree)
     return store
 
 
 def export(store: Store, directory: Path) -> dict[str, Path]:
     """Writes `runs.csv` (a row per finished run), `patients.csv`, `sources.csv` (what each real source gave a run) and
-    `curve.csv` of a study, in a fixed order.
+    `curve.csv` of a study, in a fixed order; all of them, or none.
 
-    Raises FileNotFoundError when no run is done yet.
+    Raises FileNotFoundError when no run is done yet, and FileNotFoundError or ValueError, naming the file, when a file
+    of a finished run is missing, cut or of another shape.
     """
-    done = [target for target in store.targets() if store.is_done(target)]
+    path = store.path / "study.json"
+    study = read_study(path)
+    done = [(config, store.finished(config)) for config in _configs(path, study["targets"]) if store.is_done(config)]
     if not done:
         raise FileNotFoundError(f"no run of {store.path} is done yet: nothing to export")
-    runs = pd.DataFrame([store.record(config) for config in done])
+    finished = [run for _, run in done]
+    check_alike(finished)
+    trunks: dict[Path, list[tuple[RunConfig, Finished]]] = {}
+    for config, run in done:
+        trunks.setdefault(store.trunk(config), []).append((config, run))
+    runs = pd.DataFrame([run.record for run in finished])
     keys = [key for key in ("n_params", "real_fraction", "seed", "records_seen", "run_id") if key in runs]
-    runs = runs.sort_values(keys, kind="stable")
-    patients = _stack(store.run(config) / "patients.csv" for config in done)
-    curves = _stack(store.trunk(c) / "curve.csv" for c in {c.trunk_id: c for c in done}.values())
-    tables = {"runs": runs, "patients": patients, "curve": curves.sort_values(["trunk_id", "records_seen"])}
-    given = [store.run(config) / "sources.csv" for config in done]
-    if all(path.exists() for path in given):  # runs of earlier versions have none
-        tables["sources"] = _stack(given)
-    target = read_json(store.path / "study.json")["settings"].get("target")
-    if target:
+    tables = {
+        "runs": runs.sort_values(keys, kind="stable"),
+        "patients": read_patients(finished),
+        "curve": read_curves(trunks).sort_values(["trunk_id", "records_seen"]),
+    }
+    sources = read_sources(finished)
+    if sources is not None:
+        tables["sources"] = sources
+        if without := len(done) - sources["run_id"].nunique():
+            _log.warning("%s: %d runs of an earlier version have no sources.csv", store.path, without)
+    if target := study["settings"].get("target"):
         tables = {name: table.assign(target=target) for name, table in tables.items()}
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        write_text(directory / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
-    return {name: directory / f"{name}.csv" for name in tables}
+    paths = {name: directory / f"{name}.csv" for name in tables}
+    write_texts({paths[name]: table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()})
+    return paths
+
+
+def write_study(path: Path, tree: dict[str, Any]) -> None:
+    """Writes a `study.json` with a checksum of its own."""
+    bare = {key: value for key, value in tree.items() if key != "checksum"}
+    write_json(path, bare | {"checksum": fingerprint(bare)})
 
 
 def read_study(path: Path) -> dict[str, Any]:
-    """Reads a `study.json`. Raises ValueError when it is of another layout, with the remedy."""
-    tree = read_json(path)
+    """Reads a `study.json`: format, settings and targets. Raises ValueError when it was damaged, or is of another
+    layout, with the remedy."""
+    remedy = "copy it again from where it came, or delete it: the next start of the study writes it"
+    tree = read_json(path, remedy=remedy)
     found = tree.get("format", 1)
-    if found != FORMAT:
+    if type(found) is int and found != FORMAT:
         older = "export it with the version that wrote it and choose another output folder"
         remedy = older if found < FORMAT else "upgrade"
         raise ValueError(f"{path} has format {found}, this ecg-jax reads {FORMAT}: {remedy}")
+    expected = tree.pop("checksum", None)
+    if expected is not None and expected != fingerprint(tree):
+        raise damaged(path, "is not what was written: its checksum is another", remedy=remedy)
+    for name, kind in {"format": int, "settings": dict, "targets": list}.items():
+        if type(tree.get(name)) is not kind:
+            raise damaged(path, f"says {name} = {tree.get(name)!r:.80}", remedy=remedy)
     return tree
-
-
-def read_json(path: Path) -> Any:
-    """Reads a JSON file; a ValueError names the file when it is not JSON."""
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): it was damaged outside this program; delete it") from error
-
-
-def write_json(path: Path, tree: Any) -> None:
-    """Writes a JSON file atomically; raises ValueError on NaN or infinity."""
-    write_text(path, json.dumps(tree, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically: readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)  # there only where the disk is full, or the write was broken off
-
-
-class MetricsLog:
-    """A JSONL file of metrics by step.
-
-    What it holds already stays, and is not logged again when a part of a run is done once more. With `writes` False,
-    for a process that follows another, it changes nothing.
-    """
-
-    def __init__(self, path: Path, *, writes: bool = True):
-        lines = read_metrics(path)
-        if writes:
-            write_text(path, "".join(json.dumps(line) + "\n" for line in lines))  # without a line that a kill cut short
-        self._path, self._pending, self._writes = path, [], writes
-        self._held = {_names(line) for line in lines}
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Adds a line; it reaches the disk with the next `flush`, or after 50 lines."""
-        line = {"step": step} | values
-        if not self._writes or _names(line) in self._held:
-            return
-        self._held.add(_names(line))
-        self._pending.append(json.dumps(line))
-        if len(self._pending) >= 50:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes all lines to disk."""
-        if not self._pending:
-            return
-        with self._path.open("a") as file:
-            file.writelines(line + "\n" for line in self._pending)
-        self._pending = []
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; a last line cut short by a kill is left out."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-def _names(line: dict[str, Any]) -> tuple[int, str]:
-    """A line's step and the first of its metrics, which tell it from any other."""
-    return line["step"], next(name for name in line if name != "step")
-
-
-def _stack(paths: Iterable[Path]) -> pd.DataFrame:
-    # Identities are hex digits, some of which read as numbers.
-    frames = [pd.read_csv(path, dtype=IDENTITIES) for path in paths if path.exists()]
-    return pd.concat(frames, ignore_index=True)

@@ -24,7 +24,8 @@ from rich.console import Console
 
 from ecg_jax.command import command
 from ecg_jax.config import RunConfig
-from ecg_jax.store import Store, export, read_json
+from ecg_jax.finished import read_config, read_record
+from ecg_jax.store import Store, export
 
 
 def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
@@ -68,7 +69,9 @@ def show(root: Path, run: str) -> str:
     if len(found) != 1:
         names = ", ".join(path.name for path in found[:5]) or "none"
         raise ValueError(f"{len(found)} runs of {root} begin with {run!r} ({names}): give more, or other, digits")
-    parts = {name: read_json(path) for name in ("config", "record") if (path := found[0] / f"{name}.json").exists()}
+    parts = {"config": read_config(found[0]).stored()} if (found[0] / "config.json").exists() else {}
+    if (found[0] / "record.json").exists():
+        parts["record"] = read_record(found[0]).record
     return json.dumps(parts, indent=1)
 
 
@@ -99,8 +102,13 @@ def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:
                 merged = merge(store, Store(options.into, store.study))
                 print(
                     f"{store.study}: {merged.copied} runs copied; {merged.held_by_both} in both, their losses at most "
-                    f"{merged.largest_difference:.2%} apart"
+                    f"{merged.largest_difference:.2%} apart; {merged.trunks} trunks brought further"
                 )
+                if merged.busy:
+                    raise OSError(
+                        f"{merged.left} runs and their trunks were left to {' and '.join(merged.busy)}, which trains "
+                        f"them in {options.into}: merge again when it has ended"
+                    )
             case "export":
                 folder = options.out / store.study if options.out else store.path
                 for path in export(store, folder).values():

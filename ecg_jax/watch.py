@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import platform
 import resource
 import sys
@@ -16,15 +15,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from ecg_jax.backend import is_deterministic
 from ecg_jax.config import Precision, RunConfig
+from ecg_jax.files import damaged, jsonl, read_lines, write_text
 from ecg_jax.flops import train_flops_per_record
 from ecg_jax.mesh import make_mesh
-from ecg_jax.store import read_metrics, write_text
 from ecg_jax.train import Finished
 
+SEGMENTS = "segments.jsonl"
+#: A moment, in UTC.
+STAMP = "%Y-%m-%dT%H:%M:%SZ"
 #: Steps of a pack that are left out of its rates: they compile.
 WARM_UP_STEPS = 2
 
@@ -138,7 +139,7 @@ def append_segment(folder: Path) -> None:
     """Notes the hardware and versions under which this part of a trunk ran: no part of its identity."""
     device = jax.devices()[0]
     segment = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "started": time.strftime(STAMP, time.gmtime()),
         "platform": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
@@ -147,20 +148,18 @@ def append_segment(folder: Path) -> None:
         "jax": jax.__version__,
         "deterministic": is_deterministic(),
     }
-    path = folder / "segments.jsonl"
-    write_text(path, "".join(json.dumps(line) + "\n" for line in [*read_metrics(path), segment]))
+    write_text(folder / SEGMENTS, jsonl([*read_segments(folder), segment]))
 
 
-def write_curve(folder: Path, config: RunConfig) -> None:
-    """The trunk's learning curve, at the stable rate, under the first frozen mask of every record."""
-    lines = read_metrics(folder / "metrics.jsonl")
-    points = {line["step"] + 1: line["eval/heldout/loss"] for line in lines if "eval/heldout/loss" in line}
-    frame = pd.DataFrame(
-        {
-            "trunk_id": config.trunk_id,
-            "records_seen": [step * config.batch_records for step in points],
-            "loss": list(points.values()),
-        }
-    )
-    frame = frame.sort_values("records_seen")
-    write_text(folder / "curve.csv", frame.to_csv(index=False, lineterminator="\n"))
+def read_segments(folder: Path) -> list[dict[str, Any]]:
+    """What `append_segment` noted of a trunk. Raises ValueError, with file and line, where it was damaged."""
+    path = folder / SEGMENTS
+    remedy = "copy it again from where it came, or delete it: it tells of machines, and no result stands on it"
+    lines = read_lines(path, remedy=remedy)
+    for number, line in enumerate(lines, 1):
+        try:
+            time.strptime(line.get("started", ""), STAMP)
+        except (TypeError, ValueError) as error:
+            what = f"says started = {line.get('started')!r}"
+            raise damaged(path, what, line=number, remedy=remedy) from error
+    return lines

@@ -18,6 +18,7 @@ from ecg_jax.data.synthetic.source import SyntheticSource
 from ecg_jax.data.synthetic.tiers import Tier, recipe
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData
+from ecg_jax.files import read_csv
 from ecg_jax.mesh import make_mesh
 from ecg_jax.store import Store, export, open_store
 from ecg_jax.study import response_of, run_study
@@ -297,7 +298,10 @@ def test_an_unwritable_store_is_refused(tmp_path):
 def test_identities_that_read_as_numbers_survive_the_export(tmp_path):
     for number, identity in enumerate(["0123456789012345", "1234567890e12345"]):
         (tmp_path / f"{number}.csv").write_text(f"trunk_id,loss\n{identity},0.1\n")
-    assert stores._stack(sorted(tmp_path.glob("*.csv"))).trunk_id.tolist() == ["0123456789012345", "1234567890e12345"]
+    assert read_csv(sorted(tmp_path.glob("*.csv")), {"trunk_id": str, "loss": float}).trunk_id.tolist() == [
+        "0123456789012345",
+        "1234567890e12345",
+    ]
 
 
 def test_a_response_of_another_run_is_refused(tmp_path, mesh):

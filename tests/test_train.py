@@ -8,8 +8,8 @@ from pools import made_up_pool
 from test_config import make_config
 
 from ecg_jax import optim
+from ecg_jax.curve import curve_steps
 from ecg_jax.feed import TrainingData
-from ecg_jax.pack import curve_steps
 from ecg_jax.train import member, program
 
 DATA = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1200, 1)})

@@ -72,7 +72,9 @@ def _built(target: Path, parts: Path, catalogue: Catalogue, workers: int, consol
     parts.mkdir(parents=True, exist_ok=True)
     slices = [recordings[start : start + SHARD_RECORDS] for start in range(0, len(recordings), SHARD_RECORDS)]
     _make_parts(catalogue.read, parts, slices, workers, console)
-    excluded = [Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k))]
+    excluded = [
+        Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k), of=list)
+    ]
     if len(excluded) == len(recordings):
         shutil.rmtree(parts)
         raise ValueError(f"none of {len(recordings)} recordings can be used; {_why(excluded)}")
