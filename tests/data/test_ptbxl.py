@@ -113,13 +113,13 @@ def test_flaws_raise_or_are_excluded_by_name(data_dir):
     flat[:, 0] = 0
     write_signal(data_dir / "ptbxl/records500/00000/00001_hr", holed)
     write_signal(data_dir / "ptbxl/records500/00000/00003_hr", flat)
-    with pytest.raises(ValueError, match=r"ptbxl/00001: missing samples in aVL \(5\); .*on_bad"):
+    with pytest.raises(ValueError, match=r"ptbxl/00001: missing samples: aVL \(5\); .*on_bad"):
         read_ptbxl(data_dir)
     excluded: list[Exclusion] = []
     assert read_ptbxl(data_dir, on_bad=excluded.append).record_id.tolist() == ["ptbxl/00002"]
     assert excluded == [
-        Exclusion("ptbxl/00001", "missing samples in aVL (5)"),
-        Exclusion("ptbxl/00003", "flat lead I (all samples 0)"),
+        Exclusion("ptbxl/00001", "missing samples: aVL (5)"),
+        Exclusion("ptbxl/00003", "flat lead: I (all samples 0)"),
     ]
 
 

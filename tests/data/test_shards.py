@@ -171,13 +171,13 @@ def test_prepare_tells_of_exclusions_on_every_call(tmp_path, monkeypatch):
     ecg = ecg_like(2)
     ecg[:, 7] = 0.25
     write_signal(tmp_path / "ptbxl" / "records500/00000/00002_hr", ecg)
-    with pytest.raises(ValueError, match=r"ptbxl/00002: flat lead V2"):
+    with pytest.raises(ValueError, match=r"ptbxl/00002: flat lead: V2"):
         prepare_ptbxl(tmp_path, tmp_path / "cache")
     assert not (tmp_path / "cache").exists() or list((tmp_path / "cache").iterdir()) == []
     for _ in range(2):
         excluded = []
         pool = prepare_ptbxl(tmp_path, tmp_path / "cache", on_bad=excluded.append)
         assert pool.record_id.tolist() == ["ptbxl/00001", "ptbxl/00003"]
-        assert excluded == [Exclusion("ptbxl/00002", "flat lead V2 (all samples 0.25)")]
-    with pytest.raises(ValueError, match="flat lead V2"):
+        assert excluded == [Exclusion("ptbxl/00002", "flat lead: V2 (all samples 0.25)")]
+    with pytest.raises(ValueError, match="flat lead: V2"):
         prepare_ptbxl(tmp_path, tmp_path / "cache")

@@ -328,3 +328,35 @@ def test_signals_that_nobody_asks_for_may_be_of_any_kind(tmp_path):
     header = lines(STEPS, record="r 13 500 5000")
     path = write(tmp_path, [*header, "p.dat 99 0/mmHg 16 0 0 1 0 ABP"], {"r.dat": packed(STEPS, "16")})
     np.testing.assert_array_equal(read(path), read(plain(tmp_path / "plain")))
+
+
+@pytest.mark.parametrize(
+    ("off", "reason"),
+    [(slice(0, 2400), None), (slice(0, 2600), "flat lead: V3 (52% of its samples)"),
+     (slice(1000, 4900), "flat lead: V3 (78%"), (slice(0, 5000), "flat lead: V3 (all samples 0.135)")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [27, 2047])
+def test_an_electrode_that_is_off_for_most_of_a_record(tmp_path, off, reason, value):
+    steps = STEPS.copy()
+    steps[off, 8] = value
+    path = plain(tmp_path, steps)
+    if reason is None:
+        read(path)
+    else:
+        with pytest.raises(ValueError) as told:
+            read(path)
+        assert str(told.value).startswith(reason.replace("0.135", f"{value / 200:g}"))
+
+
+def test_an_electrode_that_drops_out_again_and_again(tmp_path):
+    steps = STEPS.copy()
+    steps.reshape(10, 500, 12)[:, :300, 1] = -31  # 0.6 s of each second
+    with pytest.raises(ValueError, match=r"^flat lead: II \(60% of its samples\)$"):
+        read(plain(tmp_path, steps))
+
+
+def test_coarse_steps_are_no_electrode_that_is_off(tmp_path):
+    """An ECG of few steps stays on one of them between its beats, for less than half a second each time."""
+    steps = STEPS.copy()
+    steps.reshape(25, 200, 12)[:, :180, 1] = 3  # 0.36 s of each 0.4 s
+    read(plain(tmp_path, steps))

@@ -227,10 +227,12 @@ def checked(raw: Raw) -> Raw:
     ecg_mv = np.array(raw.ecg_mv[: SECONDS * raw.rate_hz], np.float64)
     ecg_mv[~np.isfinite(ecg_mv)] = np.nan
     if reason := flaw(ecg_mv):
-        raise ValueError(reason.replace("missing samples in", "missing samples:").replace("flat lead", "flat lead:"))
-    span_mv = float(np.ptp(ecg_mv, axis=0).max())
-    if raw.unknown is None and span_mv > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
-        raise ValueError(f"amplitude: {span_mv:.3g} mV peak to peak; gain or unit are wrong")
+        raise ValueError(reason)
+    spans_mv = np.ptp(ecg_mv, axis=0)
+    if raw.unknown is not None:
+        ecg_mv = (ecg_mv - ecg_mv[0]) / spans_mv  # so that no lead is lost beside another in a much smaller unit
+    elif spans_mv.max() > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
+        raise ValueError(f"amplitude: {spans_mv.max():.3g} mV peak to peak; gain or unit are wrong")
     return dataclasses.replace(raw, ecg_mv=ecg_mv.astype(np.float32))
 
 

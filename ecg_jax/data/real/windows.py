@@ -21,7 +21,7 @@ from ecg_jax.data import preprocess
 from ecg_jax.data.real.amplitude import scale_of
 from ecg_jax.data.real.catalogue import Entry, Output, check_amplitude, check_entries, without_paths
 from ecg_jax.data.real.folder import list_entries
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line
+from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line, flaw
 from ecg_jax.data.real.wfdb_record import read_record
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
@@ -145,12 +145,8 @@ def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray
 
 def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output: Output) -> np.ndarray:
     """A window through the preprocessing. Raises ValueError, as "reason: details", for one that cannot be used."""
-    missing = [lead for lead, column in zip(leads, ecg_mv.T, strict=True) if not np.isfinite(column).all()]
-    if missing:
-        raise ValueError(f"missing samples: {', '.join(missing)}")
-    flat = [lead for lead, span in zip(leads, np.ptp(ecg_mv, axis=0), strict=True) if span == 0]
-    if flat:
-        raise ValueError(f"flat lead: {', '.join(flat)}")
+    if reason := flaw(ecg_mv, leads):
+        raise ValueError(reason)
     filtered_mv = preprocess.filtered(ecg_mv, rate_hz, output.sample_rate_hz, output.steps)
     check_amplitude(filtered_mv, leads)
     return preprocess.to_counts(filtered_mv)

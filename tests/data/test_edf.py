@@ -1,0 +1,223 @@
+"""EDF files as the standard and the wild write them: read as pyedflib reads them, or as they were written."""
+
+from pathlib import Path
+
+import numpy as np
+import pyedflib
+import pytest
+from wfdb_writing import counts
+
+from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.lead_names import lead_order
+from ecg_jax.data.real import folder
+from ecg_jax.data.real.catalogue import Entry, Output, checked, to_records
+from ecg_jax.data.real.edf import read_edf
+
+ECG = counts(limit=1000) / 1000
+#: Where the fields of a file lie, and how wide those are that each signal has (Kemp et al., 1992).
+FIXED = {
+    "patient": 8,
+    "recording": 88,
+    "date": 168,
+    "time": 176,
+    "size": 184,
+    "kind": 192,
+    "records": 236,
+    "seconds": 244,
+}
+WIDTHS = {
+    "label": 16,
+    "transducer": 80,
+    "unit": 8,
+    "physical minimum": 8,
+    "physical maximum": 8,
+    "digital minimum": 8,
+    "digital maximum": 8,
+    "prefilter": 80,
+    "samples": 8,
+}
+
+
+def write(path: Path, ecg=ECG, unit="mV", names=LEADS, kind=pyedflib.FILETYPE_EDF, rate_hz=500) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    limits = {"physical_max": 5.0, "physical_min": -5.0, "digital_max": 32767, "digital_min": -32768}
+    with pyedflib.EdfWriter(str(path), len(names), file_type=kind) as file:
+        same = {"dimension": unit, "sample_frequency": rate_hz, "transducer": "", "prefilter": "", **limits}
+        file.setSignalHeaders([{"label": name, **same} for name in names])
+        file.writeSamples([np.ascontiguousarray(column) for column in ecg.T])
+        if kind == pyedflib.FILETYPE_EDFPLUS:
+            file.writeAnnotation(1.0, -1, "mark")
+    return path
+
+
+def put(path: Path, field: str, value: str | bytes, signal: int = 0) -> Path:
+    """Writes a field of a file's header, of `signal` where each has one."""
+    content = bytearray(path.read_bytes())
+    signals = int(content[252:256])
+    place, width = FIXED.get(field), 8
+    if place is None:
+        width, before = WIDTHS[field], list(WIDTHS)[: list(WIDTHS).index(field)]
+        place = 256 + signals * sum(WIDTHS[name] for name in before) + width * signal
+    raw = value if isinstance(value, bytes) else value.encode("latin-1")
+    content[place : place + max(width, len(raw))] = raw.ljust(width)
+    path.write_bytes(content)
+    return path
+
+
+def read(path: Path, unit: str = "mV") -> np.ndarray:
+    raw = checked(folder.load(Entry("x/r", path, 0, 1, None)))
+    (record,) = to_records([raw], Output(unit=unit))
+    if isinstance(record, ValueError):
+        raise record
+    return record.astype(int)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return read(write(tmp_path_factory.mktemp("edf") / "r.edf"))
+
+
+def test_samples_are_those_of_pyedflib(tmp_path):
+    path = write(tmp_path / "r.edf")
+    with pyedflib.EdfReader(str(path)) as file:
+        theirs = np.stack([file.readSignal(k) for k in range(12)], axis=1)
+    found = read_edf(path, lead_order)
+    np.testing.assert_allclose(found.samples, theirs, atol=1e-12)
+    assert found.rate_hz == 500
+
+
+@pytest.mark.parametrize("value", ["Muster, Jos\u00e9", "\u03bc".encode() * 4, b"\xff\xfe\0\1", b"\0" * 80])
+@pytest.mark.parametrize("field", ["patient", "recording"])
+def test_whatever_a_name_holds(tmp_path, expected, field, value):
+    np.testing.assert_array_equal(read(put(write(tmp_path / "r.edf"), field, value)), expected)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("time", "10:22:00"), ("time", "25.61.99"), ("time", ""), ("date", "00.00.00"), ("date", "2020-1-1"),
+     ("date", "1/2/2003"), ("date", "yy"), ("records", "-1"), ("records", "0"), ("kind", "anything"),
+     ("records", "10.0"), ("seconds", "1.000000"), ("seconds", "1,0"), ("seconds", "1e0"), ("kind", "EDF+C")],
+)  # fmt: skip
+def test_fields_on_which_no_sample_depends(tmp_path, expected, field, value):
+    np.testing.assert_array_equal(read(put(write(tmp_path / "r.edf"), field, value)), expected)
+
+
+@pytest.mark.parametrize("unit", [b"uV", b"\xb5V", b"\xc2\xb5V", b"\xce\xbcV", b"\xe6V", b"microV", b"UV", b"uV\0\0"])
+def test_a_microvolt_in_any_encoding(tmp_path, unit):
+    path = write(tmp_path / "r.edf")
+    for k in range(12):
+        put(put(put(path, "unit", unit, k), "physical minimum", "-5000", k), "physical maximum", "5000", k)
+    np.testing.assert_array_equal(read(path), read(write(tmp_path / "mV.edf")))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("physical maximum", "-5"), ("digital maximum", "-32768"), ("physical minimum", ""), ("physical maximum", "high"),
+     ("physical maximum", "5,000"), ("digital minimum", "?"), ("unit", ""), ("unit", "adu")],
+)  # fmt: skip
+def test_limits_that_tell_no_gain_leave_the_amplitude_unknown(tmp_path, field, value):
+    path = put(write(tmp_path / "r.edf"), field, value, signal=3)
+    with pytest.raises(ValueError, match=r"^(gain: 0 or none in r\.edf for aVR|unit: ).*: --unit NU takes"):
+        read(path)
+    np.testing.assert_allclose(read(path, "NU"), read(write(tmp_path / "known.edf"), "NU"), atol=2)
+
+
+@pytest.mark.parametrize("value", ["5,0", " 5.0", "+5", "5e0", "5."])
+def test_numbers_as_systems_write_them(tmp_path, expected, value):
+    path = put(write(tmp_path / "r.edf"), "physical maximum", value, signal=11)
+    np.testing.assert_array_equal(read(path), expected)
+
+
+@pytest.mark.parametrize("named", ["ECG {}", "EKG-{}", "Lead {}", "{}-Ref", "ECG {}-Ref", "MDC_ECG_{}"])
+def test_leads_under_the_names_of_other_systems(tmp_path, expected, named):
+    path = write(tmp_path / "r.edf", ECG[:, ::-1], names=[named.format(lead)[:16] for lead in LEADS[::-1]])
+    np.testing.assert_array_equal(read(path), expected)
+
+
+def discontinuous(path: Path, gap_after: int | None) -> Path:
+    """An EDF+ file of 20 data records that says it is discontinuous, with a gap of three seconds, or without one."""
+    content = bytearray(write(path, np.tile(ECG, (2, 1)), kind=pyedflib.FILETYPE_EDFPLUS).read_bytes())
+    content[192:197] = b"EDF+D"
+    if gap_after is not None:
+        for second in reversed(range(gap_after, 20)):
+            old, new = (f"+{at}\x14\x14".encode() for at in (second, second + 3))
+            begins = content.index(old, 256 * 14)
+            content[begins : begins + len(old) + 1] = new.ljust(len(old) + 1, b"\0")[: len(old) + 1]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("gap_after", [None, 10, 15])
+def test_a_discontinuous_file_is_read_where_it_has_no_gap(tmp_path, expected, gap_after):
+    """Its first ten seconds count."""
+    np.testing.assert_array_equal(read(discontinuous(tmp_path / "r.edf", gap_after)), expected)
+
+
+@pytest.mark.parametrize("gap_after", [1, 5, 9])
+def test_a_gap_in_the_first_ten_seconds_is_told_of(tmp_path, gap_after):
+    reason = rf"^discontinuous: data record {gap_after} of r.edf begins at {gap_after + 3} s, .* ends at {gap_after} s$"
+    with pytest.raises(ValueError, match=reason):
+        read(discontinuous(tmp_path / "r.edf", gap_after))
+
+
+def test_a_discontinuous_file_must_tell_its_times(tmp_path):
+    path = put(write(tmp_path / "r.edf"), "kind", "EDF+D")
+    with pytest.raises(ValueError, match=r"^discontinuous: r\.edf is an EDF\+D without the times"):
+        read(path)
+    path = discontinuous(tmp_path / "s.edf", None)
+    path.write_bytes(path.read_bytes().replace(b"+4\x14\x14", b"x4\x14\x14"))
+    with pytest.raises(ValueError, match=r"^discontinuous: s\.edf does not tell when its data record 4 begins"):
+        read(path)
+
+
+def test_what_lies_beside_the_leads(tmp_path, expected):
+    """A slow channel, one that was never used (its limits are equal), data records of a quarter of a second, and bytes
+    after the end."""
+    path = tmp_path / "r.edf"
+    with pyedflib.EdfWriter(str(path), 13, file_type=pyedflib.FILETYPE_EDF) as file:
+        file.setDatarecordDuration(0.25)
+        same = {"transducer": "", "prefilter": "", "digital_max": 32767, "digital_min": -32768}
+        lead = {"dimension": "mV", "sample_frequency": 500, "physical_max": 5.0, "physical_min": -5.0}
+        slow = {"label": "SpO2", "dimension": "%", "sample_frequency": 4, "physical_max": 100.0, "physical_min": 0.0}
+        file.setSignalHeaders([slow | same, *({"label": name, **lead, **same} for name in LEADS)])
+        file.writeSamples([np.full(40, 97.0), *(np.ascontiguousarray(column) for column in ECG.T)])
+    for field in ("physical maximum", "digital minimum", "digital maximum", "unit"):
+        put(path, field, "0")
+    path.write_bytes(path.read_bytes() + bytes(24))
+    np.testing.assert_array_equal(read(path), expected)
+
+
+def test_a_gain_below_0_turns_a_lead_over(tmp_path):
+    path = write(tmp_path / "r.edf", -ECG)
+    for k in range(12):
+        put(put(path, "physical minimum", "5", k), "physical maximum", "-5", k)
+    np.testing.assert_allclose(read(path), read(write(tmp_path / "plain.edf")), atol=1)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [("records", "11", "truncated: r.edf announces '11' data records, 10 are there"),
+     ("records", "many", "truncated: r.edf announces 'many' data records"),
+     ("records", "9", "too short: 9.00 s in r.edf"),
+     ("seconds", "0", "header: r.edf: data records of 6000 samples and '0' s"),
+     ("seconds", "0.3", "rate: 1666.6"),
+     ("size", "3000", "unreadable: r.edf is no EDF file: its header of 3000 bytes has 12 signals"),
+     ("size", "x", "unreadable: r.edf is no EDF file: the size of the header is 'x'"),
+     ("digital minimum", "-40000", "header: r.edf: the digital limits of I are -40000 to 32767"),
+     ("digital minimum", "32767.5", "header: r.edf: the digital limits of I are "),
+     ("samples", "2x", "unreadable: r.edf is no EDF file: the samples of I is '2x'"),
+     ("label", "II", "leads: I, II not there exactly once"),
+     ("unit", "mmHg", "unit: 'mmHg', expected mV, uV or V")],
+)  # fmt: skip
+def test_a_field_that_cannot_be_used_is_named(tmp_path, field, value, reason):
+    with pytest.raises(ValueError) as told:
+        read(put(write(tmp_path / "r.edf"), field, value))
+    assert str(told.value).startswith(reason)
+    assert str(tmp_path) not in str(told.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no EDF", b"\xffBIOSEMI" + bytes(4000), bytes(4000), b"0".ljust(256)])
+def test_a_file_that_is_none_says_so(tmp_path, content):
+    (tmp_path / "r.edf").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^unreadable: r\.edf is no EDF file: "):
+        read(tmp_path / "r.edf")
