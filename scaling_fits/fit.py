@@ -13,6 +13,7 @@ import pandas as pd
 
 from scaling_fits.bootstrap import Bootstrap, Draws, draw
 from scaling_fits.bootstrap import published as published_constants
+from scaling_fits.bounds import AtBound, at_bounds, open_ends
 from scaling_fits.certificate import Certificate, NotConverged, certify, distinct
 from scaling_fits.estimators import HUBER_HOFFMANN, Estimator
 from scaling_fits.form import Form
@@ -21,6 +22,7 @@ from scaling_fits.problem import log_predictions
 from scaling_fits.profile import ProfileCurve, ProfileInterval, profile_curve, profile_intervals
 from scaling_fits.solver import minimise
 from scaling_fits.starts import bank, spread_starts
+from scaling_fits.suspicions import rising_losses
 from scaling_fits.table import RunTable
 from scaling_fits.uncertainty import Identifiability, identifiability, residual_logs, standard_errors
 from scaling_fits.writing import write_text
@@ -53,9 +55,19 @@ class Fit:
     bank_SxP: np.ndarray = field(repr=False, compare=False)
 
     @property
-    def intervals(self) -> dict[str, tuple[float, float]] | None:
-        """Percentile intervals of the constants, None where `draws.reason` says why."""
-        return self.draws.intervals
+    def intervals(self) -> dict[str, tuple[float | None, float | None]] | None:
+        """Percentile intervals of the constants, None where `draws.reason` says why.
+
+        An end is None, open, where the draws that reach it stand at a bound: that is the bound's value, not the data's.
+        """
+        if self.draws.intervals is None:
+            return None
+        return open_ends(self.observations, self.draws.theta_RxP, self.draws.intervals, self.draws.plan.level)
+
+    @functools.cached_property
+    def at_bounds(self) -> tuple[AtBound, ...]:
+        """Constants that stand at a bound, with what the objective would gain beyond."""
+        return at_bounds(self.observations, self.theta_KxP[0])
 
     @property
     def units(self) -> dict[str, str]:
@@ -64,8 +76,12 @@ class Fit:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Constants that the design does not identify, a weak certificate, suspicious units: in plain words."""
-        found = [interval.sentence for interval in self.profiles if interval.sentence]
+        """Losses that rise, constants at bounds or that the design does not identify, suspicious units: in words."""
+        rising = rising_losses(self.form, self.observations.values, self.observations.problem.log_y_N)
+        wanted = {one.name for one in self.at_bounds if one.wanted}
+        found = [*rising, *(one.sentence for one in self.at_bounds)]
+        # Where a falling law does not hold, or a bound says why a constant stays open, that is the one thing to say.
+        found += [one.sentence for one in self.profiles if one.sentence and not rising and one.name not in wanted]
         if not self.certificate.converged:
             found.append(f"not converged: stationarity {self.certificate.stationarity:.1e} at the best point")
         return (*found, *self.data.warnings)
@@ -135,7 +151,8 @@ class Fit:
             "data": asdict(self.data),
             "certificate": asdict(self.certificate),
             "profile_intervals": [_finite(asdict(interval)) for interval in self.profiles],
-            "bootstrap": self.draws.to_dict(),
+            "bootstrap": self.draws.to_dict() | {"intervals": self.intervals},
+            "at_bounds": [asdict(one) for one in self.at_bounds],
             "warnings": list(self.warnings),
         }
 
@@ -152,11 +169,10 @@ class Fit:
             profile = profiles.get(name)
             if low is None and profile is not None:
                 low, high = profile.low, profile.high
-            ends = ["open" if end is None else f"{end:.4g}" for end in (low, high)]
-            label = name.replace("_", r"\_")
-            unit = self.units[name].replace("^", r"\textasciicircum ").replace("_", r"\_")
-            lines.append(rf"{label} & {value:.6g} & {ends[0]} to {ends[1]} & {unit} \\")
-        return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+            ends = f"{_end(low)} to {_end(high)}"
+            lines.append(rf"{_latex(name)} & {value:.6g} & {ends} & {_latex(self.units[name])} \\")
+        notes = [rf"\multicolumn{{4}}{{l}}{{\footnotesize {_latex(one.sentence)}}} \\" for one in self.at_bounds]
+        return "\n".join([*lines, *([r"\midrule", *notes] if notes else []), r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def save(self, path: Path | str) -> None:
         """Write `to_json()` to `path`, whole or not at all."""
@@ -170,7 +186,7 @@ class Fit:
             parts = [f"  {name:<7} {value:<12.6g}"]
             if self.intervals is not None:
                 low, high = self.intervals[name]
-                parts.append(f"{100 * self.draws.plan.level:.0f} % bootstrap {low:.4g} to {high:.4g}")
+                parts.append(f"{100 * self.draws.plan.level:.0f} % bootstrap {_end(low)} to {_end(high)}")
             if name in profiles:
                 parts.append(f"profile {str(profiles[name]).partition(': ')[2]}")
             lines.append("   ".join(parts) + f"   [{self.units[name]}]")
@@ -295,6 +311,16 @@ def fit_observations(
         theta_KxP=theta_KxP,
         bank_SxP=bank_SxP,
     )
+
+
+def _end(value: float | None) -> str:
+    return "open" if value is None else f"{value:.4g}"
+
+
+def _latex(words: str) -> str:
+    """Text as LaTeX sets it."""
+    written = {"_": r"\_", "%": r"\%", "^": r"\textasciicircum ", "<": r"\textless ", ">": r"\textgreater "}
+    return "".join(written.get(letter, letter) for letter in words)
 
 
 def _finite(values: dict[str, object]) -> dict[str, object]:

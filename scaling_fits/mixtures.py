@@ -31,7 +31,7 @@ def exponential_mixing(domains: int) -> Form:
         variables=shares,
         parameters=(
             floor("c"),
-            *(positive(f"k_{i}", (0.05, 5.0), 1e-17, 1e5, L=1) for i in range(1, domains + 1)),
+            *(positive(f"k_{i}", (0.05, 5.0), 1e-250, 1e250, L=1) for i in range(1, domains + 1)),
         ),
         log_loss=log_loss,
     )

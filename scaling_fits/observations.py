@@ -47,6 +47,7 @@ AXES = (
     "seed",
 )
 TRUNK = "trunk_id"
+CONSTANT = 1e-12  # of ln response: rounding
 
 
 class Link(Enum):
@@ -132,6 +133,10 @@ def observe(
         raise ValueError(
             f"{table.source}: {len(rows)} rows left after excluding {table.excluded or 'none'}, and {form.name} "
             f"has {len(form.parameters) - len(pins)} constants to fit; it needs more rows than constants"
+        )
+    if np.ptp(np.log(number)) < CONSTANT:
+        raise ValueError(
+            f"{table.source}: {response} is {rows[response].iloc[0]:g} in all {len(rows)} rows: no law is in it"
         )
     problem = Problem(
         form=form,

@@ -22,7 +22,7 @@ from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE
 from scaling_fits.observations import COLUMNS, Link
 from scaling_fits.refusal import nearest
 from scaling_fits.suspicions import compute_notes
-from scaling_fits.table import RunTable, read_runs
+from scaling_fits.table import RunTable, read_runs, require_columns
 
 FORMS: tuple[Form, ...] = (
     power_law("N"),
@@ -103,6 +103,8 @@ def asked(options: Options, forms: Sequence[Form]) -> Asked:
         positive=[columns[letter] for letter in sorted(logs)],
         numeric=[columns[letter] for letter in sorted(plain)],
     )
+    named = [getattr(options, name) for name in ("trunk", "weight", "sd") if options.given(name)]
+    require_columns(table.frame, named, table.source)
     of = Asked(table, columns, options.loss)
     return replace(of, notes=_compute_notes(options, of))
 

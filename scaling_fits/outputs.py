@@ -31,8 +31,8 @@ def check_outputs(options: Options) -> None:
             raise ValueError(f"{flag}: is a folder; give a file in it")
         for one in figure_paths(path) if name == "figure" else (path,):
             _check_file(flag, one)
-        lost = _of_others(path, name == "figure")
-        if lost and not options.force:
+        force, lost = options.force, _of_others(path, name == "figure")
+        if lost and not force:
             raise ValueError(f"{flag}: {lost} exists and was not made by {MADE_BY}; give another name, or --force")
 
 
