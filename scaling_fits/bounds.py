@@ -21,7 +21,7 @@ from scaling_fits.certificate import objective_scale
 from scaling_fits.form import LOG_NEGLIGIBLE, LOG_VANISHED, Form, Parameter
 from scaling_fits.observations import Observations
 from scaling_fits.problem import Problem
-from scaling_fits.profile import unit_of_rise
+from scaling_fits.profile import degrees_of_freedom, unit_of_rise
 from scaling_fits.solver import minimise
 
 TOUCHING = 1e-9
@@ -118,13 +118,13 @@ def _beyond(data: Observations, theta_P: np.ndarray, p: int, end: int) -> AtBoun
     gain = max(objective - float(ends.objective_S[best]), 0.0)
     there = replace(data, problem=wider)
     held, free = published(data, theta_P[None])[0], published(there, ends.theta_SxP[best][None])[0]
-    limit = unit_of_rise(problem, theta_P) * float(stats.chi2.ppf(0.95, 1))
-    edge = held[p]
-    wanted = gain > limit
+    # Noise is what the law without the bound leaves: with it, the misfit would count as noise.
+    noise = unit_of_rise(wider, ends.theta_SxP[best])
+    wanted = gain > FLAT * objective and gain > noise * float(stats.f.ppf(0.95, 1, degrees_of_freedom(problem)))
     return AtBound(
         name=parameter.name,
         side="upper" if end else "lower",
-        bound=float(edge),
+        bound=float(held[p]),
         gain=gain,
         share=gain / objective_scale(problem, objective),
         beyond=float(free[p]),
