@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scaling_fits.allocation import SIX_N_D, Compute, law_optimum
 from scaling_fits.fit import Fit
-from scaling_fits.observations import Link
+from scaling_fits.observations import Link, row_names
 from scaling_fits.optimum_plots import optima_table
 from scaling_fits.style import (
     DASHES,
@@ -38,6 +38,8 @@ from scaling_fits.table import RunTable
 
 LINES_MAX, LEVELS, LEVELS_MAX = 8, 5, 10
 GRID, OPTIMA = 61, 17
+SAME_SIZE = 1e-5  # relative: what six digits of a size leave open
+OTHERS = "#999999"
 SIZE_STEP = 0.016  # by which the marks of sizes stand beside each other in r
 SEARCH_BEYOND = 1e3  # factor outside the data's sizes in which the law's optimum is sought
 
@@ -118,23 +120,27 @@ def loss_against_compute(
 ) -> tuple[Figure, pd.DataFrame]:
     """The response against compute C(N, D): a line per size, and the law's least loss at every C with its band.
 
-    `sizes` are those of the lines (five over the data's if not given); the frontier runs from the smallest C of the
-    data to the largest, dashed from there to `until` (FLOPs). Needs a law in N and D.
+    `sizes` are those of the lines: the data's own if not given, or five of them where there are more than eight. Rows
+    of no line's size are grey. The frontier runs from the smallest C of the data to the largest, dashed from there to
+    `until` (FLOPs). Needs a law in N and D.
     """
     values = _sized(fit)
     flops = compute.flops(values["N"], values["D"])
-    sizes = np.geomspace(values["N"].min(), values["N"].max(), LEVELS) if sizes is None else np.asarray(sizes, float)
+    sizes = _some(_distinct(values["N"])) if sizes is None else np.asarray(sizes, dtype=float)
     canvas = Canvas(width, 0.85 * min(width, Width.MIDDLE))
     label = f"compute C = {compute.name} (FLOP)"
     axes = canvas.panel(canvas.grid[0, 0], "compute", label, axis_name(fit, "L", names), title="")
     axes.set(xscale="log", yscale="log")
-    nearest = _nearest(values, [{"N": size} for size in sizes])
+    of_line = np.isclose(values["N"], sizes[:, None], rtol=SAME_SIZE, atol=0.0)
     for i, (size, colour) in enumerate(zip(sizes, shades(len(sizes)))):
         name = f"N = {short(size)}"
-        _rows(canvas, axes, fit, flops, nearest == i, name, i, colour)
+        _rows(canvas, axes, fit, flops, of_line[i], name, i, colour)
         d = np.geomspace(values["D"].min(), values["D"].max(), GRID)
         n = np.full(GRID, size)
         canvas.line(axes, compute.flops(n, d), fit.predict(N=n, D=d), "law", name, color=colour, lw=0.8)
+    others = ~of_line.any(axis=0)
+    if others.any():
+        _rows(canvas, axes, fit, flops, others, "other sizes", len(sizes), OTHERS)
     best = _optima(fit, np.geomspace(flops.min(), max(flops.max(), until or 0.0), GRID), compute)
     loss, band = _law(fit, {"N": best["n"].to_numpy(), "D": best["d"].to_numpy()}, canvas)
     budget, seen = best["budget"].to_numpy(), best["budget"].to_numpy() <= flops.max() * (1 + 1e-9)
@@ -303,16 +309,16 @@ def _excluded(
     frame = table.frame[table.frame["excluded_because"] != ""]
     columns = {letter: frame[column].to_numpy(dtype=float) for letter, column in fit.data.columns.items()}
     x, y = x_of(columns), frame[fit.data.response].to_numpy(dtype=float)
-    names = frame["run_id"].astype(str) if "run_id" in frame else frame.index.map(lambda at: f"row {at}")
+    names = row_names(frame)
     for i, (reason, count) in enumerate(table.excluded.items()):
         mine = (frame["excluded_because"] == reason).to_numpy() & np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
         unseen = "" if mine.sum() == count else f", {count - mine.sum()} not drawable"
         style = {"marker": cycle(MARKERS, i), "mfc": "none", "color": WARNING, "ms": 4, "mew": 0.7, "zorder": 4}
-        keep = {"name": np.asarray(names)[mine]}
+        keep = {"name": names[mine]}
         canvas.points(
             axes, x[mine], y[mine], "excluded", reason, f"left out: {reason} ({count}{unseen})", keep=keep, **style
         )
-        for at_x, at_y, name in zip(x[mine], y[mine], np.asarray(names)[mine]):
+        for at_x, at_y, name in zip(x[mine], y[mine], names[mine]):
             canvas.label(axes, at_x, at_y, name)
 
 
@@ -370,6 +376,13 @@ def axis_name(fit: Fit, letter: str, names: Mapping[str, str] | None) -> str:
 
 def _distinct(values: np.ndarray) -> np.ndarray:
     return np.unique([float(f"{value:.6g}") for value in values])
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """All of few values, five spread over them of many."""
+    if len(values) <= LINES_MAX:
+        return values
+    return values[np.linspace(0, len(values) - 1, LEVELS).round().astype(int)]
 
 
 def _three(values: np.ndarray) -> np.ndarray:

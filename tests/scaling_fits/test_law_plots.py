@@ -293,6 +293,30 @@ def test_the_compute_optimal_line_is_that_of_the_closed_form():
         assert n == pytest.approx(chinchilla_optimum(law().parameters, 6 * n * d)["N"], rel=1e-3)
 
 
+def test_marks_against_compute_carry_their_own_size_and_lines_are_at_sizes_of_the_table():
+    data = figures()["C"][1]
+    sizes = {f"N = {short(size)}" for size in SIZES}
+    assert set(data.loc[data["layer"] == "law", "series"]) == sizes
+    own = dict(zip(law().observations.row_names_N, law().observations.values["N"]))
+    for row in data.query("layer == 'row'").itertuples():
+        assert row.series == f"N = {short(own[row.name])}"
+    some = loss_against_compute(law(), sizes=SIZES[1:3])[1].query("layer == 'row'")
+    assert len(some) == len(own) and set(some["series"]) == {*sorted(sizes)} - {
+        f"N = {short(SIZES[0])}",
+        f"N = {short(SIZES[3])}",
+    } | {"other sizes"}
+    assert {own[name] for name in some.loc[some["series"] == "other sizes", "name"]} == {SIZES[0], SIZES[3]}
+
+
+def test_five_lines_are_drawn_of_many_sizes():
+    rows = [(n, d, 0.2 + 4 / n**0.4 + 12 / d**0.5) for n in np.geomspace(1e4, 1e6, 12) for d in (1e4, 1e5)]
+    frame = pd.DataFrame(rows, columns=["n_params", "records_seen", "loss"])
+    data = loss_against_compute(fit(CHINCHILLA, frame, bootstrap=Bootstrap(0), starts=32, profiles=False))[1]
+    lines = data.loc[data["layer"] == "law", "series"].unique()
+    assert len(lines) == 5 and set(lines) <= {f"N = {short(size)}" for size in frame["n_params"]}
+    assert (data.loc[data["layer"] == "row", "series"] == "other sizes").sum() == 2 * 7
+
+
 def test_rates_at_or_below_zero_are_drawn_on_a_linear_axis():
     assert exchange_rates(rates())[0].axes[0].get_yscale() == "log"
     assert exchange_rates(rates(low=-0.1), "share")[0].axes[0].get_yscale() == "linear"
