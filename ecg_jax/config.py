@@ -21,6 +21,11 @@ from ecg_jax.data.ecg import INDEPENDENT_LEADS
 SCHEMA = 1
 
 
+#: A real fraction is the ratio of a denominator up to the first that comes nearest, so that 0.333333333 is a third, and
+#: up to the second where it would be pure. Larger ones would overflow 64 bits at 9 billion records.
+RATIO, FINEST_RATIO = 1_000_000, 1_000_000_000
+
+
 class Architecture(enum.StrEnum):
     """Architectures; `models.build` matches on it."""
 
@@ -174,6 +179,11 @@ class DataConfig:
             raise ValueError(
                 f"real_fraction = {self.real_fraction} lies outside [0, 1]: 0 is pure synthetic, 1 is pure real"
             )
+        if 0 < self.real_fraction < 1 and self.ratio in (0, 1):
+            raise ValueError(
+                f"real_fraction = {self.real_fraction} is less than one record in {FINEST_RATIO:,} from pure: give 0 "
+                "or 1 if that is meant"
+            )
         for name in ("real_patients", "synthetic_records"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -181,8 +191,11 @@ class DataConfig:
 
     @property
     def ratio(self) -> Fraction:
-        """`real_fraction` as the exact ratio it stands for."""
-        return Fraction(self.real_fraction).limit_denominator(1_000_000)
+        """`real_fraction` as the exact ratio it stands for; never pure, 0 or 1, unless it is."""
+        exact, most = Fraction(self.real_fraction), RATIO
+        while (ratio := exact.limit_denominator(most)) in (0, 1) and ratio != exact and most < FINEST_RATIO:
+            most *= 10
+        return ratio
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 
 from ecg_jax.config import RunConfig
-from ecg_jax.data.ecg import SIMULATED, RecordPool, Source
-from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
+from ecg_jax.data.ecg import HELD_OUT_FOLDS, SIMULATED, STORED, RecordPool, Source
+from ecg_jax.data.mixture import SEED_STRIDE, Mixture, batch_ids, read_batch
+from ecg_jax.data.synthetic.information import identify
 from ecg_jax.mesh import host_slice, place_pack
 from ecg_jax.train import Read
 
@@ -36,16 +37,18 @@ class TrainingData:
     """The sources that runs draw from: all real training records, of one source or of several that `ecg.join` made one
     pool, and the synthetic sources by their identity, which is what `DataConfig.synthetic_source` names.
 
-    Raises ValueError for a set of simulated recordings among the real ones.
+    Raises ValueError for simulated recordings among the real ones, for real ones in a synthetic pool, and for records
+    of the folds of PTB-XL that are held out.
     """
 
     real: RecordPool
     synthetic: Mapping[str, Source]
 
     def __post_init__(self) -> None:
-        simulated = [part.source for part in self.real.parts if part.source.endswith(SIMULATED)]
-        if simulated:
-            raise ValueError(f"{', '.join(simulated)}: simulated ECG is no real source; give it as a synthetic one")
+        check_trained_on(self.real)
+        for name, source in self.synthetic.items():
+            if isinstance(source, RecordPool):
+                _check_not_real(name, source, self.real)
 
     def pool(self, config: RunConfig) -> RecordPool:
         """The real records of a run: all, or its first patients, as a view that all runs of them share."""
@@ -61,12 +64,73 @@ class TrainingData:
         return {}
 
     def source(self, config: RunConfig) -> Source:
-        """The synthetic source of a run. Raises ValueError when it is not there."""
-        if config.data.synthetic_source not in self.synthetic:
+        """The synthetic source of a run. Raises ValueError when it is not there, or has less records than the run
+        draws from it."""
+        name, wanted = config.data.synthetic_source, config.data.synthetic_records
+        if name not in self.synthetic:
+            raise ValueError(f"run {config.run_id} draws from {name!r}; there are {sorted(self.synthetic)}")
+        source = self.synthetic[name]
+        held = _length(source)
+        if held is not None and _last_synthetic(config) > held:
             raise ValueError(
-                f"run {config.run_id} draws from {config.data.synthetic_source!r}; there are {sorted(self.synthetic)}"
+                f"run {config.run_id} (seed {config.seed}) draws {'fresh' if wanted is None else f'{wanted:,}'} "
+                f"records from {name!r}, a pool of {held:,}: say synthetic_records = {held}"
             )
-        return self.synthetic[config.data.synthetic_source]
+        return source
+
+    @functools.cached_property
+    def _known(self) -> dict[tuple[int | None, int], str]:
+        return {}
+
+    def real_information(self, config: RunConfig) -> str:
+        """What a generator knows that was fitted to the run's own real pool, as it enters a run's row."""
+        key = (config.data.real_patients, config.data.pool_shuffle if config.data.real_patients else 0)
+        if key not in self._known:  # a hash over all its signals
+            self._known[key] = identify(self.pool(config)).real_information
+        return self._known[key]
+
+
+def check_trained_on(real: RecordPool) -> None:
+    """Raises ValueError, by name, for records that are no recordings, or that PTB-XL's protocol holds out."""
+    names = [part.source for part in real.parts if part.source.endswith(SIMULATED) or part.source == STORED]
+    if names or real.simulated is not None:
+        made_by = "" if real.simulated is None else f" of tier {real.simulated.tier or 'of their own make'}"
+        raise ValueError(
+            f"{', '.join(names) or real.source}: simulated ECG{made_by} is no real source; give it as a synthetic one"
+        )
+    rows = np.flatnonzero(np.isin(real.fold, HELD_OUT_FOLDS))
+    rows = [row for row in rows if str(real.record_id[row]).startswith("ptbxl/")]
+    if rows:
+        raise ValueError(
+            f"{len(rows)} records of PTB-XL's folds {HELD_OUT_FOLDS[0]} and {HELD_OUT_FOLDS[1]} are among the training "
+            f"records, such as {real.record_id[rows[0]]}: these folds are held out; train on folds 1 to 8"
+        )
+
+
+def _check_not_real(name: str, synthetic: RecordPool, real: RecordPool) -> None:
+    """Raises ValueError for a synthetic pool that holds records of the real one, under the same names."""
+    shared, ours, theirs = np.intersect1d(synthetic.record_id, real.record_id, return_indices=True)
+    if synthetic.ecg.shape[1:] != real.ecg.shape[1:]:
+        return
+    for record, i, j in zip(shared, ours, theirs, strict=True):
+        if np.array_equal(synthetic.ecg[i], real.ecg[j]):
+            raise ValueError(f"the synthetic pool {name!r} holds {record} of the real records: it is no synthetic one")
+
+
+def _last_synthetic(config: RunConfig) -> int:
+    """The records that a run's synthetic source must hold."""
+    if config.data.synthetic_records is not None:
+        return config.data.synthetic_records
+    ratio, records = config.data.ratio, config.budget_records
+    return config.seed * SEED_STRIDE + records - records * ratio.numerator // ratio.denominator
+
+
+def _length(source: Source) -> int | None:
+    """How many records a source holds; None for an unbounded one."""
+    try:
+        return len(source) if hasattr(source, "read") else None
+    except TypeError:
+        return None
 
 
 def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:

@@ -32,7 +32,7 @@ from ecg_jax.mesh import check_batch
 from ecg_jax.ownership import LostOwnershipError, Ownership
 from ecg_jax.plan import Pack
 from ecg_jax.processes import agreed, is_first
-from ecg_jax.response import Response, check_information, check_response
+from ecg_jax.response import Response, check_held_out, check_information, check_response
 from ecg_jax.store import Store, write_json
 from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train, whole
 from ecg_jax.watch import Clock, Profiler, append_segment
@@ -105,6 +105,7 @@ def run_pack(
     if agreed(all(store.is_done(run) for run in pack.runs)):
         return
     check_batch(pack.shape.batch_records)
+    check_held_out(data, response)
     for runs in pack.members:
         check_information(runs[-1], data)
         check_response(runs[-1], response)

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from ecg_jax.config import RunConfig
-from ecg_jax.data.synthetic.information import identify
+from ecg_jax.data.ecg import PUBLISHED, RecordPool
+from ecg_jax.data.real.leakage import find_matches
+from ecg_jax.data.synthetic.tiers import Tier
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import TrainingData
+
+#: Likeness from which a training record is a held-out recording beyond doubt, and a study is stopped for it; studies
+#: leave records out from less on (`leakage.THRESHOLD`), and by name.
+SURE = 0.97
+#: The same for records that are said to be synthetic, which are let pass unless they are a copy.
+COPY = 0.998
+#: Pairs of arrays that were compared, held so that no other array gets their place in memory.
+_COMPARED: list[tuple[np.ndarray, np.ndarray, float]] = []
+_REMEMBERED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +45,72 @@ def check_response(config: RunConfig, response: Response) -> None:
         )
 
 
+def check_apart(training: RecordPool, heldout: held.HeldOut) -> None:
+    """Raises ValueError, by name, where a patient or a recording stands both in training and among the held-out ones.
+
+    A recording is known by its signal. Compared once for the same arrays.
+    """
+    shared = set(heldout.pool.patient_id.tolist()) & set(training.patient_id.tolist())
+    if shared:
+        raise ValueError(
+            f"{len(shared)} patients stand both in training and among the held-out records, "
+            f"such as {sorted(shared)[0]}: split by patient"
+        )
+    _check_signals("training", training, heldout.pool, SURE)
+
+
+def check_held_out(data: TrainingData, response: Response) -> None:
+    """Raises ValueError where real or stored synthetic records hold what the response is measured on; see
+    `check_apart`. What a generator renders holds no recording."""
+    check_apart(data.real, response.heldout)
+    for name, source in data.synthetic.items():
+        if isinstance(source, RecordPool):
+            _check_signals(f"the synthetic pool {name!r}", source, response.heldout.pool, COPY)
+
+
+def _check_signals(where: str, training: RecordPool, heldout: RecordPool, threshold: float) -> None:
+    if any(a is training.ecg and b is heldout.ecg and known == threshold for a, b, known in _COMPARED):
+        return
+    if training.ecg.shape[1] * heldout.sample_rate_hz == heldout.ecg.shape[1] * training.sample_rate_hz:
+        matches = find_matches(training, training.sample_rate_hz, heldout, heldout.sample_rate_hz, threshold=threshold)
+        if matches:
+            first = matches[0]
+            raise ValueError(
+                f"{len({match.first for match in matches})} records of {where} are held-out recordings under other "
+                f"names, such as {training.record_id[first.first]}, which is {heldout.record_id[first.second]} "
+                f"(likeness {first.similarity:.4f}): leave them out (data.real.leakage.without_evaluation)"
+            )
+    _COMPARED.append((training.ecg, heldout.ecg, threshold))
+    del _COMPARED[:-_REMEMBERED]
+
+
 def check_information(config: RunConfig, data: TrainingData) -> None:
-    """Refuses a run whose synthetic data know more of real recordings than it says, or than the pool they mix with."""
+    """Refuses a run whose synthetic records are of another tier or know more of real recordings than it says, or were
+    fitted to another pool than the run's own, whatever its real fraction: it is the source that says what it is."""
     if config.data.ratio == 1:
         return
-    known, pool = config.data.real_information, data.pool(config)
-    own = getattr(data.source(config), "real_information", known)  # a pool of records knows nothing of its own
-    if own != known:
-        raise ValueError(f"run {config.run_id} says its synthetic records know {known!r}; their source knows {own!r}")
-    if config.data.real_fraction > 0 and known.startswith("pool ") and known != identify(pool).real_information:
+    source, said = data.source(config), (config.data.tier, config.data.real_information)
+    own = getattr(source, "simulated", None)
+    tiers = {tier.value for tier in Tier}
+    if own is None:
+        if said[0] in (Tier.NOISE.value, Tier.FITTED.value) or said[1] != PUBLISHED:
+            raise ValueError(
+                f"run {config.run_id} says its synthetic records are of tier {said[0]} and know {said[1]!r}; their "
+                "source does not say what made it: store it again with this version (data.synthetic.pool)"
+            )
+        return
+    if own.tier != said[0] and (own.tier or said[0] in tiers):
         raise ValueError(
-            f"run {config.run_id} mixes {identify(pool).real_information} with synthetic records whose priors were "
-            f"fitted to {known}: fit them to the run's own pool"
+            f"run {config.run_id} says its synthetic records are of tier {said[0]}; their source is "
+            f"{'of tier ' + own.tier if own.tier else 'of a recipe that is no tier: give it a name of its own'}"
+        )
+    if own.real_information != said[1]:
+        raise ValueError(
+            f"run {config.run_id} says its synthetic records know {said[1]!r}; their source knows "
+            f"{own.real_information!r}"
+        )
+    if said[1].startswith("pool ") and said[1] != data.real_information(config):
+        raise ValueError(
+            f"run {config.run_id} mixes {data.real_information(config)} with synthetic records whose priors were "
+            f"fitted to {said[1]}: fit them to the run's own pool"
         )

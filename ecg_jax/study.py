@@ -29,7 +29,7 @@ from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.progress import StudyProgress
-from ecg_jax.response import Response
+from ecg_jax.response import Response, check_apart
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store
 from ecg_jax.watch import Profiler
@@ -38,14 +38,9 @@ from ecg_jax.watch import Profiler
 def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
     """The response on frozen records, with its objective's reference lines fitted to the training records.
 
-    Raises ValueError when a patient stands on both sides.
+    Raises ValueError when a patient or a recording stands on both sides.
     """
-    shared = set(heldout.pool.patient_id) & set(training.patient_id)
-    if shared:
-        raise ValueError(
-            f"{len(shared)} patients stand both in training and among the held-out records, "
-            f"such as {sorted(shared)[0]}: split by patient"
-        )
+    check_apart(training, heldout)
     errors = {
         "mean": lines.mean_errors(heldout, objective),
         "linear": lines.linear_errors(heldout, training, objective),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,22 +13,21 @@ import numpy as np
 from rich.console import Console
 
 from ecg_jax.codec import fingerprint
-from ecg_jax.data.ecg import SIMULATED, RecordPool, join
+from ecg_jax.data.ecg import HELD_OUT_FOLDS, SIMULATED, Exclusion, RecordPool, join
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.download import download
+from ecg_jax.data.real.leakage import without_evaluation
 from ecg_jax.data.real.publishers import PUBLICATIONS
 from ecg_jax.data.real.transfer import read_small
-from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, standin_pool
+from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, SOURCE, standin_pool
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
-from ecg_jax.evaluate.heldout import HeldOut, freeze
+from ecg_jax.evaluate.heldout import HeldOut, differing, freeze
+from ecg_jax.feed import check_trained_on
+from ecg_jax.response import check_apart
 from ecg_jax.store import read_json, write_json
 
-if typing.TYPE_CHECKING:
-    from ecg_jax.data.real.recording import Exclusion
-
 TRAIN_FOLDS = (1, 2, 3, 4, 5, 6, 7, 8)
-VALIDATION_FOLD = 9
-SEALED_FOLD = 10
+VALIDATION_FOLD, SEALED_FOLD = HELD_OUT_FOLDS
 PATCH_MS = 200
 STANDIN_NOTE = "stand-in, not real"
 #: The response that the pilot froze: records of fold 9, and the identity of records and masks.
@@ -48,17 +46,26 @@ REACH_S = 4.0
 class StudyData:
     """Records of the training folds, and the frozen records of the validation fold.
 
-    `identity` tells training records apart by id and by what they were made from; `note` is empty for real recordings
-    and otherwise stands in every table, figure and title; `frozen` says whether held-out records and masks are those
-    the pilot froze.
+    `identity` tells training records apart by id and by what they were made from; `frozen` says whether held-out
+    records and masks are those the pilot froze.
+
+    Raises ValueError for training records that are no recordings, or that are held out, by fold, patient or signal.
     """
 
     training: RecordPool
     heldout: HeldOut
     identity: str
-    note: str
     frozen: bool
     excluded: tuple[Exclusion, ...]
+
+    def __post_init__(self) -> None:
+        check_trained_on(self.training)
+        check_apart(self.training, self.heldout)
+
+    @property
+    def note(self) -> str:
+        """Empty for real recordings; otherwise it stands in every table, figure and title."""
+        return STANDIN_NOTE if self.training.source == SOURCE else ""
 
     @property
     def target(self) -> str:
@@ -95,37 +102,59 @@ def load_real(
     if len(among) == len(frozen["record_ids"]):  # a larger PTB-XL: its other records of fold 9 are not held out here
         validation = validation.take(among)
     origin: object = ptbxl.fingerprint(data_dir, pool.sample_rate_hz)
-    others, evaluation = [], pool.in_folds((VALIDATION_FOLD, SEALED_FOLD))
+    others = []
     for folder in more:
-        kept, made_from, repeated = _further(folder, evaluation)
-        others.append(kept)
-        excluded += repeated
+        other, made_from = _further(folder)
+        others.append(other)
         origin = [origin, made_from]
     if weights is not None:
         origin = [origin, list(map(str, weights))]
-    data = split(pool, validation, origin=origin, excluded=tuple(excluded), others=others, weights=weights)
-    return dataclasses.replace(data, frozen=data.heldout.identity == frozen["response"])
+    data = split(
+        pool,
+        validation,
+        origin=origin,
+        excluded=tuple(excluded),
+        others=others,
+        weights=weights,
+        named=frozen["record_ids"],
+    )
+    return dataclasses.replace(data, frozen=is_frozen(data.heldout))
 
 
-def _further(folder: Path, evaluation: RecordPool) -> tuple[RecordPool, Mapping[str, object], tuple[Exclusion, ...]]:
-    """A set to train on beside PTB-XL: its records, what they were made from, and those that `evaluation` holds too."""
+def is_frozen(heldout: HeldOut) -> bool:
+    """Whether held-out records and masks are those that the pilot froze.
+
+    Raises ValueError where their names are and their signals are not. A file of before signals were kept says nothing
+    of them, and is believed.
+    """
+    frozen = read_json(FROZEN)
+    if heldout.identity != frozen["response"]:
+        return False
+    if "sketches" in frozen and (other := differing(heldout.pool, frozen["sketches"])):
+        raise ValueError(
+            f"{len(other)} of {len(heldout.pool)} held-out records, such as {other[0]}, are not the recordings that "
+            f"were frozen under these names ({FROZEN}): the files hold other signals; fetch them again"
+        )
+    return True
+
+
+def _further(folder: Path) -> tuple[RecordPool, Mapping[str, object]]:
+    """A set to train on beside PTB-XL: its records, and what they were made from."""
     from ecg_jax.data.preprocess import STANDARD
-    from ecg_jax.data.real.leakage import without_evaluation
     from ecg_jax.data.real.shards import ShardSource, open_shards
 
     source = ShardSource(folder)
-    source.check_preprocessing(STANDARD)
-    if source.name.endswith(SIMULATED):
+    if source.name.endswith(SIMULATED) or source.simulated is not None:
         raise ValueError(f"{folder} holds {source.name}: simulated ECG is no real set")
-    kept, repeated = without_evaluation(open_shards(folder, on_bad=lambda _: None), evaluation)
-    return kept, source.metadata["fingerprint"], repeated
+    source.check_preprocessing(STANDARD)
+    return open_shards(folder, on_bad=lambda _: None), source.metadata["fingerprint"]
 
 
 def load_standin(patients: int) -> StudyData:
     """The stand-in target: made by our own generator from another population with other noise."""
     pool = standin_pool(patients)
     origin = {"population": synthetic_fingerprint(CLINIC_RECIPE), "noise": dataclasses.asdict(NOISE)}
-    return dataclasses.replace(split(pool, pool.in_folds((VALIDATION_FOLD,)), origin=origin), note=STANDIN_NOTE)
+    return split(pool, pool.in_folds((VALIDATION_FOLD,)), origin=origin)
 
 
 def load_or_standin(
@@ -213,14 +242,25 @@ def split(
     excluded: tuple[Exclusion, ...] = (),
     others: Sequence[RecordPool] = (),
     weights: Sequence[Fraction] | None = None,
+    named: Sequence[str] = (),
 ) -> StudyData:
     """The training folds of `pool`, and `validation` under frozen masks; `origin` says what the records were made from.
 
-    `others` are sets that are trained on whole, beside it, and `weights` the shares of all in the real stream.
+    `others` are sets that are trained on whole, beside it, and `weights` the shares of all in the real stream. Left out
+    of both, and told in `excluded`: recordings that the held-out folds or `validation` hold as well, by signal; of
+    `pool` other recordings of their patients too, and records that are `named`.
 
     Raises ValueError when either is empty, or training would see a fold that is held out or sealed.
     """
-    training = pool.in_folds(TRAIN_FOLDS)
+    evaluation = pool.take(np.flatnonzero(np.isin(pool.fold, HELD_OUT_FOLDS) | np.isin(pool.record_id, named)))
+    if not np.isin(validation.record_id, evaluation.record_id).all():
+        evaluation = validation
+    training, left_out = _apart(pool.in_folds(TRAIN_FOLDS), evaluation)
+    kept = []
+    for other in others:
+        other, repeated = without_evaluation(other, evaluation)
+        kept.append(other)
+        left_out += repeated
     for name, part in (("training", training), ("validation", validation)):
         if not len(part):
             raise ValueError(f"{pool.source}: no record in the {name} folds; the folds are {sorted(set(pool.fold))}")
@@ -230,7 +270,21 @@ def split(
             f"{pool.source}: folds {leaked} are among the training folds {TRAIN_FOLDS}, or fold {SEALED_FOLD} is held "
             f"out: fold {VALIDATION_FOLD} is for validation, fold {SEALED_FOLD} is sealed"
         )
-    training = join([training, *others], weights)
+    training = join([training, *kept], weights)
     identity = fingerprint([origin, training.record_id.tolist(), training.patient_id.tolist()])
     heldout = freeze(validation, 1000 * validation.ecg.shape[1] // pool.sample_rate_hz // PATCH_MS)
-    return StudyData(training, heldout, identity, note="", frozen=False, excluded=excluded)
+    return StudyData(training, heldout, identity, frozen=False, excluded=excluded + left_out)
+
+
+def _apart(training: RecordPool, evaluation: RecordPool) -> tuple[RecordPool, tuple[Exclusion, ...]]:
+    """`training` less what `evaluation` holds, by name, patient or signal, and each that is left out for it."""
+    shared = np.flatnonzero(np.isin(training.patient_id, evaluation.patient_id))
+    if not len(shared):
+        return without_evaluation(training, evaluation)
+    left_out = tuple(
+        Exclusion(str(record), f"held-out patient {patient}, of whom the evaluation holds recordings")
+        for record, patient in zip(training.record_id[shared], training.patient_id[shared], strict=True)
+    )
+    training = training.take(np.setdiff1d(np.arange(len(training)), shared))
+    training, repeated = without_evaluation(training, evaluation)
+    return training, left_out + repeated

@@ -31,9 +31,8 @@ from ecg_jax import backend, ladder
 from ecg_jax.codec import to_json
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
-from ecg_jax.data.ecg import RecordPool, Source
+from ecg_jax.data.ecg import PUBLISHED, RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
-from ecg_jax.data.synthetic.source import PUBLISHED
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.forecast import Pace, records_trained
@@ -211,7 +210,7 @@ def sources(preset: Preset, data: StudyData, folder: Path, console: Console) -> 
 
 def _identity(source: Source) -> tuple[str, str]:
     """The identity of a source, and what it knows of real recordings."""
-    return (source.source, PUBLISHED) if isinstance(source, RecordPool) else (source.identity, source.real_information)
+    return source.source if isinstance(source, RecordPool) else source.identity, source.simulated.real_information
 
 
 def load(options: argparse.Namespace, console: Console) -> StudyData:

@@ -8,6 +8,7 @@ the product: `make` installs it.
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import importlib.metadata
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.ecg import LEADS, PUBLISHED, RecordPool, Simulated
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.whole_folder import making
@@ -95,7 +96,7 @@ def neurokit_pool(records: int, path: Path, console: Console) -> RecordPool:
         if path.exists():
             pool = load_pool(path)
             if pool.source == source:
-                return pool
+                return dataclasses.replace(pool, simulated=Simulated(GENERATOR, PUBLISHED))  # older files do not say
             raise ValueError(f"{path} holds {pool.source}, not {source}: delete it, or choose another output folder")
         with Stage(f"rendering {records:,} records with {GENERATOR}", console, "records") as advance:
             pool = _rendered(source, records, lambda done: advance(done, records))
@@ -114,4 +115,5 @@ def _rendered(source: str, records: int, advance: Callable[[int], None]) -> Reco
         fold=np.ones(records, np.int64),
         unit=np.array(["mV"] * records),
         labels=((),) * records,
+        simulated=Simulated(GENERATOR, PUBLISHED),
     )

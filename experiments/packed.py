@@ -4,39 +4,66 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ecg_jax.data.arrays import checksums, field
+from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.store import check_folder, read_json, write_json
-from experiments.data import StudyData
+from experiments.data import StudyData, is_frozen
 
 #: Two pools, and what else there is to say of them, written last.
 TRAINING, HELDOUT, ABOUT = "training.npz", "heldout.npz", "about.json"
 
 
 def pack_data(folder: Path, data: StudyData) -> None:
-    """Writes a study's records to `folder`: training folds and held-out records; the sealed fold is not among them."""
+    """Writes a study's records to `folder`: training folds and held-out records; the sealed fold is not among them.
+
+    Data that were packed there before are none from the first moment on, so that no two packs are ever mixed.
+    """
     check_folder(folder)
-    save_pool(folder / TRAINING, data.training)
-    save_pool(folder / HELDOUT, data.heldout.pool)
-    about = {name: getattr(data, name) for name in ("identity", "note", "frozen")}
-    patches = data.heldout.hidden.shape[2]
-    write_json(folder / ABOUT, about | {"response": data.heldout.identity, "patches": patches})
+    (folder / ABOUT).unlink(missing_ok=True)
+    about: dict[str, object] = {"identity": data.identity, "response": data.heldout.identity}
+    about["patches"] = data.heldout.hidden.shape[2]
+    for name, pool in ((TRAINING, data.training), (HELDOUT, data.heldout.pool)):
+        save_pool(folder / name, pool)
+        about[name] = checksums(folder / name)
+    write_json(folder / ABOUT, about)
 
 
 def load_packed(folder: Path) -> StudyData:
-    """The data that `pack_data` wrote, with the masks drawn anew.
+    """The data that `pack_data` wrote, with the masks drawn anew; every array is compared with the checksum it had.
 
-    Raises FileNotFoundError for a folder without them, and ValueError when the held-out records and masks are not
-    those that were packed.
+    Raises FileNotFoundError for a folder without them, and ValueError where an array is of another pack, held-out
+    records and masks are not those that were packed, or training records are held out.
     """
-    if not (folder / ABOUT).is_file():
-        raise FileNotFoundError(f"{folder} holds no packed data: it has no {ABOUT}; write them with --pack {folder}")
-    about = read_json(folder / ABOUT)
-    heldout = freeze(load_pool(folder / HELDOUT), about["patches"])
-    if heldout.identity != about["response"]:
+    path = folder / ABOUT
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no packed data: it has no {ABOUT}, or packing was broken off; write them with "
+            f"--pack {folder}"
+        )
+    about, known = read_json(path), {}
+    try:
+        identity, response = field(about, "identity", str), field(about, "response", str)
+        patches = field(about, "patches", int, least=1)
+        for name in (TRAINING, HELDOUT):
+            known[name] = field(about, name, dict)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}; an older ecg-jax kept no checksums: pack the data again with --pack {folder}"
+        ) from error
+    heldout = freeze(_load(folder / HELDOUT, known[HELDOUT]), patches)
+    if heldout.identity != response:
         raise ValueError(
             f"{folder / HELDOUT}: records and masks are {heldout.identity}, those that were packed were "
-            f"{about['response']}: pack the data again with this version"
+            f"{response}: pack the data again with this version"
         )
-    training = load_pool(folder / TRAINING)
-    return StudyData(training, heldout, about["identity"], about["note"], about["frozen"], excluded=())
+    training = _load(folder / TRAINING, known[TRAINING])
+    return StudyData(training, heldout, identity, frozen=is_frozen(heldout), excluded=())
+
+
+def _load(path: Path, known: dict[str, str]) -> RecordPool:
+    try:
+        return load_pool(path, known)
+    except ValueError as error:
+        raise ValueError(f"{error} (packed data: of one --pack, with the {ABOUT} that it wrote)") from error

@@ -183,8 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training = data.training
     frozen = data.heldout
     heldouts = {PATCH_MS: frozen} | {ms: held.freeze(validation, 10_000 // ms) for ms in (100, 250)}
-    path = options.results / "response.json"
-    if path.exists() and read_json(path)["response"] != frozen.identity:
+    path, now = options.results / "response.json", held.sketches(frozen.pool)
+    before = read_json(path) if path.exists() else None
+    if before and (before["response"] != frozen.identity or held.differing(frozen.pool, before.get("sketches", now))):
         parser.error(f"{path} froze another response: give another folder with --results")
     responses = {h.identity: response_of(h, training) for h in heldouts.values()}
     runs = targets(data.identity, {patch_ms: h.identity for patch_ms, h in heldouts.items()})
@@ -221,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "patch_ms": 200,
             "units": list(masked.UNITS),
             "record_ids": frozen.pool.record_id.tolist(),
+            "sketches": now,
             "excluded": [f"{item.record_id}: {item.reason}" for item in excluded],
         },
     )

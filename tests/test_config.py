@@ -3,6 +3,7 @@ import dataclasses
 import json
 import math
 import pickle
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from ecg_jax import codec, ladder, sweep
 from ecg_jax import config as configs
 from ecg_jax.codec import added, differences, fingerprint, to_json
 from ecg_jax.config import SCHEMA, DataConfig, OptimConfig, RunConfig, Tokens
+from ecg_jax.data.mixture import Mixture, counts
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -205,3 +207,23 @@ def test_a_part_that_equals_another_only_in_value_is_refused(field, value):
 def test_equal_parts_of_many_configs_are_one():
     first, second = (RunConfig.from_json(to_json(make_config(seed=seed))) for seed in (0, 1))
     assert first.model is second.model and first.data is second.data and first.optim is second.optim
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1e-7, 4.9e-7, 1e-6, 1 / 3, 0.999999, 0.9999999, 1 - 1e-9])
+def test_a_real_fraction_is_never_pure_unless_it_is(fraction):
+    ratio = make_config(**{"data.real_fraction": fraction}).data.ratio
+    assert 0 < ratio < 1 and abs(ratio - Fraction(fraction)) < Fraction(fraction) / 1_000_000
+    m = Mixture(0, 64, ratio, (9,))
+    exact = [int(k * ratio) for k in (10**9, 3 * 10**9)]
+    assert [sum(counts(m, k)[1:]) for k in (10**9, 3 * 10**9)] == exact  # no overflow
+
+
+def test_pure_is_exactly_pure_and_almost_pure_is_refused():
+    assert [make_config(**{"data.real_fraction": r}).data.ratio for r in (0.0, 1.0, 0.333333333)] == [
+        0,
+        1,
+        Fraction(1, 3),
+    ]
+    for fraction in (1e-10, 1 - 1e-12, 5e-324):
+        with pytest.raises(ValueError, match=r"less than one record in 1,000,000,000 from pure: give 0 or 1 if"):
+            make_config(**{"data.real_fraction": fraction})

@@ -225,7 +225,10 @@ def test_two_launches_do_no_run_twice(packed, tmp_path):
 def test_device_placement_gives_the_same_rows(tmp_path, mesh):
     source = SyntheticSource(3, recipe(Tier.ANATOMY))
     target = make_config(
-        study="s", response=RESPONSE.heldout.identity, budget_records=256, **{"data.synthetic_source": "s"}
+        study="s",
+        response=RESPONSE.heldout.identity,
+        budget_records=256,
+        **{"data.synthetic_source": "s", "data.tier": "T1b"},
     )
     data = TrainingData(DATA.real, {"s": source})
     rows = {}

@@ -19,6 +19,12 @@ INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEAD_INDICES = tuple(LEADS.index(lead) for lead in INDEPENDENT_LEADS)
 #: What the name of a published set of simulated ECG ends in: it is no real source, whoever names it one.
 SIMULATED = "_simulated"
+#: The name of a pool that our own generator rendered and `data.synthetic.pool` stored.
+STORED = "synthetic"
+#: What a generator knows of real recordings whose constants all come from publications.
+PUBLISHED = "published statistics"
+#: PTB-XL's folds that nothing is ever trained on: one validates, one is sealed.
+HELD_OUT_FOLDS = (9, 10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +41,14 @@ class Source(Protocol):
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Returns the records at `indices` as int16 `(len(indices), samples, 12)`."""
         ...
+
+
+class Simulated(NamedTuple):
+    """What simulated records say of themselves: the generator's tier ("" for a recipe that is no tier; or another
+    generator's name), and what it knew of real recordings (`PUBLISHED`, or the pool that it was fitted to)."""
+
+    tier: str
+    real_information: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +110,8 @@ class RecordPool:
     """Records held in memory, in a fixed order, with what identifies them. Read at random, never changed.
 
     `unit` is "mV" (1 count = 1 µV) or "NU" (1000 counts per standard deviation; the publisher gave no amplitude).
-    `labels` holds one tuple per record, in the set's own codes. `origins` is there where several sources were joined.
+    `labels` holds one tuple per record, in the set's own codes. `origins` is there where several sources were joined,
+    and `simulated` where a generator made the records.
     """
 
     source: str
@@ -108,6 +123,7 @@ class RecordPool:
     unit: np.ndarray  # (records,) str
     labels: tuple[tuple[str, ...], ...]
     origins: Origins | None = None
+    simulated: Simulated | None = None
 
     def __post_init__(self) -> None:
         count = len(self.ecg)
@@ -194,6 +210,9 @@ def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None)
         )
     if len(pools) == 1:
         return first
+    made = [pool.source for pool in pools if pool.simulated is not None]
+    if made:
+        raise ValueError(f"{', '.join(made)}: simulated records are joined with no others; give them as synthetic ones")
     ids = np.concatenate([pool.record_id for pool in pools])
     if len(np.unique(ids)) < len(ids):
         raise ValueError(f"{len(ids) - len(np.unique(ids))} record ids are in two of {names}")

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
+import re
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ecg_jax.data.ecg import Origins, RecordPool
+from ecg_jax.data import arrays
+from ecg_jax.data.arrays import Stored, field
+from ecg_jax.data.ecg import LEADS, Origins, RecordPool, Simulated
 
 FORMAT = 1
 _ARRAYS = ("ecg", "record_id", "patient_id", "fold", "unit")
+FASTEST_HZ = 100_000
 
 
 def save_pool(path: Path, pool: RecordPool) -> None:
     """Writes a pool, whole or not at all: int16 records, their ids, patients, folds, units and labels."""
     about = {"format": FORMAT, "source": pool.source, "sample_rate_hz": pool.sample_rate_hz, "labels": pool.labels}
     origins = {}
+    if pool.simulated is not None:
+        about["simulated"] = pool.simulated._asdict()
     if pool.origins is not None:
         weights = pool.origins.weights
         about["origins"] = {
@@ -34,47 +40,87 @@ def save_pool(path: Path, pool: RecordPool) -> None:
     temporary.replace(path)
 
 
-def load_pool(path: Path) -> RecordPool:
+def load_pool(path: Path, checksums: Mapping[str, str] | None = None) -> RecordPool:
     """Reads a pool that `save_pool` wrote; its signals stay on the disk and are read from there as they are used.
 
-    Raises FileNotFoundError, and ValueError when the file is no such pool, is damaged, or is of a newer format.
+    The content is compared with the archive's own checksums, and with `checksums` (of `arrays.checksums`, kept
+    elsewhere) where given. Raises FileNotFoundError, and ValueError, naming what is wrong, when the file is no such
+    pool, is damaged, is another one than the checksums say, or is of a newer format.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            held = {name: arrays[name] for name in _ARRAYS if name != "ecg"}
-            held["ecg"] = _mapped(path)
-            held["origins"] = _origins(about["origins"], arrays["origin"]) if "origins" in about else None
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        stored = arrays.stored_arrays(path)
+        about = _about(stored)
+        newer = field(about, "format", int, least=1) > FORMAT
+        if not newer:
+            _check(stored, about)
+            _compare(arrays.checksums(path), checksums)
+            return _pool(stored, about)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole pool of records ({error}): write it again") from error
-    if about["format"] > FORMAT:
-        raise ValueError(f"{path} has format {about['format']}, this ecg-jax reads up to {FORMAT}: upgrade")
-    labels = tuple(tuple(codes) for codes in about["labels"])
-    return RecordPool(source=about["source"], sample_rate_hz=about["sample_rate_hz"], labels=labels, **held)
+    raise ValueError(f"{path} has format {about['format']}, this ecg-jax reads up to {FORMAT}: upgrade")
 
 
-def _mapped(path: Path) -> np.ndarray:
-    """The signals, mapped into memory, after their checksum was compared. Raises as `np.load` does."""
-    with zipfile.ZipFile(path) as archive:
-        entry = archive.getinfo("ecg.npy")
-        if entry.compress_type != zipfile.ZIP_STORED:
-            raise ValueError("its signals are compressed")
-        with archive.open(entry) as content:
-            version = np.lib.format.read_magic(content)
-            shape, fortran, dtype = _READ_HEADER[version](content)
-            begins = content.tell()
-            while content.read(1 << 22):  # raises BadZipFile where the checksum is another
-                pass
-    with path.open("rb") as file:  # the entry's own header is of any length
-        file.seek(entry.header_offset + 26)
-        lengths = int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little")
-    offset = entry.header_offset + 30 + lengths + begins
-    return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+def _about(stored: Mapping[str, Stored]) -> Any:
+    if "about" not in stored:
+        raise ValueError("it has no array about")
+    if stored["about"].dtype.kind != "U" or stored["about"].shape:
+        raise ValueError(f"about is {stored['about'].dtype}{stored['about'].shape}, expected one text")
+    return json.loads(str(stored["about"].read()))
 
 
-_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+def _check(stored: Mapping[str, Stored], about: Any) -> None:
+    """Raises ValueError where arrays and description do not fit each other; no array is read."""
+    signals = stored.get("ecg")
+    if signals is not None and (signals.dtype != np.int16 or len(signals.shape) != 3):
+        raise ValueError(f"ecg is {signals.dtype}{signals.shape}, expected int16 (records, samples, {len(LEADS)})")
+    count = signals.shape[0] if signals is not None else None
+    expected = {"about": ("U", ()), "ecg": ("i", (None, None, len(LEADS))), "record_id": ("U", (count,))}
+    expected |= {"patient_id": ("iu", (count,)), "fold": ("iu", (count,)), "unit": ("U", (count,))}
+    if "origins" in about:
+        expected["origin"] = ("iu", (count,))
+    arrays.check(stored, expected)
+    field(about, "source", str)
+    if field(about, "sample_rate_hz", int, least=1) > FASTEST_HZ:
+        raise ValueError(f"its sample_rate_hz is {about['sample_rate_hz']:,}")
+    labels = field(about, "labels", list)
+    if len(labels) != count or not all(
+        type(codes) is list and all(type(code) is str for code in codes) for codes in labels
+    ):
+        raise ValueError(f"its labels are {len(labels)} entries for {count} records, or hold other things than codes")
 
 
-def _origins(about: dict[str, Any], of: np.ndarray) -> Origins:
-    weights = about["weights"]
-    return Origins(tuple(about["names"]), of, None if weights is None else tuple(map(Fraction, weights)))
+def _compare(found: Mapping[str, str], expected: Mapping[str, str] | None) -> None:
+    if expected is not None and found != expected:
+        other = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+        raise ValueError(f"{', '.join(other)} of it are not those that the checksums were taken of")
+
+
+def _pool(stored: Mapping[str, Stored], about: dict[str, Any]) -> RecordPool:
+    simulated = about.get("simulated")
+    if simulated is not None:
+        simulated = Simulated(field(simulated, "tier", str), field(simulated, "real_information", str))
+    return RecordPool(
+        source=about["source"],
+        sample_rate_hz=about["sample_rate_hz"],
+        ecg=stored["ecg"].mapped() if stored["ecg"].shape[0] else stored["ecg"].read(),
+        **{name: stored[name].read() for name in _ARRAYS if name != "ecg"},
+        labels=tuple(tuple(codes) for codes in about["labels"]),
+        origins=_origins(about["origins"], stored["origin"].read()) if "origins" in about else None,
+        simulated=simulated,
+    )
+
+
+def _origins(about: Any, of: np.ndarray) -> Origins:
+    names, weights = field(about, "names", list), about.get("weights")
+    if not names or not all(type(name) is str for name in names):
+        raise ValueError(f"its origins' names are {names!r:.80}, expected texts")
+    if len(of) and not 0 <= of.min() <= of.max() < len(names):
+        raise ValueError(f"origin names sources {of.min()} to {of.max()} of {len(names)}")
+    if weights is None:
+        return Origins(tuple(names), of, None)
+    whole = re.compile(r"[0-9]{1,18}(/[0-9]{1,18})?")
+    if type(weights) is not list or len(weights) != len(names):
+        raise ValueError(f"its origins' weights are {weights!r:.80}, expected one for each of {len(names)} sources")
+    if not all(type(weight) is str and whole.fullmatch(weight) and int(weight.split("/")[-1]) for weight in weights):
+        raise ValueError(f"its origins' weights are {weights!r:.80}, expected ratios such as 1/3")
+    return Origins(tuple(names), of, tuple(map(Fraction, weights)))

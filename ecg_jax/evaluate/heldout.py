@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,15 @@ from jax.sharding import PartitionSpec as P
 from ecg_jax import objectives
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import RecordPool, normalise
+from ecg_jax.data.real.leakage import THRESHOLD, signature
 from ecg_jax.mesh import data_devices, host_slice, place_batch
 from ecg_jax.models import Model, Params
 from ecg_jax.objectives import masked
 
 MASKS = 8
 MASK_SEED = 20_260_601
+#: Numbers of a record's sketch: two recordings that are not alike get past `THRESHOLD` once in ten million.
+SKETCH = 16
 #: A run whose loss stays above this share of the mean baseline has not begun to learn the task.
 PRE_TRANSITION = 0.95
 
@@ -53,6 +56,34 @@ class HeldOut:
             f"record {self.pool.record_id[row]}, mask {mask}: no sample is scored; "
             "its hidden leads are flat, or the mask hides nothing, as those of the next-patch objective do"
         )
+
+
+def sketches(pool: RecordPool) -> list[str]:
+    """What tells each record's signal from any other, in 16 numbers: random projections of its signature
+    (`leakage.signature`). They depend on no gain, filter, or rounding of the machine that made the record.
+
+    Of two records the mean square of their differences is, on average, twice what their likeness lacks of 1 (Johnson &
+    Lindenstrauss 1984).
+    """
+    return [" ".join(f"{number:.2f}" for number in row) for row in _projected(pool)]
+
+
+def differing(pool: RecordPool, known: Sequence[str]) -> list[str]:
+    """The ids of records whose signal is not the one that `sketches` gave the numbers of. Raises ValueError for `known`
+    of another form."""
+    try:
+        kept = np.array([line.split() for line in known], float).reshape(len(pool), SKETCH)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"sketches are {SKETCH} numbers for each of {len(pool)} records: {error}") from error
+    likeness = 1 - ((_projected(pool) - kept) ** 2).mean(axis=1) / 2
+    return pool.record_id[~(likeness >= THRESHOLD)].tolist()
+
+
+def _projected(pool: RecordPool) -> np.ndarray:
+    signatures = signature(pool.read(np.arange(len(pool))), pool.sample_rate_hz).reshape(len(pool), -1)
+    size = np.sqrt((signatures**2).sum(axis=1, keepdims=True))
+    signs = np.random.Generator(np.random.Philox(MASK_SEED)).choice([-1.0, 1.0], (signatures.shape[1], SKETCH))
+    return signatures @ signs / np.where(size > 0, size, 1)
 
 
 def freeze(

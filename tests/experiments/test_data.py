@@ -1,6 +1,7 @@
 """Further real sets beside PTB-XL: trained on less what the evaluation folds hold, refused where they do not fit."""
 
 import dataclasses
+import json
 import os
 from fractions import Fraction
 
@@ -10,11 +11,12 @@ from pools import made_up_pool
 from rich.console import Console
 
 from ecg_jax.data.ecg import SIMULATED
+from ecg_jax.data.npz import save_pool
 from ecg_jax.data.preprocess import STANDARD
 from ecg_jax.data.real import build
 from ecg_jax.data.real.recording import kind_of
 from ecg_jax.data.real.shards import write_shards
-from experiments import data
+from experiments import data, packed
 from experiments.packed import load_packed, pack_data
 
 
@@ -41,10 +43,10 @@ def test_another_set_is_trained_on_less_what_the_evaluation_folds_hold(ecg_data_
     weighted = data.load_real(ecg_data_dir, ptbxl_cache, leave_out_flawed=True, more=[challenge], weights=shares)
     assert [part.weight for part in weighted.training.parts] == shares and weighted.identity != both.identity
     pack_data(tmp_path / "packed", both)
-    packed = load_packed(tmp_path / "packed")
-    assert packed.identity == both.identity
-    assert [part.source for part in packed.training.parts] == ["ptbxl", "challenge"]
-    assert np.array_equal(packed.training.ecg, both.training.ecg)
+    again = load_packed(tmp_path / "packed")
+    assert again.identity == both.identity and again.frozen and again.note == ""
+    assert [part.source for part in again.training.parts] == ["ptbxl", "challenge"]
+    assert np.array_equal(again.training.ecg, both.training.ecg)
 
 
 def test_what_does_not_fit_is_refused(ecg_data_dir, ptbxl_cache, tmp_path, monkeypatch):
@@ -63,3 +65,74 @@ def test_what_does_not_fit_is_refused(ecg_data_dir, ptbxl_cache, tmp_path, monke
     monkeypatch.delitem(os.environ, "ECG_DATA_DIR")
     with pytest.raises(ValueError, match="further real sets are trained on beside PTB-XL"):
         data.load_or_standin(None, tmp_path, 20, Console(quiet=True), [tmp_path / "steps"])
+
+
+# ---- packed data ---------------------------------------------------------------------------------------------------
+
+
+def studied(origin: str, others=()):
+    """A study's data of forty made-up recordings in ten folds."""
+    pool = dataclasses.replace(made_up_pool(40, 7, name="ptbxl"), fold=1 + np.arange(40) % 10)
+    return data.split(pool, pool.in_folds((9,)), origin=origin, others=others)
+
+
+def test_a_pack_broken_off_over_an_older_one_is_no_pack(tmp_path, monkeypatch):
+    one, two = studied("one"), studied("two", [made_up_pool(9, 8, name="code15")])
+    pack_data(tmp_path, one)
+    assert load_packed(tmp_path).identity == one.identity
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
+        patch.setattr(packed, "checksums", lambda path: (_ for _ in ()).throw(OSError("full")))
+        pack_data(tmp_path, two)  # killed behind its first file
+    with pytest.raises(FileNotFoundError, match="or packing was broken off; write them with --pack"):
+        load_packed(tmp_path)
+    pack_data(tmp_path, one)
+    save_pool(tmp_path / "training.npz", two.training)  # as an ecg-jax did that left the old description there
+    with pytest.raises(
+        ValueError, match=r"training\.npz is not .* of it are not those that the checksums were taken of"
+    ):
+        load_packed(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["training.npz", "heldout.npz", "about.json"])
+def test_two_packs_in_one_folder_are_refused(tmp_path, name):
+    one, two = studied("one"), studied("two", [made_up_pool(9, 8, name="code15")])
+    same_names = dataclasses.replace(two.heldout.pool, ecg=two.heldout.pool.ecg + np.int16(5))
+    two = dataclasses.replace(two, heldout=dataclasses.replace(two.heldout, pool=same_names))
+    for folder, study in (("one", one), ("two", two)):
+        pack_data(tmp_path / folder, study)
+    (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
+    with pytest.raises(ValueError, match="of it are not those that the checksums were taken of"):
+        load_packed(tmp_path / "one")
+    assert load_packed(tmp_path / "two").identity == two.identity
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"training.npz": None}, r"about\.json: its description has no training\.npz; an older ecg-jax kept no checks"),
+        ({"identity": 7}, r"about\.json: its identity is 7, expected str"),
+        ({"patches": "50"}, r"about\.json: its patches is '50', expected int of at least 1"),
+        ({"patches": 0}, r"its patches is 0"),
+        ({"patches": 10**12}, "do not divide into 1000000000000 patches"),
+        ({"heldout.npz": []}, r"its heldout\.npz is \[\], expected dict"),
+        ({"response": "0" * 16}, r"heldout\.npz: records and masks are .*, those that were packed were 0000"),
+    ],
+)
+def test_a_description_that_is_none_is_told(tmp_path, changed, match):
+    pack_data(tmp_path, studied("one"))
+    about = json.loads((tmp_path / "about.json").read_text()) | changed
+    (tmp_path / "about.json").write_text(
+        json.dumps({name: value for name, value in about.items() if value is not None})
+    )
+    with pytest.raises(ValueError, match=match):
+        load_packed(tmp_path)
+
+
+def test_packed_data_are_held_to_what_a_study_s_data_are(tmp_path):
+    one = studied("one")
+    ecg = np.array(one.training.ecg)
+    ecg[3] = one.heldout.pool.ecg[1]
+    object.__setattr__(one, "training", dataclasses.replace(one.training, ecg=ecg))
+    pack_data(tmp_path, one)
+    with pytest.raises(ValueError, match=r"held-out recordings under other names, such as ptbxl/00003"):
+        load_packed(tmp_path)

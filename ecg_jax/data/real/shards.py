@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.ecg import LEADS, RecordPool, Simulated
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT, Steps
 from ecg_jax.data.real.recording import Exclusion, OnBad, raise_first
 from ecg_jax.data.whole_folder import whole_folder
@@ -75,6 +75,7 @@ def write_shards(
                 "shard_bytes": {name: (building / name).stat().st_size for name in names},
                 "exclusions": [dataclasses.asdict(exclusion) for exclusion in exclusions],
                 "fingerprint": dict(fingerprint),
+                **({} if first.simulated is None else {"simulated": list(first.simulated)}),
             },
         )
 
@@ -103,6 +104,11 @@ class ShardSource:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    @property
+    def simulated(self) -> Simulated | None:
+        """What simulated records say of themselves; None of recordings, and of what older versions stored."""
+        return Simulated(*self.metadata["simulated"]) if "simulated" in self.metadata else None
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.rows(np.array([index]))[0]["ecg"]
@@ -195,6 +201,7 @@ def open_shards(
         fold=np.array([row["fold"] for row in rows], np.int64),
         unit=np.array([row["unit"].decode() for row in rows], np.str_),
         labels=tuple(tuple(label.decode() for label in row["labels"]) for row in rows),
+        simulated=source.simulated,
     )
 
 
@@ -212,6 +219,7 @@ def _write_records(folder: Path, pools: Iterable[RecordPool]) -> tuple[RecordPoo
             ("source", pool.source, first.source),
             ("sample_rate_hz", pool.sample_rate_hz, first.sample_rate_hz),
             ("samples", pool.ecg.shape[1], first.ecg.shape[1]),
+            ("simulated", pool.simulated, first.simulated),
         ):
             if value != expected:
                 raise ValueError(f"{folder.name}: pool {len(lengths)} has {name} {value}, the first one {expected}")

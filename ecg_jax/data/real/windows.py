@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import wfdb
 
-from ecg_jax.data import preprocess
+from ecg_jax.data import arrays, preprocess
+from ecg_jax.data.arrays import field
 from ecg_jax.data.real.amplitude import scale_of
 from ecg_jax.data.real.catalogue import Entry, Output, check_amplitude, check_entries, without_paths
 from ecg_jax.data.real.folder import list_entries
@@ -177,10 +177,17 @@ def save_windows(path: Path, windows: Windows) -> None:
 def load_windows(path: Path) -> Windows:
     """Reads what `save_windows` wrote. Raises FileNotFoundError, and ValueError for another or a damaged file."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            held = {name: arrays[name] for name in _ARRAYS} | {name: about[name] for name in _TEXTS}
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        stored = arrays.stored_arrays(path)
+        about = json.loads(str(stored["about"].read())) if "about" in stored else None
+        leads, rate_hz = field(about, "leads", list), field(about, "sample_rate_hz", int, least=1)
+        count = len(field(about, "labels", list))
+        expected = {"ecg": ("i", (count, SECONDS * rate_hz, len(leads))), "present": ("b", (count, len(leads)))}
+        expected |= {"about": ("U", ()), "record_id": ("U", (count,))}
+        expected |= {name: ("iu", (count,)) for name in ("patient_id", "fold")}
+        arrays.check(stored, expected)
+        arrays.checksums(path)
+        held = {name: stored[name].read() for name in _ARRAYS} | {name: about[name] for name in _TEXTS}
+        by_window = {name: tuple(map(tuple, held[name])) for name in ("labels", "diagnoses")}
+        return Windows(**held | by_window | {"leads": tuple(leads), "notes": tuple(held["notes"])})
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole set of windows ({error}): build it again") from error
-    by_window = {name: tuple(map(tuple, held[name])) for name in ("labels", "diagnoses")}
-    return Windows(**held | by_window | {"leads": tuple(held["leads"]), "notes": tuple(held["notes"])})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
+from ecg_jax.data.arrays import checksums, stored_arrays
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
 from ecg_jax.data.synthetic import decomposition, hashing
 from ecg_jax.data.synthetic.constants import declare
@@ -329,13 +329,14 @@ def load(path: Path) -> Priors:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such priors; make them with fit_priors and save")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        stored = stored_arrays(path)
+        checksums(path)
+        values = {name: array.read() for name, array in stored.items()}
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable as priors ({error}); delete the file and fit them again") from error
     fields = {field.name: f"pool_{field.name}" for field in dataclasses.fields(PoolIdentity)}
     missing = {"format", "beats", "excluded", *fields.values(), *_ARRAYS} - values.keys()
-    if missing or int(values["format"]) != _FORMAT:
+    if missing or values["format"].tolist() != _FORMAT:
         raise ValueError(f"{path}: not priors of format {_FORMAT} (missing: {sorted(missing)}); fit them again")
     arrays = {name: jnp.asarray(values[name]) for name in _ARRAYS}
     for name, array in arrays.items():

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.ecg import STORED, RecordPool
 from ecg_jax.data.real import shards
 from ecg_jax.data.synthetic.conditions import SCP_CODES, Morphology, Rhythm
 from ecg_jax.data.synthetic.source import BLOCK_RECORDS, SyntheticSource, draw_block, on_host
 
-SOURCE = "synthetic"
 FOLDS = 10
 #: Records rendered and written at a time: 25 MB at 100 Hz.
 SHARD_RECORDS = 1024
@@ -26,10 +26,11 @@ def store_pool(
     Labels are the SCP codes of what was intended; patients are dealt to ten folds. Raises ValueError when the shards
     there came from another source, and TypeError for an unbounded one.
     """
-    identity = {"source": SOURCE, "identity": source.identity, "records": len(source)}
+    identity = {"source": STORED, "identity": source.identity, "records": len(source)}
     if not folder.exists():
         shards.write_shards(folder, _parts(source, progress), fingerprint=identity)
-    return shards.open_shards(folder, fingerprint=identity)
+    pool = shards.open_shards(folder, fingerprint=identity)
+    return dataclasses.replace(pool, simulated=source.simulated)  # which older shards do not say
 
 
 def _parts(source: SyntheticSource, progress: Callable[[int, int], None] | None) -> Iterator[RecordPool]:
@@ -37,14 +38,15 @@ def _parts(source: SyntheticSource, progress: Callable[[int, int], None] | None)
         index = np.arange(start, min(start + SHARD_RECORDS, len(source)))
         patient = index // source.records_per_patient
         yield RecordPool(
-            source=SOURCE,
+            source=STORED,
             sample_rate_hz=source.sample_rate_hz,
             ecg=source.read(index),
-            record_id=np.array([f"{SOURCE}/{number:08d}" for number in index]),
+            record_id=np.array([f"{STORED}/{number:08d}" for number in index]),
             patient_id=patient.astype(np.int64),
             fold=(patient % FOLDS + 1).astype(np.int64),
             unit=np.full(len(index), "NU" if source.fitted else "mV"),
             labels=_labels(source, index),
+            simulated=source.simulated,
         )
         if progress is not None:
             progress(int(index[-1]) + 1, len(source))

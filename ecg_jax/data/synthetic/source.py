@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.ecg import LEADS, PUBLISHED, Simulated
 from ecg_jax.data.factored import FactoredChain, factored_chain
 from ecg_jax.data.preprocess import to_counts
 from ecg_jax.data.synthetic import generator
@@ -27,7 +27,7 @@ from ecg_jax.data.synthetic.draws import VISITS, record_keys
 from ecg_jax.data.synthetic.generator import Draft, Fitted
 from ecg_jax.data.synthetic.identity import fingerprint
 from ecg_jax.data.synthetic.sampling import Grid
-from ecg_jax.data.synthetic.tiers import Recipe, Signal, Tier, recipe
+from ecg_jax.data.synthetic.tiers import Recipe, Signal, Tier, recipe, tier_of
 
 _Result = TypeVar("_Result")
 
@@ -41,7 +41,6 @@ GUARD_SAMPLES = 10
 RATES_HZ = (100, 200, 250, 500, 1000)
 #: Shorter records lose what their label promises; longer ones have more beats than a record has draws for.
 SECONDS, SECONDS_OF_CONDITIONS = (2, 20), (5, 16)
-PUBLISHED = "published statistics"
 
 
 @functools.partial(jax.jit, static_argnames="records_per_patient")
@@ -231,6 +230,12 @@ class SyntheticSource:
     def real_information(self) -> str:
         """What this source knows of real recordings, as it enters a run's row."""
         return self.fitted.pool.real_information if self.fitted else PUBLISHED
+
+    @property
+    def simulated(self) -> Simulated:
+        """What its records say of themselves."""
+        tier = tier_of(self.made_by)
+        return Simulated("" if tier is None else tier.value, self.real_information)
 
     def __getstate__(self) -> dict[str, object]:
         """Without what is cached: a worker process renders for itself."""

@@ -85,6 +85,12 @@ class Recipe:
         return self.signal in (Signal.SURROGATE, Signal.FITTED)
 
 
+def tier_of(made_by: Recipe) -> Tier | None:
+    """The tier whose recipe this is, whatever its population and mix of conditions; None for one of another make."""
+    mix = made_by.conditions or PREVALENCE
+    return next((tier for tier in Tier if recipe(tier, mix, made_by.population) == made_by), None)
+
+
 def recipe(tier: Tier, mix: ConditionMix = PREVALENCE, population: Population = ADULT) -> Recipe:
     """The recipe of a tier; `mix` says how often each condition is drawn, from T1c up."""
     match tier:
