@@ -28,14 +28,23 @@ def to_json(config: Any) -> dict[str, Any]:
 
 def written_fields(config: Any) -> dict[str, Any]:
     """The fields of a dataclass that its JSON form holds, by name: all, less later ones at their default."""
-    values = {field: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {f.name: value for f, value in values.items() if "schema" not in f.metadata or value != f.default}
+    values = ((name, later, getattr(config, name)) for name, later in _fields_of(type(config)))
+    return {name: value for name, later, value in values if later is None or value != later.default}
+
+
+@functools.cache
+def _fields_of(cls: type) -> tuple[tuple[str, dataclasses.Field | None], ...]:
+    """The fields of a dataclass by name, those that came later with what is known of them."""
+    return tuple((field.name, field if "schema" in field.metadata else None) for field in dataclasses.fields(cls))
 
 
 def fingerprint(tree: Any) -> str:
     """Sixteen hex digits of the SHA-256 of a JSON tree in canonical form; a dataclass counts as its `to_json`."""
-    canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"), default=written_fields)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL.encode(tree).encode()).hexdigest()[:16]
+
+
+#: Made once: `json.dumps` would make one for every run.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=written_fields)
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:

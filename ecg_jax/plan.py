@@ -6,15 +6,17 @@ in the pack it began in.
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import jax
 import numpy as np
 
-from ecg_jax.codec import fingerprint, to_json
+from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.flops import training_bytes
 from ecg_jax.mesh import place_members, place_pack
@@ -28,6 +30,8 @@ from ecg_jax.train import program
 MEMORY_SHARE, GROWTH, WORTH = 0.6, 4, 1.2
 MOST_MEMBERS = 64
 TIMED_STEPS = 5
+#: Threads that record packs.
+WRITERS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Pack:
 
     members: tuple[tuple[RunConfig, ...], ...]
 
-    @property
+    @functools.cached_property
     def pack_id(self) -> str:
         """The fingerprint of the members, in their order."""
         return fingerprint([runs[0].trunk_id for runs in self.members])
@@ -59,13 +63,12 @@ class Pack:
         )
 
 
-def shape_of(runs: Sequence[RunConfig]) -> str:
+def shape_of(runs: Sequence[RunConfig]) -> Hashable:
     """What trunks must share to be packed: model, optimiser, objective, batch, schedule and branch points."""
     c = runs[0]
     neutral = dataclasses.replace(c.optim, learning_rate=1.0, weight_decay=0.0)
-    shared = [to_json(c.model), to_json(neutral), c.objective, c.mask_ratio, c.batch_records, c.response]
-    rate = c.data.sample_rate_hz
-    return fingerprint([*shared, rate, sorted(run.budget_records for run in runs)])
+    shared = (c.model, neutral, c.objective, c.mask_ratio, c.batch_records, c.response, c.data.sample_rate_hz)
+    return *shared, tuple(sorted(run.budget_records for run in runs))
 
 
 def plan(
@@ -81,18 +84,18 @@ def plan(
     for members in _recorded(store):
         packs.append(Pack(tuple(groups.get(member.trunk_id, (member,)) for member in members)))
         packed |= {member.trunk_id for member in members}
-    shapes: dict[str, list[tuple[RunConfig, ...]]] = {}
+    shapes: dict[Hashable, list[tuple[RunConfig, ...]]] = {}
     for trunk_id, runs in groups.items():
         if trunk_id not in packed:
             shapes.setdefault(shape_of(runs), []).append(runs)
+    made = []
     for alike in list(shapes.values())[:new_shapes]:
         size = min(size_of(alike[0][-1]), len(alike)) if len(alike) > 1 else 1
         for start in range(0, len(alike), size):
-            pack = Pack(tuple(alike[start : start + size]))
-            members = [runs[-1].stored() for runs in pack.members]
-            if is_first():
-                write_json(store.pack(pack.pack_id) / "pack.json", {"size": len(members), "members": members})
-            packs.append(pack)
+            made.append(Pack(tuple(alike[start : start + size])))
+    if is_first():
+        _record(store, made)
+    packs += made
     order = {trunk_id: number for number, trunk_id in enumerate(groups)}
     wanted = [pack for pack in packs if any(run.trunk_id in order for run in pack.runs)]
     return sorted(wanted, key=lambda pack: min(order.get(run.trunk_id, len(order)) for run in pack.runs))
@@ -105,6 +108,16 @@ def _recorded(store: Store) -> list[list[RunConfig]]:
         return packs
     trees = agreed([[member.stored() for member in members] for members in packs])
     return [[RunConfig.from_json(tree) for tree in pack] for pack in trees]
+
+
+def _record(store: Store, packs: Sequence[Pack]) -> None:
+    def write(pack: Pack) -> None:
+        members = [runs[-1].stored() for runs in pack.members]
+        write_json(store.pack(pack.pack_id) / "pack.json", {"size": len(members), "members": members})
+
+    # A disk takes milliseconds to say that a file lies on it, and says so of many at once.
+    with concurrent.futures.ThreadPoolExecutor(WRITERS) as writers:
+        collections.deque(writers.map(write, packs), maxlen=0)  # raises what a writer raised
 
 
 def is_measured() -> bool:
