@@ -34,6 +34,7 @@ from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.mesh import make_mesh
 from ecg_jax.models import Execution
 from ecg_jax.models.execution import Remat
+from ecg_jax.stage import Stage
 from ecg_jax.train import program
 
 
@@ -218,7 +219,7 @@ def compile_all(configs: Sequence[RunConfig], topology_names: Sequence[str], con
     rows = []
     for topology in topology_names:
         for config in configs:
-            with console.status(f"compiling {parameters(config.model).total:,} parameters for {topology}"):
+            with Stage(f"compiling {parameters(config.model).total:,} parameters for {topology}", console):
                 rows.append(compile_step(config, topology))
     return rows
 

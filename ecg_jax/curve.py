@@ -19,9 +19,13 @@ COLUMNS = {"trunk_id": str, "records_seen": int, "loss": float}
 CURVE_METRIC = "eval/heldout/loss"
 
 
+#: The first step at which a trunk is evaluated.
+FIRST_CURVE_STEP = 8
+
+
 def curve_steps(last: int) -> list[int]:
     """Steps at which a trunk is evaluated: a half-octave grid that no budget changes, up to `last`."""
-    return sorted({round(2 ** (j / 2)) for j in range(6, 80) if round(2 ** (j / 2)) <= last})
+    return sorted({step for j in range(80) if FIRST_CURVE_STEP <= (step := round(2 ** (j / 2))) <= last})
 
 
 def points(lines: Iterable[dict[str, Any]]) -> dict[int, float]:

@@ -1,24 +1,26 @@
 """Progress of a study: a bar for the study and one for the run on a terminal, plain lines elsewhere.
 
-Work is counted in training FLOPs, so the time left is right although sizes differ by orders of magnitude.
+Work is counted in training FLOPs, since sizes differ by orders of magnitude; the time left is `pace`'s.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
 from ecg_jax.forecast import flops
+from ecg_jax.pace import Pace
 from ecg_jax.processes import is_first
 
 #: Seconds between plain lines when the output is not a terminal.
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 10.0
 
 
 class StudyProgress:
@@ -32,7 +34,7 @@ class StudyProgress:
         finished = {run.run_id for run in done}
         left = [target for target in targets if target.run_id not in finished]
         self._skipped = self._total - flops(left, evaluations_per_run)
-        self._done, self._began, self._spoken = self._skipped, time.monotonic(), time.monotonic()
+        self._done, self._pace = self._skipped, Pace(left, evaluations_per_run)
         self._tick: tuple[float, int] = (time.monotonic(), 0)
         self._rate = 0.0
         self._waiting = ""
@@ -42,19 +44,25 @@ class StudyProgress:
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._study = self._bars.add_task("study", total=self._total, completed=self._done, detail=self._tally())
-        self._run = self._bars.add_task("run", total=1, detail="")
+        self._study = self._bars.add_task(
+            "study", total=self._total, completed=self._done, detail=self._tally(), left=""
+        )
+        self._run = self._bars.add_task("run", total=1, detail="", left="")
+        self._line, self._leave = f"{self._tally()}: the first step compiles", threading.Event()
+        self._teller = threading.Thread(target=self._tell, daemon=True)
 
     def __enter__(self) -> Self:
         self._bars.start()
+        if not self._console.is_terminal:
+            self._teller.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leave.set()
         self._bars.stop()
 
     def say(self, line: str) -> None:
@@ -77,22 +85,26 @@ class StudyProgress:
             self._rate, self._tick = (records + batch) / (now - since), (now, 0)
         detail = f"loss {loss:.3f}  {self._rate:.0f} records/s"
         seen, total = (step + 1) * batch, config.budget_records
-        self._bars.update(self._study, completed=self._done, detail=self._tally())
+        self._pace.hear(config, step, now)
+        left = self._pace.left()
+        self._bars.update(self._study, completed=self._done, detail=self._tally(), left=left)
         self._bars.update(self._run, description=_label(config), total=total, completed=seen, detail=detail)
-        if not self._console.is_terminal and now - self._spoken > QUIET_SECONDS:
-            self._spoken = now
-            share = self._done / self._total
-            fresh = max(self._done - self._skipped, 1)
-            left = (now - self._began) * (self._total - self._done) / fresh
-            self.say(f"{share:4.0%} {_label(config)}: {seen} of {total} records, {detail}, about {left:.0f} s left")
+        self._line = f"{_label(config)}: {seen} of {total} records, {detail}, {left or 'time left: not known yet'}"
 
     def on_run(self, config: RunConfig, record: dict[str, Any]) -> None:
         """Hears of a finished run."""
         self._finished += 1
-        self._done += self._evaluations * forward_flops_per_record(config.model)
+        work = self._evaluations * forward_flops_per_record(config.model)
+        self._done += work
+        self._pace.done(config, work)
         loss = "diverged" if record["diverged"] else f"held-out loss {record['loss']:.4f}"
         label = f"{_label(config)}, {config.budget_records} records"
         self.say(f"{self._tally()}: {label}: {loss} ({record['seconds']:.0f} s)")
+
+    def _tell(self) -> None:
+        """Off a terminal: where the study stands, again and again, also while it compiles or evaluates."""
+        while not self._leave.wait(QUIET_SECONDS):
+            self.say(f"{min(1.0, self._done / self._total):4.0%} {self._line}")
 
     def _tally(self) -> str:
         return f"{self._finished}/{self._runs} runs"

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 #: Seconds between plain lines.
 QUIET_SECONDS = 10.0
+#: Where commands tell of progress whose standard output is their result.
+STDERR = Console(stderr=True, highlight=False)
 
 
 class Stage:

@@ -21,7 +21,9 @@ from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.forecast import duration, flops
 from ecg_jax.log import LOG, read_metrics
 from ecg_jax.ownership import describe, has_living_owner
+from ecg_jax.pace import FEWEST_STEPS
 from ecg_jax.store import Store
+from ecg_jax.watch import WARM_UP_STEPS
 
 #: Seconds between looks of `watch`.
 LOOK_SECONDS = 5.0
@@ -97,7 +99,9 @@ def _running(store: Store, folder: Path, leads: Sequence[RunConfig], runs: Seque
         cooling = read_metrics(store.run(run) / LOG)
         if cooling and len(steps) and steps[-1]["step"] + 1 >= last_step:
             steps, last_step = cooling, run.budget_steps
-    recent = [line["perf/step_seconds"] for line in steps[-50:] if "perf/step_seconds" in line]
+    # The first steps compiled; of one alone nobody knows whether it did.
+    timed = [line["perf/step_seconds"] for line in steps if "perf/step_seconds" in line][WARM_UP_STEPS:]
+    recent = timed[-50:] if len(timed) >= FEWEST_STEPS else []
     work = len(leads) * lead.batch_records * train_flops_per_record(lead.model)
     return Running(
         pack_id=folder.name,

@@ -26,6 +26,7 @@ from etils import epath
 
 from ecg_jax.codec import differences, fingerprint
 from ecg_jax.config import RunConfig
+from ecg_jax.data.whole_folder import making
 from ecg_jax.files import damaged, write_texts
 from ecg_jax.files import read_json as read_json  # a study's own files go through the same doors
 from ecg_jax.files import write_json as write_json
@@ -215,7 +216,7 @@ def check_settings(store: Store, settings: dict[str, Any]) -> None:
 
 
 def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: dict[str, Any]) -> Store:
-    """Makes the study's folder, or finds it again.
+    """Makes the study's folder, or finds it again and adds these targets to those it has: a study may grow.
 
     `settings` says what the study is, in JSON values; `settings["target"]`, where given, is the name of the recordings
     that losses are measured on, and becomes a column of every exported table. Raises ValueError, naming each
@@ -223,9 +224,13 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
     """
     check_folder(root)
     store = Store(root, study)
-    check_settings(store, settings)
-    tree = {"format": FORMAT, "settings": settings, "targets": [target.stored() for target in targets]}
-    write_study(store.path / "study.json", tree)
+    path = store.path / "study.json"
+    with making(path):
+        check_settings(store, settings)
+        before = store.targets() if path.exists() else []
+        known = {target.run_id for target in before}
+        every = [*before, *(target for target in targets if target.run_id not in known)]
+        write_study(path, {"format": FORMAT, "settings": settings, "targets": [target.stored() for target in every]})
     return store
 
 

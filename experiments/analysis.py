@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ecg_jax.config import RunConfig
 from ecg_jax.store import IDENTITIES
 from scaling_fits.contrasts import (
     PatientDifference,
@@ -66,14 +67,7 @@ def analyse(folder: Path, note: str) -> Findings:
     # The absolute target is fixed in advance, on the masks of the curves.
     target = TARGET_SHARE * float(table.frame["curve_loss_mean"].iloc[0])
     times = records_to_target(curves, target)
-    contrasts, contrasts_total = (), ()
-    fractions = set(table.rows["real_fraction"])
-    if {0.0, MIX} <= fractions:
-        contrasts, contrasts_total = (
-            protocol_contrasts(table, mix=MIX, times=times, n=n) for n in ("n_params", "n_params_total")
-        )
-    else:
-        refused["contrasts"] = f"they need real fractions 0 and {MIX:g}; the study has {sorted(fractions)}"
+    contrasts, contrasts_total = _contrasts(table, times, refused)
     findings = Findings(
         table=table,
         curves=curves,
@@ -89,6 +83,22 @@ def analyse(folder: Path, note: str) -> Findings:
     )
     write_text(folder / "fits.json", json.dumps(_to_json(findings, note), indent=1, sort_keys=True, allow_nan=False))
     return findings
+
+
+def forgone(runs: Sequence[RunConfig]) -> list[str]:
+    """What the analysis of these runs will have to do without, with what it would take; known before any is trained."""
+    fresh = [run for run in runs if run.data.real_fraction == 0]
+    lines = []
+    for name, form, rows in (("at r = 0", CHINCHILLA, fresh), ("of all mixes", COMMON_RATE, list(runs))):
+        counts = {"runs": len({run.run_id for run in rows})}
+        counts |= {"sizes": len({run.model for run in rows}), "budgets": len({run.budget_records for run in rows})}
+        needed = {"runs": len(form.parameters) + 1, "sizes": 2, "budgets": 2}
+        if form is COMMON_RATE:
+            counts["fractions"], needed["fractions"] = len({run.data.real_fraction for run in rows}), 2
+        if rows and any(counts[what] < needed[what] for what in needed):
+            wants, has = (", ".join(f"{number} {what}" for what, number in of.items()) for of in (needed, counts))
+            lines.append(f"The law {name} will not be fitted: it needs at least {wants}; there will be {has}.")
+    return lines
 
 
 def answer(findings: Findings, note: str) -> list[str]:
@@ -127,6 +137,22 @@ def _laws(table: RunTable, refused: dict[str, str]) -> tuple[Fit | None, Fit | N
 
     fresh = attempt("law at r = 0", CHINCHILLA, lambda: table.where(real_fraction=0).fresh())
     return fresh, attempt("law of the mix", COMMON_RATE, lambda: table)
+
+
+def _contrasts(
+    table: RunTable, times: pd.DataFrame, refused: dict[str, str]
+) -> tuple[tuple[Slope, ...], tuple[Slope, ...]]:
+    """The protocol's contrasts in parameters of blocks, and in all parameters."""
+    fractions = sorted(set(table.rows["real_fraction"]))
+    if not {0.0, MIX} <= set(fractions):
+        refused["contrasts"] = f"they need real fractions 0 and {MIX:g}; the study has {fractions}"
+        return (), ()
+    try:
+        blocks, total = (protocol_contrasts(table, mix=MIX, times=times, n=n) for n in ("n_params", "n_params_total"))
+    except ValueError as error:  # such as of a study in the midst of growing
+        refused["contrasts"] = str(error)
+        return (), ()
+    return blocks, total
 
 
 def _paired(table: RunTable, patients: pd.DataFrame) -> dict[str, PatientDifference]:

@@ -24,6 +24,7 @@ from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.evaluate.heldout import HeldOut, differing, freeze
 from ecg_jax.feed import check_trained_on
 from ecg_jax.response import check_apart
+from ecg_jax.stage import Stage
 from ecg_jax.store import read_json, write_json
 
 TRAIN_FOLDS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -177,9 +178,10 @@ def load_or_standin(
                 "name its folder (--data-dir or ECG_DATA_DIR)"
             )
         console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
-        return load_standin(standin_patients)
-    with console.status(f"reading PTB-XL from {folder}"):
-        data = load_real(folder, cache_dir, leave_out_flawed=True, more=more, weights=weights)
+        with Stage(f"making {standin_patients:,} patients of the stand-in", console):
+            return load_standin(standin_patients)
+    with Stage(f"reading PTB-XL from {folder}", console, "records") as advance:
+        data = load_real(folder, cache_dir, leave_out_flawed=True, progress=advance, more=more, weights=weights)
     for item in data.excluded:
         console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
     return data

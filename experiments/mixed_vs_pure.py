@@ -38,6 +38,7 @@ from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.forecast import Pace, records_trained
 from ecg_jax.processes import agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
+from ecg_jax.stage import Stage
 from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace, trunks
@@ -201,7 +202,8 @@ def sources(preset: Preset, data: StudyData, folder: Path, console: Console) -> 
             case Synthetic.FRESH | Synthetic.REPEATED:
                 found[kind] = stream
             case Synthetic.NOISE:
-                spectrum = fit_spectrum(data.training)
+                with Stage("fitting the spectra of the real records", console):
+                    spectrum = fit_spectrum(data.training)
                 found[kind] = SyntheticSource(SYNTHETIC_SEED, recipe(Tier.NOISE), fitted=spectrum)
             case Synthetic.INDEPENDENT:
                 found[kind] = neurokit_pool(len(data.training), folder / "neurokit.npz", console)
@@ -291,11 +293,13 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         soft_wrap=True,
     )
     training = TrainingData(data.training, {identities[kind][0]: source for kind, source in kinds.items()})
+    with Stage("fitting the reference lines", console):
+        response = response_of(data.heldout, data.training)
     run_study(
         store,
         wanted,
         training,
-        {data.heldout.identity: response_of(data.heldout, data.training)},
+        {data.heldout.identity: response},
         placement=options.placement,
         pack_size=options.pack_size,
         minutes=options.minutes,
@@ -377,7 +381,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if is_dry_run(options):
         dry_run(PRESETS[options.preset], pace_of(options, console), console)
     elif options.pack is not None:
-        pack_data(options.pack, load(options, console))
+        data = load(options, console)
+        with Stage(f"writing {len(data.training) + len(data.heldout.pool):,} records to {options.pack}", console):
+            pack_data(options.pack, data)
     else:
         run(options, console)
     return 0

@@ -9,12 +9,14 @@ Hardware:  2 CPU cores, under 4 GiB. Wall time: about 6 minutes.
 Writes:    OUT/runs.csv, patients.csv, sources.csv, curve.csv, fits.json, figures/*.{pdf,png,csv}, report.html; runs
            under OUT/store.
            Runs of the largest budget, seed 0, keep their encoder: OUT/store/quickstart/runs/<run_id>/encoder.
-Killed and started again, it goes on where it stopped and ends with the same numbers.
+Killed and started again, it goes on where it stopped and ends with the same numbers. It may grow: with more sizes,
+fractions, budgets or seeds in the same folder what is done is kept, and the report tells of all of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ from rich.console import Console
 from ecg_jax import backend, ladder
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, RunConfig
+from ecg_jax.curve import FIRST_CURVE_STEP
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
+from ecg_jax.data.whole_folder import making
 from ecg_jax.feed import TrainingData
 from ecg_jax.mesh import check_batch, make_mesh
 from ecg_jax.pack import Keep
+from ecg_jax.stage import Stage
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store, read_study
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
@@ -104,8 +109,24 @@ def targets(
     return runs
 
 
+def check_budgets(runs: Sequence[RunConfig]) -> None:
+    """Raises ValueError for budgets after which there would be nothing to analyse: all within the warm-up, or their
+    trunks too short for the first point of a learning curve."""
+    longest, first = max(runs, key=lambda run: run.budget_records), FIRST_CURVE_STEP
+    if longest.branch_step >= first and longest.budget_records >= longest.optim.warmup_records:
+        return
+    batch, share = longest.batch_records, longest.optim.cooldown_fraction
+    steps = next(n for n in itertools.count(first) if n - max(1, round(n * share)) >= first)
+    enough = max(steps, longest.warmup_steps) * batch
+    raise ValueError(
+        f"--budgets {longest.budget_records} is too small to tell anything: {longest.branch_step} steps of {batch} "
+        f"records come before the cool-down, the first point of a learning curve at step {first}, and the warm-up "
+        f"takes {longest.optim.warmup_records} records; give a budget of at least {enough}, or a smaller --batch"
+    )
+
+
 def keeps(runs: Sequence[RunConfig]) -> Keep:
-    """Which runs leave their encoder: those of the largest budget at the first seed."""
+    """Which runs leave their encoder: those of the largest budget at the first seed of all that the study has."""
     budget, seed = max(run.budget_records for run in runs), min(run.seed for run in runs)
     return lambda run: (run.budget_records, run.seed) == (budget, seed)
 
@@ -122,14 +143,10 @@ def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -
     """The data of the study: real where there is a folder of it, and otherwise the stand-in, saying so."""
     if data_dir is None:
         console.print(HOW_TO_GET_PTBXL, soft_wrap=True)
-        return load_standin(options.standin_patients)
-    with console.status(f"reading PTB-XL from {data_dir}") as status:
-        data = load_real(
-            data_dir,
-            options.out / "data",
-            leave_out_flawed=options.leave_out_flawed,
-            progress=lambda done, total: status.update(f"reading PTB-XL: {done:,} of {total:,} records"),
-        )
+        with Stage(f"making {options.standin_patients:,} patients of the stand-in", console):
+            return load_standin(options.standin_patients)
+    with Stage(f"reading PTB-XL from {data_dir}", console, "records") as advance:
+        data = load_real(data_dir, options.out / "data", leave_out_flawed=options.leave_out_flawed, progress=advance)
     for item in data.excluded:
         console.print(f"left out {item.record_id}: {item.reason}")
     if not data.frozen:
@@ -156,16 +173,19 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         check_batch(options.batch)
     axes = axes_of(options)
     # What can be refused is refused before any data is fetched or read.
-    targets(**axes)
+    planned, begun = targets(**axes), Store(options.out / "store", STUDY)
+    known = begun.targets() if (begun.path / "study.json").exists() else []
+    check_budgets([*planned, *known])
     check_folder(options.out)
+    for line in analysis.forgone([*known, *planned]):
+        console.print(line, soft_wrap=True)
     data_dir = data_dir_or_none(options.data_dir) or fetched(options, console)
     settings = {
-        **axes,
-        "seeds": options.seeds,
+        "batch_records": options.batch,
         "synthetic data": synthetic_source().identity,
         "target": STANDIN_NOTE if data_dir is None else "PTB-XL",
     }
-    check_settings(Store(options.out / "store", STUDY), settings)
+    check_settings(begun, settings)
     data = load(data_dir, options, console)
     runs = targets(f"{data.target} {data.identity}", data.heldout.identity, **axes)
     settings |= {"training data": data.identity, "response": data.heldout.identity}
@@ -176,15 +196,24 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     )
     synthetic = synthetic_source()
     training = TrainingData(data.training, {synthetic.identity: synthetic})
-    response = response_of(data.heldout, data.training)
-    run_study(store, runs, training, {data.heldout.identity: response}, keep=keeps(runs))
-    export(store, options.out)
-    findings = analysis.analyse(options.out, data.note)
-    report.write(options.out, store, runs, training, data, findings)
+    with Stage("fitting the reference lines", console):
+        response = response_of(data.heldout, data.training)
+    run_study(store, runs, training, {data.heldout.identity: response}, keep=keeps(store.targets()))
+    with making(options.out / "report.html"):
+        write_up(options.out, store, training, data, console)
+    return store
+
+
+def write_up(out: Path, store: Store, training: TrainingData, data: StudyData, console: Console) -> None:
+    """Writes tables, fits, figures and report of all runs that are done, and prints the answer."""
+    export(store, out)
+    with Stage("fitting laws and contrasts", console):
+        findings = analysis.analyse(out, data.note)
+    with Stage("drawing the figures and the report", console):
+        report.write(out, store, [run for run in store.targets() if store.is_done(run)], training, data, findings)
     for line in analysis.answer(findings, data.note):
         console.print(line, soft_wrap=True)
-    console.print(f"{options.out / 'report.html'} tells it in full.", soft_wrap=True)
-    return store
+    console.print(f"{out / 'report.html'} tells it in full.", soft_wrap=True)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import runpy
+import shutil
 import sys
 import threading
 
@@ -21,7 +22,8 @@ import ecg_jax
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
 from ecg_jax.data.real.publishers import PUBLICATIONS
 from ecg_jax.feed import mixture_of
-from experiments import data, quickstart
+from ecg_jax.store import IDENTITIES
+from experiments import analysis, data, quickstart
 
 
 def run(out, *arguments) -> tuple[int, str]:
@@ -119,9 +121,28 @@ def test_done_already_it_trains_nothing_again(finished):
 
 def test_another_config_is_refused_by_name(finished, capsys, monkeypatch):
     monkeypatch.delenv("ECG_DATA_DIR", raising=False)
-    arguments = [*demo.ARGUMENTS, "--seeds", "2", "--out", str(finished[0])]
+    arguments = [*demo.ARGUMENTS, "--batch", "8", "--out", str(finished[0])]
     assert quickstart.main(arguments) == 2
-    assert "seeds: 1 -> 2" in capsys.readouterr().err
+    assert "batch_records: 16 -> 8" in capsys.readouterr().err
+
+
+def test_a_study_grows_and_ends_as_if_it_had_been_asked_for_at_once(finished, tmp_path):
+    """First one size, one budget and two fractions, then all; what was done is not done again."""
+    out = tmp_path / "out"
+    small = ["--sizes", "10000", "--budgets", "256", "--fractions", "0", "1", *demo.ARGUMENTS[6:]]
+    assert demo.ARGUMENTS[6:8] == ("--batch", "16")
+    status, printed = run(out, *small)
+    assert status == 0, printed
+    assert "The law of all mixes will not be fitted: it needs at least 9 runs, 2 sizes, 2 budgets" in printed
+    before = {path: path.stat().st_mtime_ns for path in (out / "store").rglob("record.json")}
+    assert len(before) == 2
+    status, printed = run(out)
+    assert status == 0 and "2 of 12 runs are done already" in printed
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert demo.results(out) == demo.results(finished[0])
+    status, printed = run(out, *small)  # the report still tells of all
+    assert status == 0 and "2 of 2 runs are done already" in printed
+    assert demo.results(out) == demo.results(finished[0])
 
 
 @pytest.mark.parametrize(
@@ -168,17 +189,65 @@ def test_the_sealed_fold_is_never_held_out():
 
 
 @pytest.mark.parametrize(
-    ("budget", "message"),
+    ("budget", "batch", "enough"),
     [
-        ("32", "every run is left out ({'pre_transition': 3}); train longer"),  # two steps of the warm-up
-        ("128", "curve.csv: no trunk reaches its first point; train longer"),
+        ("32", "16", 256),  # two steps of the warm-up
+        ("128", "16", 256),  # six steps before the cool-down
+        ("240", "16", 256),
+        ("1024", "128", 1280),  # the first point of a curve is at step 8
     ],
 )
-def test_runs_too_short_to_tell_anything_are_reported(budget, message, tmp_path, capsys):
-    arguments = ["--sizes", "10000", "--budgets", budget, "--batch", "16", "--standin-patients", "40", "--fetch", "0"]
+def test_a_budget_too_small_to_tell_anything_is_refused_before_training(budget, batch, enough, tmp_path, capsys):
+    arguments = ["--sizes", "10000", "--budgets", budget, "--batch", batch, "--standin-patients", "40", "--fetch", "0"]
     assert run(tmp_path / "out", *arguments)[0] == 2
-    assert message in capsys.readouterr().err
-    assert len(pd.read_csv(tmp_path / "out" / "runs.csv")) == 3
+    told = capsys.readouterr().err
+    assert f"--budgets {budget} is too small" in told and f"give a budget of at least {enough}, or" in told
+    assert not (tmp_path / "out").exists()
+    quickstart.check_budgets(quickstart.targets(budgets=(enough,), batch_records=int(batch)))
+    with pytest.raises(ValueError, match="too small"):
+        quickstart.check_budgets(quickstart.targets(budgets=(enough - int(batch),), batch_records=int(batch)))
+
+
+def test_runs_that_hardly_learned_are_reported_with_the_remedy(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "out", ignore=shutil.ignore_patterns("store"))
+    runs = pd.read_csv(tmp_path / "out" / "runs.csv", dtype=IDENTITIES)
+    runs.assign(pre_transition=True, exclusion="pre_transition").to_csv(tmp_path / "out" / "runs.csv", index=False)
+    with pytest.raises(ValueError, match=r"every run is left out \(\{'pre_transition': 12\}\); train longer"):
+        analysis.analyse(tmp_path / "out", "")
+
+
+#: Parts of the demo's design, as a study that grows has them in between.
+DESIGNS = {
+    "one size": lambda runs: runs.n_params == runs.n_params.min(),
+    "one budget": lambda runs: runs.records_seen == 256,
+    "one run": lambda runs: runs.run_id == runs.run_id.min(),
+    "one mix": lambda runs: runs.real_fraction == 0.5,
+    "pure arms": lambda runs: runs.real_fraction != 0.5,
+    "a larger size at one budget": lambda runs: (runs.n_params == runs.n_params.min()) | (runs.records_seen == 256),
+    "a larger size at one mix": lambda runs: (runs.n_params == runs.n_params.min()) | (runs.real_fraction == 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_whatever_was_trained_can_be_analysed(design, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(analysis, "fit", lambda form, rows: refuse())  # its own tests are elsewhere
+
+    def refuse():
+        raise ValueError("no fit here")
+
+    tables = {
+        name: pd.read_csv(finished[0] / f"{name}.csv", dtype=IDENTITIES) for name in ("runs", "patients", "curve")
+    }
+    runs = tables["runs"][DESIGNS[design](tables["runs"])]
+    tables = {
+        "runs": runs,
+        "patients": tables["patients"][tables["patients"].run_id.isin(runs.run_id)],
+        "curve": tables["curve"][tables["curve"].trunk_id.isin(runs.trunk_id)],
+    }
+    for name, table in tables.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    findings = analysis.analyse(tmp_path, "")
+    assert analysis.answer(findings, "")[-1] == analysis.WARNING and len(findings.table.rows) == len(runs)
 
 
 def test_an_unwritable_output_folder_is_refused(capsys, monkeypatch, tmp_path):

@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import Progress
 
 from ecg_jax.command import command
 from ecg_jax.data.ecg import SIMULATED, RecordPool
@@ -26,6 +24,7 @@ from ecg_jax.data.real.leakage import find_repeats
 from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.real.vocabulary import common
 from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.stage import STDERR, Stage
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
 _SHOWN_LABELS = 30
@@ -259,13 +258,8 @@ def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion]]:
             raise ValueError(f"{source} holds shards of {pool.source!r}, not of {name!r}")
         return pool, excluded
     listed = list_set(name, source, Output())
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("reading recordings", total=len(listed.recordings))
-        return listed.read(
-            listed.recordings,
-            on_bad=excluded.append,
-            progress=lambda done, _: progress.update(task, completed=done),
-        ), excluded
+    with Stage("reading recordings", STDERR, "recordings") as advance:
+        return listed.read(listed.recordings, on_bad=excluded.append, progress=advance), excluded
 
 
 def parser() -> argparse.ArgumentParser:
@@ -292,7 +286,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.out.exists():
         raise FileExistsError(f"{options.out} exists; a report is not written over: name another folder")
     pool, excluded = read_set(options.name, options.source)
-    summary = write_report(pool, excluded, options.out, seed=options.seed)
+    with Stage(f"measuring and drawing {len(pool):,} records", STDERR):
+        summary = write_report(pool, excluded, options.out, seed=options.seed)
     print(summary.to_string(index=False, header=False))
     print(f"{options.out / 'report.html'} tells it in full.")
 

@@ -6,15 +6,11 @@ A record is a pure function of tier, conditions, seed and index: the same comman
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
 from ecg_jax.command import command
 from ecg_jax.data import sheet
@@ -23,10 +19,9 @@ from ecg_jax.data.synthetic.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.conditions import Condition, ConditionMix, Morphology, Rhythm
 from ecg_jax.data.synthetic.source import BLOCK_RECORDS, RATES_HZ, SyntheticSource, render
 from ecg_jax.data.synthetic.tiers import CONTENT, Recipe, Tier, recipe
+from ecg_jax.stage import STDERR, Stage
 
 MIXES = {"prevalence": conditions.PREVALENCE, "uniform": conditions.UNIFORM}
-#: Seconds between plain lines of progress where the output is no terminal.
-QUIET_SECONDS = 5.0
 #: Each rhythm with a normal morphology and each morphology in sinus rhythm: 1 % of the records or more.
 _EACH = ConditionMix(
     tuple(1.0 if rhythm is Rhythm.SINUS else 1.0 / (len(Rhythm) - 1) for rhythm in Rhythm),
@@ -127,16 +122,17 @@ def _show(options: argparse.Namespace) -> None:
     made = recipe(tier, conditions.only(*chosen) if chosen else conditions.PREVALENCE)
     index = np.array([options.index], np.uint64)
     origin = f"tier {tier.value}, seed {options.seed}, record {options.index}"
-    if tier is Tier.ECGSYN:
-        if options.fiducials:
-            raise ValueError("--fiducials: tier T0 knows no onsets and offsets, they come with T1a")
-        title, ecg_mv = "ECGSYN", render(options.seed, index, made, options.rate)[0]
-        figure = sheet.draw(ecg_mv, options.rate, title=title, header=((origin,),), note=page.NOTE)
-    else:
-        annotated = annotate(options.seed, index, made, options.rate)
-        title = page.title(annotated, 0)
-        figure = page.page(annotated, 0, origin=origin, with_fiducials=options.fiducials)
-    sheet.save(figure, options.out)
+    if tier is Tier.ECGSYN and options.fiducials:
+        raise ValueError("--fiducials: tier T0 knows no onsets and offsets, they come with T1a")
+    with Stage(f"rendering and drawing {origin}; the first record takes longest", STDERR):
+        if tier is Tier.ECGSYN:
+            title, ecg_mv = "ECGSYN", render(options.seed, index, made, options.rate)[0]
+            figure = sheet.draw(ecg_mv, options.rate, title=title, header=((origin,),), note=page.NOTE)
+        else:
+            annotated = annotate(options.seed, index, made, options.rate)
+            title = page.title(annotated, 0)
+            figure = page.page(annotated, 0, origin=origin, with_fiducials=options.fiducials)
+        sheet.save(figure, options.out)
     print(f"{options.out}: {title} ({origin})")
 
 
@@ -148,7 +144,7 @@ def _export(options: argparse.Namespace) -> None:
     mix = _mix(options, tier, chosen)
     if tier is Tier.ECGSYN:
         raise ValueError("export: tier T0 has no annotations to write, they come with T1a")
-    with _Advance("records") as advance:
+    with Stage("rendering", STDERR, "records") as advance:
         export.export(
             options.out,
             tier,
@@ -172,7 +168,7 @@ def _store(options: argparse.Namespace) -> None:
         patients=options.patients,
         records_per_patient=options.records_per_patient,
     )
-    with _Advance("records") as advance:
+    with Stage("rendering", STDERR, "records") as advance:
         pool.store_pool(source, options.out, progress=advance)
     print(f"{options.out}: {len(source)} records of {options.patients} patients ({source.identity})")
 
@@ -189,7 +185,7 @@ def _contact(options: argparse.Namespace) -> None:
     sheet.check_path(options.out)
     tier, _ = _common(options)
     _refuse_conditions(tier, "contact", True)
-    with _Advance("conditions") as advance:
+    with Stage("looking for one of each", STDERR, "conditions") as advance:
         panels = _one_of_each(options.seed, recipe(tier, _EACH), options.rate, advance)
     sheet.save(sheet.contact_sheet(panels, options.rate), options.out)
     print(f"{options.out}: {len(panels)} conditions (tier {tier.value}, seed {options.seed})")
@@ -255,30 +251,6 @@ def _one_of_each(
 def _panel_title(annotated: Annotated, row: int) -> str:
     morphology = Morphology(int(annotated.morphology[row]))
     return page.title(annotated, row) if morphology is Morphology.NORMAL else page.in_words(morphology)
-
-
-class _Advance:
-    """Progress on stderr: a bar on a terminal, a plain line now and then elsewhere. Call it with (done, total)."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        console = Console(stderr=True, highlight=False)
-        self._bars = Progress(console=console, disable=not console.is_terminal)
-        self._task = self._bars.add_task(what, total=None)
-        self._spoken = time.monotonic()
-
-    def __enter__(self) -> _Advance:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        self._bars.update(self._task, completed=done, total=total)
-        if self._bars.disable and time.monotonic() - self._spoken > QUIET_SECONDS:
-            self._spoken = time.monotonic()
-            print(f"{done} of {total} {self._what}", file=sys.stderr)
 
 
 if __name__ == "__main__":

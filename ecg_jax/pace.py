@@ -1,0 +1,83 @@
+"""How fast a study trains and how long the rest will take, from the steps that were heard.
+
+Steps that compile tell nothing: of every program, and after every jump, the first ones are left out, and nothing is
+said of a size before two more. Small models use a machine worse than large ones, so each size has its own rate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from ecg_jax.config import ModelConfig, RunConfig
+from ecg_jax.flops import parameters, train_flops_per_record
+from ecg_jax.forecast import duration, flops
+from ecg_jax.watch import WARM_UP_STEPS
+
+#: Measured steps from which a size's rate is told.
+FEWEST_STEPS = 2
+
+
+@dataclasses.dataclass
+class _Size:
+    """The work that is left of a model, and what was measured of it."""
+
+    left: float
+    parameters: int
+    flops: float = 0.0
+    seconds: float = 0.0
+    steps: int = 0
+
+    @property
+    def rate(self) -> float | None:
+        """FLOP/s, once enough steps were measured."""
+        return self.flops / self.seconds if self.steps >= FEWEST_STEPS and self.seconds > 0 else None
+
+
+class Pace:
+    """Hears of steps, and says what is left. Work is in FLOPs, times in seconds."""
+
+    def __init__(self, left: Sequence[RunConfig], evaluations_per_run: int):
+        by_model: dict[ModelConfig, list[RunConfig]] = {}
+        for run in left:
+            by_model.setdefault(run.model, []).append(run)
+        self._sizes = {
+            model: _Size(flops(runs, evaluations_per_run), parameters(model).blocks) for model, runs in by_model.items()
+        }
+        self._program: tuple[ModelConfig, int] | None = None
+        self._step, self._to_skip, self._since = -1, 0, 0.0
+
+    def hear(self, config: RunConfig, step: int, now: float) -> None:
+        """Hears of a step of a run, finished `now`; of a pack every member tells of it."""
+        work = config.batch_records * train_flops_per_record(config.model)
+        size = self._sizes.setdefault(config.model, _Size(0.0, parameters(config.model).blocks))
+        size.left -= work
+        is_new = step != self._step
+        if (config.model, config.batch_records) != self._program or step < self._step:
+            self._program, self._to_skip = (config.model, config.batch_records), WARM_UP_STEPS
+        elif is_new and self._to_skip:
+            self._to_skip -= 1
+        if not self._to_skip:
+            size.flops += work
+            size.seconds += now - self._since
+            size.steps += is_new
+        self._step, self._since = step, now
+
+    def done(self, config: RunConfig, work: float) -> None:
+        """Hears of other work that is done, as a run's evaluation."""
+        if config.model in self._sizes:
+            self._sizes[config.model].left -= work
+
+    def left(self) -> str:
+        """How long the rest will take, in words, "" while nobody knows. Sizes that were not measured yet are priced at
+        the rate of the next smaller one, which uses the machine no better: then it is the most it will take."""
+        measured = sorted((s.parameters, s.rate) for s in self._sizes.values() if s.rate is not None)
+        if not measured:
+            return ""
+        seconds, guessed = 0.0, False
+        for size in self._sizes.values():
+            if size.left > 0:
+                smaller = [rate for number, rate in measured if number <= size.parameters]
+                seconds += size.left / (size.rate or (smaller[-1] if smaller else measured[0][1]))
+                guessed |= size.rate is None
+        return f"at most {duration(seconds)} left, compiling aside" if guessed else f"about {duration(seconds)} left"
