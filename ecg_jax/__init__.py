@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import typing
 
+from ecg_jax.command import quiet_while_loading
+
 if typing.TYPE_CHECKING:
     from ecg_jax.encoder import Encoder
     from ecg_jax.store import Run
+
+
+quiet_while_loading()
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:

@@ -19,9 +19,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
-
-from safetensors import SafetensorError
+from types import FrameType, TracebackType
 
 #: What tells a command to stop.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -35,7 +33,6 @@ EXPECTED = (
     EOFError,
     zipfile.BadZipFile,
     zlib.error,
-    SafetensorError,
 )
 #: Of an error's text, what is printed: a runtime tells of every buffer it holds.
 _MOST_CHARACTERS = 2000
@@ -73,16 +70,41 @@ def command(main: Main) -> Callable[[Sequence[str] | None], int]:
             except KeyboardInterrupt as stopped:
                 print("stopped; the same command goes on", file=sys.stderr)
                 return 128 + getattr(stopped, "signal", signal.SIGINT)
-            except EXPECTED as error:
+            except Exception as error:
+                if not _is_expected(error):
+                    raise
                 print(f"error: {one_line(error)}", file=sys.stderr)
                 return 2
 
     return entry
 
 
+def quiet_while_loading() -> None:
+    """Ctrl-C while a command is being loaded, which takes seconds, is one line as well. For packages whose modules are
+    commands, to be called before they load any; nothing is begun yet that could be lost."""
+    if sys.argv[:1] != ["-m"]:  # what `python -m` leaves there until the module itself runs
+        return
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            before(kind, error, where)
+            return
+        print("stopped; the same command goes on", file=sys.stderr, flush=True)
+        os._exit(128 + signal.SIGINT)
+
+    sys.excepthook = hook
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, on one line; its kind where it says nothing."""
     return " ".join(str(error).splitlines())[:_MOST_CHARACTERS].strip() or type(error).__name__
+
+
+def _is_expected(error: Exception) -> bool:
+    from safetensors import SafetensorError  # here: this module is loaded before all others
+
+    return isinstance(error, (*EXPECTED, SafetensorError))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Progress of a study: a bar for the study and one for the run on a terminal, plain lines elsewhere.
 
-Work is counted in training FLOPs, since sizes differ by orders of magnitude; the time left is `pace`'s.
+Work is counted in training FLOPs, since sizes differ by orders of magnitude; the time left is `time_left`'s.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ecg_jax.config import RunConfig
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
 from ecg_jax.forecast import flops
-from ecg_jax.pace import Pace
 from ecg_jax.processes import is_first
+from ecg_jax.time_left import TimeLeft
 
 #: Seconds between plain lines when the output is not a terminal.
 QUIET_SECONDS = 10.0
@@ -34,7 +34,7 @@ class StudyProgress:
         finished = {run.run_id for run in done}
         left = [target for target in targets if target.run_id not in finished]
         self._skipped = self._total - flops(left, evaluations_per_run)
-        self._done, self._pace = self._skipped, Pace(left, evaluations_per_run)
+        self._done, self._time_left = self._skipped, TimeLeft(left, evaluations_per_run)
         self._tick: tuple[float, int] = (time.monotonic(), 0)
         self._rate = 0.0
         self._waiting = ""
@@ -72,7 +72,7 @@ class StudyProgress:
     def wait(self, line: str) -> None:
         """Says what is waited for, once."""
         if line != self._waiting:
-            self._waiting = line
+            self._waiting = self._line = line
             self.say(line)
 
     def on_step(self, config: RunConfig, step: int, loss: float) -> None:
@@ -85,8 +85,8 @@ class StudyProgress:
             self._rate, self._tick = (records + batch) / (now - since), (now, 0)
         detail = f"loss {loss:.3f}  {self._rate:.0f} records/s"
         seen, total = (step + 1) * batch, config.budget_records
-        self._pace.hear(config, step, now)
-        left = self._pace.left()
+        self._time_left.hear(config, step, now)
+        left = self._time_left.left()
         self._bars.update(self._study, completed=self._done, detail=self._tally(), left=left)
         self._bars.update(self._run, description=_label(config), total=total, completed=seen, detail=detail)
         self._line = f"{_label(config)}: {seen} of {total} records, {detail}, {left or 'time left: not known yet'}"
@@ -96,7 +96,7 @@ class StudyProgress:
         self._finished += 1
         work = self._evaluations * forward_flops_per_record(config.model)
         self._done += work
-        self._pace.done(config, work)
+        self._time_left.done(config, work)
         loss = "diverged" if record["diverged"] else f"held-out loss {record['loss']:.4f}"
         label = f"{_label(config)}, {config.budget_records} records"
         self.say(f"{self._tally()}: {label}: {loss} ({record['seconds']:.0f} s)")

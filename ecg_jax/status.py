@@ -21,8 +21,8 @@ from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.forecast import duration, flops
 from ecg_jax.log import LOG, read_metrics
 from ecg_jax.ownership import describe, has_living_owner
-from ecg_jax.pace import FEWEST_STEPS
 from ecg_jax.store import Store
+from ecg_jax.time_left import FEWEST_STEPS
 from ecg_jax.watch import WARM_UP_STEPS
 
 #: Seconds between looks of `watch`.

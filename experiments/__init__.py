@@ -1,1 +1,5 @@
 """One module, one study: its question, its command, its hardware and time, its result."""
+
+from ecg_jax.command import quiet_while_loading
+
+quiet_while_loading()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
@@ -171,10 +172,27 @@ def test_a_reader_who_leaves_at_once_costs_nothing(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "") and (tmp_path / "end").exists()
 
 
+@pytest.mark.parametrize("module", ["experiments.quickstart", "ecg_jax.sweep"])
+def test_ctrl_c_while_a_command_is_loaded_is_one_line(module):
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", module, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        preexec_fn=ready,
+    )
+    for line in process.stderr:  # tells of every module that is loaded
+        if line.split("|")[-1].strip().startswith(("jax", "pandas", "numpy")):
+            process.send_signal(signal.SIGINT)
+            break
+    printed, told = process.communicate(timeout=60)
+    told = [line for line in told.splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, printed, told) == (130, "", ["stopped; the same command goes on"])
+
+
 def test_every_entry_point_keeps_to_these_rules():
     """Whatever can be started is a `command`, but `scaling_fits`, which never imports the library and has its own."""
-    from pathlib import Path
-
     root = Path(__file__).parents[1]
     for path in [*root.glob("ecg_jax/**/*.py"), *root.glob("experiments/**/*.py")]:
         text = path.read_text()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ptbxl_layout import write_ptbxl
 
 from ecg_jax.data import whole_folder as module
 from ecg_jax.data.whole_folder import making, whole_folder
@@ -31,6 +32,22 @@ try:
 except FileExistsError:
     print("found", flush=True)
 assert len(list(folder.iterdir())) == 10
+"""
+#: What a study reads of PTB-XL, prepared slowly: it is told when that begins.
+STUDY = """
+import sys, time
+from pathlib import Path
+from ecg_jax.data.real import prepare
+from experiments.data import load_real
+
+def slowly(*given, read=prepare._read_slices):
+    print("preparing", flush=True)
+    time.sleep(float(sys.argv[3]))
+    yield from read(*given)
+
+prepare._read_slices = slowly
+data = load_real(Path(sys.argv[1]), Path(sys.argv[2]))
+print(data.identity, len(data.training), len(data.heldout.pool), flush=True)
 """
 #: A build of a set whose recordings take for ever to read; what its workers are is told in a folder.
 SLOW_BUILD = """
@@ -148,6 +165,27 @@ def test_who_waits_says_so_again_and_again(tmp_path, monkeypatch):
     with making(tmp_path / "x"), pytest.raises(KeyboardInterrupt), making(tmp_path / "x", say):
         raise AssertionError("never entered")
     assert len(said) == 3 and not list(tmp_path.iterdir())
+
+
+def test_two_studies_begun_together_on_a_new_folder_prepare_its_data_once(tmp_path):
+    write_ptbxl(tmp_path / "published", 12)
+    cache = tmp_path / "out" / "data"
+
+    def begin(seconds: float) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", STUDY, str(tmp_path / "published"), str(cache), str(seconds)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    first, second = begin(1), begin(1)
+    (one, said), (two, told) = (process.communicate(timeout=200) for process in (first, second))
+    assert first.returncode == second.returncode == 0, said + told
+    assert (one + two).count("preparing") == 1 and one.splitlines()[-1] == two.splitlines()[-1]
+    assert (said + told).count("waiting for ") == 1 and "Traceback" not in said + told
+    assert [path.name for path in cache.iterdir()] == ["ptbxl-100hz"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)

@@ -34,7 +34,7 @@ class _Size:
         return self.flops / self.seconds if self.steps >= FEWEST_STEPS and self.seconds > 0 else None
 
 
-class Pace:
+class TimeLeft:
     """Hears of steps, and says what is left. Work is in FLOPs, times in seconds."""
 
     def __init__(self, left: Sequence[RunConfig], evaluations_per_run: int):

@@ -10,64 +10,64 @@ from test_config import make_config
 
 from ecg_jax import forecast, ladder, progress, sweep
 from ecg_jax.flops import train_flops_per_record
-from ecg_jax.pace import Pace
 from ecg_jax.progress import StudyProgress
+from ecg_jax.time_left import TimeLeft
 from ecg_jax.watch import WARM_UP_STEPS
 
 SMALL = make_config(study="s", budget_records=64_000, batch_records=64)
 LARGE = dataclasses.replace(SMALL, model=ladder.model_config(100_000))
 
 
-def told(pace: Pace, config, seconds_of_steps, *, first=0, now=0.0) -> float:
+def told(left: TimeLeft, config, seconds_of_steps, *, first=0, now=0.0) -> float:
     for step, seconds in enumerate(seconds_of_steps, first):
         now += seconds
-        pace.hear(config, step, now)
+        left.hear(config, step, now)
     return now
 
 
 def test_nothing_is_said_before_a_second_measurement_after_compilation():
-    pace = Pace([SMALL], 0)
+    left = TimeLeft([SMALL], 0)
     now = 0.0
     for step, seconds in enumerate([60.0, 1.0, *[0.1] * 5]):
-        assert (pace.left() != "") == (step >= WARM_UP_STEPS + 2), step
-        now = told(pace, SMALL, [seconds], first=step, now=now)
-    assert pace.left() == "about 99 s left"  # 993 of 1000 steps of 0.1 s
+        assert (left.left() != "") == (step >= WARM_UP_STEPS + 2), step
+        now = told(left, SMALL, [seconds], first=step, now=now)
+    assert left.left() == "about 99 s left"  # 993 of 1000 steps of 0.1 s
 
 
 def test_a_second_program_that_compiles_changes_nothing():
-    pace = Pace([SMALL, LARGE], 0)
-    now = told(pace, SMALL, [60, 1, *[0.1] * 998])
+    left = TimeLeft([SMALL, LARGE], 0)
+    now = told(left, SMALL, [60, 1, *[0.1] * 998])
     larger = train_flops_per_record(LARGE.model) / train_flops_per_record(SMALL.model)
     assert (
-        pace.left() == f"at most {forecast.duration(100 * larger)} left, compiling aside"
+        left.left() == f"at most {forecast.duration(100 * larger)} left, compiling aside"
     )  # it uses the machine no worse
-    now = told(pace, LARGE, [300.0, 5.0], now=now)
-    assert pace.left().startswith("at most ")
-    told(pace, LARGE, [0.2] * 10, first=2, now=now)
-    assert pace.left() == "about 3.3 min left"  # 988 steps of 0.2 s
+    now = told(left, LARGE, [300.0, 5.0], now=now)
+    assert left.left().startswith("at most ")
+    told(left, LARGE, [0.2] * 10, first=2, now=now)
+    assert left.left() == "about 3.3 min left"  # 988 steps of 0.2 s
 
 
 def test_what_lies_between_packs_and_cool_downs_is_not_counted():
-    pace = Pace(sweep.grid(SMALL, {"seed": [0, 1]}), 0)
-    now = told(pace, SMALL, [60, 1, *[0.1] * 998])
-    told(pace, SMALL, [500.0, 1.0, 0.1, 0.1], now=now)  # the next one was loaded for minutes
-    assert pace.left() == "about 100 s left"
+    left = TimeLeft(sweep.grid(SMALL, {"seed": [0, 1]}), 0)
+    now = told(left, SMALL, [60, 1, *[0.1] * 998])
+    told(left, SMALL, [500.0, 1.0, 0.1, 0.1], now=now)  # the next one was loaded for minutes
+    assert left.left() == "about 100 s left"
 
 
 def test_the_members_of_a_pack_count_together():
     runs = sweep.grid(SMALL, {"seed": range(4)})
-    pace, now = Pace(runs, 0), 0.0
+    left, now = TimeLeft(runs, 0), 0.0
     for step, seconds in enumerate([60, 1, *[0.1] * 98]):
         now += seconds
         for run in runs:
-            pace.hear(run, step, now)
-    assert pace.left() == "about 90 s left"
+            left.hear(run, step, now)
+    assert left.left() == "about 90 s left"
 
 
 def test_more_work_than_was_planned_is_no_negative_time():
-    pace = Pace([SMALL], 0)
-    told(pace, SMALL, [60, 1, *[0.1] * 1200])
-    assert pace.left() == "about 0 s left"
+    left = TimeLeft([SMALL], 0)
+    told(left, SMALL, [60, 1, *[0.1] * 1200])
+    assert left.left() == "about 0 s left"
 
 
 @pytest.fixture
