@@ -56,6 +56,11 @@ class Stage:
         self._far = f"{done:,} of {total:,}{f' {self._unit}' if self._unit else ''}"
         self._bar.update(self._task, completed=done, total=total, far=self._far)
 
+    def at(self, far: str) -> None:
+        """Hears how far the stage is, in words."""
+        self._far = far
+        self._bar.update(self._task, far=far)
+
     def _tell(self) -> None:
         while not self._leave.wait(QUIET_SECONDS):
             so_far = f"{self._far}, " if self._far else ""

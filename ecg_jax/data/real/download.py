@@ -26,11 +26,10 @@ from ecg_jax.data.real.archives import extract, is_archive
 from ecg_jax.data.real.listing import choose, is_signal, list_files, record_name
 from ecg_jax.data.real.publishers import PUBLICATIONS, Host, Publication
 from ecg_jax.data.real.transfer import TIMEOUT_S, RemoteFile, fetch
+from ecg_jax.stage import Stage
 
 #: Files fetched at the same time: small ones mostly wait for the server.
 CONNECTIONS = 4
-#: Files between two lines where the output is no terminal.
-_QUIET_FILES = 200
 
 Say = Callable[[str], None]
 
@@ -103,8 +102,9 @@ def _fetch_all(files: Sequence[RemoteFile], folder: Path, console: Console, time
         console=console,
         disable=not console.is_terminal,
     )
-    lock, gained = threading.Lock(), 0
-    with bars, ThreadPoolExecutor(CONNECTIONS) as pool:
+    lock, gained, done = threading.Lock(), 0, 0
+    telling = contextlib.nullcontext() if console.is_terminal else Stage("fetching", console)
+    with bars, telling as stage, ThreadPoolExecutor(CONNECTIONS) as pool:
         task = bars.add_task(f"0 of {len(files):,} files", total=total)
 
         def on_bytes(count: int) -> None:
@@ -112,6 +112,8 @@ def _fetch_all(files: Sequence[RemoteFile], folder: Path, console: Console, time
             with lock:
                 gained += count
             bars.update(task, completed=gained)
+            if stage is not None:
+                stage.at(f"{done:,} of {len(files):,} files, {gained / 1e6:,.0f} MB")
 
         running = [
             pool.submit(fetch, file, folder / file.path, on_bytes=on_bytes, timeout_s=timeout_s, attempts=attempts)
@@ -121,7 +123,7 @@ def _fetch_all(files: Sequence[RemoteFile], folder: Path, console: Console, time
             for done, future in enumerate(as_completed(running), 1):
                 future.result()
                 bars.update(task, description=f"{done:,} of {len(files):,} files")
-                if not console.is_terminal and (done % _QUIET_FILES == 0 or done == len(files)):
+                if stage is not None and done == len(files):
                     console.print(f"{done:,} of {len(files):,} files, {gained / 1e6:,.0f} MB")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
