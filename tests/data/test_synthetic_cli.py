@@ -91,7 +91,11 @@ def test_every_condition_has_words_of_its_own():
 def test_show_draws_one_record(here, capsys):
     arguments = ["show", "--condition", "lbbb", "--rate", "100", "--fiducials", "--out", "new/page.png"]
     assert cli.main(arguments) == 0
-    assert "Left bundle branch block" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "Left bundle branch block" in printed.out
+    assert printed.err.startswith(
+        "rendering and drawing tier T1d, seed 0, record 0; the first record takes longest …\n"
+    )
     assert matplotlib.image.imread(here / "new" / "page.png").shape[:2] == (2100, 2970)
 
 

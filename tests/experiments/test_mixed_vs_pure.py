@@ -87,6 +87,9 @@ def test_every_arm_runs_and_goes_on(small, tmp_path, capsys):
 
 def test_packed_data_give_the_same_runs(small, tmp_path, capsys):
     assert run(tmp_path / "out", "--pack", str(tmp_path / "data")) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "making 60 patients of the stand-in …" in printed
+    assert printed[-1].startswith("writing 6") and printed[-1].endswith(f" records to {tmp_path / 'data'} …")
     assert not (tmp_path / "out").exists()
     data = packed.load_packed(tmp_path / "data")
     expected = load_standin(60)
