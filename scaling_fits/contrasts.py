@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scaling_fits.clusters import robust_variance
 from scaling_fits.refusal import Refused
-from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, holm, slope_in_size
+from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, Unpaired, components, holm, slope_in_size
 from scaling_fits.table import FRESH_EPOCHS, RunTable, require_columns
 
 PRIMARY_CONTRASTS = 3
@@ -71,6 +72,20 @@ def select_arm(
 PAIRED_ON = ("n_params", "records_seen", "seed")
 
 
+def unpaired_runs(
+    arm_a: RunTable, arm_b: RunTable, *, on: Sequence[str] = PAIRED_ON, labels: tuple[str, str] = ("a", "b")
+) -> tuple[Unpaired, ...]:
+    """The runs that `paired_differences` leaves out of either arm, by `run_id` or, without one, by trunk."""
+    on, found = list(on), []
+    keys = [pd.MultiIndex.from_frame(arm.rows[on]) for arm in (arm_a, arm_b)]
+    for arm, own, others, label, other in zip((arm_a, arm_b), keys, keys[::-1], labels, labels[::-1]):
+        alone = arm.rows[~own.isin(others)]
+        if len(alone):
+            runs = alone["run_id" if "run_id" in alone else "trunk_id"].astype(str)
+            found.append(Unpaired(label, other, tuple(on), tuple(runs), len(arm.rows)))
+    return tuple(found)
+
+
 def paired_differences(
     arm_a: RunTable,
     arm_b: RunTable,
@@ -84,7 +99,8 @@ def paired_differences(
 
     Columns: `on`, `difference`, `trunk_a`, `trunk_b`, and `run_a`, `run_b` where the arms have a `run_id`. Runs of
     one arm may also differ in its `beside` columns (pool draws that share one pure synthetic run); otherwise two runs
-    with the same key raise ValueError naming the columns in which they differ.
+    with the same key raise ValueError naming the columns in which they differ. Runs without a partner are those of
+    `unpaired_runs`.
     """
     on = list(on)
     sides = []
@@ -100,15 +116,32 @@ def paired_differences(
     return pairs.drop(columns=["_a", "_b"])
 
 
-def summarise_differences(pairs: pd.DataFrame, by: Sequence[str] = ("n_params", "records_seen")) -> pd.DataFrame:
-    """Mean difference of ln L per size and budget, `log_sd` over seeds and draws (NaN for one), `pairs`, `verdict`.
+def summarise_differences(
+    pairs: pd.DataFrame,
+    by: Sequence[str] = ("n_params", "records_seen"),
+    trunks: Sequence[str] = ("trunk_a", "trunk_b"),
+) -> pd.DataFrame:
+    """Mean difference of ln L per size and budget, with `log_sd` over seeds and draws (NaN for one) and a `verdict`.
 
-    The verdict is `unresolved` when the mean is within 3.5 % or its 95 % t interval over pairs covers 0 or is missing.
+    `pairs` counts differences, `clusters` the groups of them that share no run: differences beside one reference run
+    share its noise. The 95 % interval `low`, `high` is the t interval of a mean of clusters (CR2 variance with
+    Satterthwaite's degrees of freedom, `clusters.robust_variance`; for equal clusters Student's of their means), NaN
+    for one. The verdict is `unresolved` when the mean is within 3.5 % or the interval covers 0 or is missing.
+    ValueError without the columns `trunks`, as then nobody knows which differences share a run.
     """
-    groups = pairs.groupby(list(by), sort=True)["difference"]
-    table = groups.agg(difference="mean", log_sd="std", pairs="size").reset_index()
-    half = stats.t.ppf(0.975, np.maximum(table["pairs"] - 1, 1)) * table["log_sd"] / np.sqrt(table["pairs"])
-    table["low"], table["high"] = table["difference"] - half, table["difference"] + half
+    require_columns(pairs, [*by, *trunks, "difference"], "pairs")
+    lines = []
+    for key, cell in pairs.groupby(list(by), sort=True):
+        values, cluster_N = cell["difference"].to_numpy(dtype=float), components(cell, trunks)
+        mean, clusters, half = float(values.mean()), int(np.unique(cluster_N).size), math.nan
+        if clusters > 1:
+            found = robust_variance(np.ones((len(values), 1)), values - mean, cluster_N)
+            half = float(stats.t.ppf(0.975, found.dof_P[0]) * np.sqrt(found.variance_P[0]))
+        log_sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        counts = {"pairs": len(values), "clusters": clusters}
+        ends = {"low": mean - half, "high": mean + half}
+        lines.append({**dict(zip(by, key)), "difference": mean, "log_sd": log_sd, **counts, **ends})
+    table = pd.DataFrame(lines, columns=[*by, "difference", "log_sd", "pairs", "clusters", "low", "high"])
     resolved = (table["low"] > 0) | (table["high"] < 0)
     resolved &= table["difference"].abs() > math.log1p(SMALLEST_EFFECT)
     side = np.where(table["difference"] < 0, "a is lower", "a is higher")
@@ -140,13 +173,13 @@ def protocol_contrasts(
     shape = {"response": response, "n": n}
     pure = select_arm(table, 0.0, tier=tier)
     full = select_arm(table, mix, pool=pools[0], tier=tier)
-    slopes = [_difference_slope("P1", f"ln L(r={mix:g}) - ln L(r=0)", full, pure, primary=True, **shape)]
+    slopes = [_difference_slope("P1", (mix, 0.0), "", full, pure, primary=True, **shape)]
     for pool in pools:
         if not _has(table, 1.0, pool):
             continue
         arm, real = (select_arm(table, fraction, pool=pool, tier=tier) for fraction in (mix, 1.0))
-        quantity = f"ln L(r={mix:g}) - ln L(r=1), {pool:g} patients"
-        slopes.append(_difference_slope("P2", quantity, arm, real, primary=bool(pool == pools[0]), **shape))
+        where = f", {pool:g} patients"
+        slopes.append(_difference_slope("P2", (mix, 1.0), where, arm, real, primary=bool(pool == pools[0]), **shape))
     if times is not None:
         for fraction in sorted(table.rows["real_fraction"].unique(), key=lambda r: (r != mix, r)):
             if fraction > 0 and not _has(table, fraction, pools[0]):
@@ -201,7 +234,15 @@ def paired_patient_difference(
 
 
 def _difference_slope(
-    name: str, quantity: str, arm_a: RunTable, arm_b: RunTable, *, primary: bool, response: str, n: str
+    name: str,
+    fractions: tuple[float, float],
+    where: str,
+    arm_a: RunTable,
+    arm_b: RunTable,
+    *,
+    primary: bool,
+    response: str,
+    n: str,
 ) -> Slope:
     on = ["n_params", "records_seen", "seed"]
     if n not in on:
@@ -209,7 +250,12 @@ def _difference_slope(
     if "pool_shuffle" in arm_b.rows and (arm_b.rows["real_fraction"] > 0).all():
         on.append("pool_shuffle")
     pairs = paired_differences(arm_a, arm_b, on=on, response=response)
-    return slope_in_size(name, quantity, pairs, primary=primary, n=n)
+    labels = tuple(f"r = {fraction:g}{where}" for fraction in fractions)
+    quantity = f"ln L(r={fractions[0]:g}) - ln L(r={fractions[1]:g}){where}"
+    return replace(
+        slope_in_size(name, quantity, pairs, primary=primary, n=n),
+        unpaired=unpaired_runs(arm_a, arm_b, on=on, labels=labels),
+    )
 
 
 def _speed_slope(arm: RunTable, times: pd.DataFrame, fraction: float, *, primary: bool, n: str) -> Slope:

@@ -19,7 +19,13 @@ from scaling_fits.estimators import HUBER_HOFFMANN, Estimator
 from scaling_fits.form import Form
 from scaling_fits.observations import DataDefinition, Link, Observations, observe
 from scaling_fits.problem import log_predictions
-from scaling_fits.profile import ProfileCurve, ProfileInterval, profile_curve, profile_intervals
+from scaling_fits.profile import (
+    ProfileCurve,
+    ProfileInterval,
+    profile_curve,
+    profile_intervals,
+    too_few_clusters,
+)
 from scaling_fits.solver import minimise
 from scaling_fits.starts import bank, spread_starts
 from scaling_fits.suspicions import rising_losses
@@ -70,6 +76,17 @@ class Fit:
         return at_bounds(self.observations, self.theta_KxP[0])
 
     @property
+    def interval_notes(self) -> tuple[str, ...]:
+        """How the intervals were made, or why there are none."""
+        notes = [self.draws.sentence]
+        few = too_few_clusters(self.observations.cluster_N)
+        if few is not None:
+            notes.append(few)
+        elif self.profiles and self.data.clusters < self.data.rows:
+            notes.append(f"profile intervals allow for {self.data.clusters} clusters of {self.data.rows} rows")
+        return tuple(notes)
+
+    @property
     def units(self) -> dict[str, str]:
         """The unit of every constant; N, D, … stand for the units of their columns."""
         return {parameter.name: parameter.unit for parameter in self.form.parameters}
@@ -103,6 +120,9 @@ class Fit:
 
     def profile(self, name: str, *, points: int = 41) -> ProfileCurve:
         """Rise of the objective with the constant `name` held at values around its estimate, the rest refitted."""
+        few = too_few_clusters(self.observations.cluster_N)
+        if few is not None:
+            raise ValueError(f"{self.data.source}: {few}; give more trunks")
         known = self.profiles or profile_intervals(self.observations, self.theta_KxP, self.bank_SxP)
         intervals = {interval.name: interval for interval in known}
         if name not in intervals:
@@ -152,6 +172,7 @@ class Fit:
             "certificate": asdict(self.certificate),
             "profile_intervals": [_finite(asdict(interval)) for interval in self.profiles],
             "bootstrap": self.draws.to_dict() | {"intervals": self.intervals},
+            "interval_notes": list(self.interval_notes),
             "at_bounds": [asdict(one) for one in self.at_bounds],
             "warnings": list(self.warnings),
         }
@@ -161,7 +182,7 @@ class Fit:
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
     def to_latex(self) -> str:
-        """A `booktabs` table of the constants with their intervals, for a paper."""
+        """A `booktabs` table of the constants with their intervals, for a paper, and what the intervals are."""
         lines = [r"\begin{tabular}{lrll}", r"\toprule", r"constant & estimate & 95\,\% interval & unit \\", r"\midrule"]
         profiles = {interval.name: interval for interval in self.profiles}
         for name, value in self.parameters.items():
@@ -169,10 +190,15 @@ class Fit:
             profile = profiles.get(name)
             if low is None and profile is not None:
                 low, high = profile.low, profile.high
-            ends = f"{_end(low)} to {_end(high)}"
+            known = profile is not None or self.intervals is not None
+            ends = f"{_end(low)} to {_end(high)}" if known else "---"
             lines.append(rf"{_latex(name)} & {value:.6g} & {ends} & {_latex(self.units[name])} \\")
-        notes = [rf"\multicolumn{{4}}{{l}}{{\footnotesize {_latex(one.sentence)}}} \\" for one in self.at_bounds]
-        return "\n".join([*lines, *([r"\midrule", *notes] if notes else []), r"\bottomrule", r"\end{tabular}"]) + "\n"
+        said = [
+            *(one.sentence for one in self.at_bounds),
+            *(self.interval_notes if self.intervals is None else [self.draws.sentence]),
+        ]
+        notes = [rf"\multicolumn{{4}}{{l}}{{\footnotesize {_latex(one)}}} \\" for one in said]
+        return "\n".join([*lines, r"\midrule", *notes, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def save(self, path: Path | str) -> None:
         """Write `to_json()` to `path`, whole or not at all."""
@@ -190,7 +216,7 @@ class Fit:
             if name in profiles:
                 parts.append(f"profile {str(profiles[name]).partition(': ')[2]}")
             lines.append("   ".join(parts) + f"   [{self.units[name]}]")
-        lines.append("  " + self.draws.sentence)
+        lines += [f"  {note}" for note in self.interval_notes]
         data = self.data
         lines.append(f"residual sd of ln {data.response}: {self.residual_log_sd:.4g}")
         by = f" of {data.cluster_column!r}" if data.cluster_column else ""

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import optimize, stats
 
 RATIO_MIN, RATIO_MAX = 1e-6, 1e6  # of tau^2 / sigma^2 where the search looks, besides exactly 0
+SIGNED_MIN = 1e-4  # of the mean square between clusters over that within, where clusters may be less alike than chance
 GRID = 49
 NO_NOISE = 1e-20  # residual over total sum of squares below which rounding is all that is left
 
@@ -51,8 +52,9 @@ def mixed_slope(
     """REML slope of y (R,) on ln N (R,), one fixed intercept per group and one random one per cluster.
 
     Degrees of freedom: Satterthwaite with the expected information of both variances (Giesbrecht & Burns 1985,
-    Biometrics 41:477; Fai & Cornelius 1996), also where tau^2 is estimated as 0: dropping it there would count rows as
-    independent. In a balanced design with one size per cluster this is clusters - 2, the exact between-cluster test.
+    Biometrics 41:477; Fai & Cornelius 1996). tau^2 may be estimated below 0, reported as 0: cut off there, intervals of
+    95 % covered 100 % with 4 clusters and no spread between them. In a balanced design with one size per cluster the
+    degrees are clusters - 2, the exact between-cluster test.
     With few, unequal clusters it is an approximation (no Kenward-Roger inflation of the standard error). None when the
     design cannot give a slope and a variance: ln N constant within every group, or no row left over.
     """
@@ -71,7 +73,7 @@ def mixed_slope(
         scale = 0.0
     single = len(cluster_levels) == rows
     # Fitting the scaled residuals of least squares leaves the same variances and avoids cancellation.
-    ratio = 0.0 if single or scale == 0 else _reml_ratio(X_RxP, residual_R / scale, Z_RxC)
+    ratio = 0.0 if single or scale == 0 else reml_ratio(X_RxP, residual_R / scale, Z_RxC, signed=True)
     inverse_RxR = np.eye(rows) - (Z_RxC * (ratio / (1 + ratio * Z_RxC.sum(axis=0)))) @ Z_RxC.T
     covariance_PxP = np.linalg.inv(X_RxP.T @ inverse_RxR @ X_RxP)
     shift_P = covariance_PxP @ X_RxP.T @ inverse_RxR @ residual_R
@@ -85,34 +87,49 @@ def mixed_slope(
         half = float(stats.t.ppf((1 + level) / 2, dof)) * error
         interval = (estimate - half, estimate + half)
         p_value = float(2 * stats.t.sf(abs(estimate) / error, dof)) if error > 0 else float(estimate == 0)
-    cluster_sd = None if single else float(np.sqrt(ratio * variance))
+    cluster_sd = None if single else float(np.sqrt(max(ratio, 0.0) * variance))
     sds = {"cluster_sd": cluster_sd, "residual_sd": float(np.sqrt(variance)), "clusters": len(cluster_levels)}
     return MixedSlope(estimate, error, dof, level, interval, p_value, **sds)
 
 
-def _reml_ratio(X_RxP: np.ndarray, y_R: np.ndarray, Z_RxC: np.ndarray) -> float:
-    """The ratio tau^2 / sigma^2 at the minimum of the profiled REML criterion, 0 included."""
+def reml_ratio(X_RxP: np.ndarray, y_R: np.ndarray, Z_RxC: np.ndarray, *, signed: bool = False) -> float:
+    """The ratio tau^2 / sigma^2 at the minimum of the profiled REML criterion, 0 included.
+
+    With `signed` it may be negative (rows of a cluster less alike than chance has it), down to -1 / (rows of the
+    largest cluster), where the covariance would be singular.
+    """
     data_RxQ = np.column_stack([X_RxP, y_R])
     products_QxQ, sums_CxQ, counts_C = data_RxQ.T @ data_RxQ, Z_RxC.T @ data_RxQ, Z_RxC.sum(axis=0)
     free = len(y_R) - X_RxP.shape[1]
+    least = -1 / counts_C.max() if signed else 0.0
 
     def criterion(ratios_G: np.ndarray) -> np.ndarray:
         inflation_GxC = 1 + np.multiply.outer(ratios_G, counts_C)
         shrink_GxC = ratios_G[:, None] / inflation_GxC
-        moments_GxQxQ = products_QxQ - np.einsum("gc,cq,cr->gqr", shrink_GxC, sums_CxQ, sums_CxQ)
+        moments_GxQxQ = products_QxQ - np.einsum("gc,cq,cr->gqr", shrink_GxC, sums_CxQ, sums_CxQ, optimize=True)
         # ln |X'V^-1 X| + ln RSS is the log determinant of the moments of (X, y).
         log_fixed_G = np.linalg.slogdet(moments_GxQxQ[:, :-1, :-1])[1]
         log_rss_G = np.linalg.slogdet(moments_GxQxQ)[1] - log_fixed_G
         return free * log_rss_G + np.log(inflation_GxC).sum(axis=1) + log_fixed_G
 
-    grid_G = np.linspace(np.log(RATIO_MIN), np.log(RATIO_MAX), GRID)
-    best = int(np.argmin(criterion(np.exp(grid_G))))
+    grid_G = np.linspace(np.log(RATIO_MIN if not signed else SIGNED_MIN / counts_C.max()), np.log(RATIO_MAX), GRID)
+    best = int(np.argmin(criterion(least + np.exp(grid_G))))
     bracket = grid_G[max(best - 1, 0)], grid_G[min(best + 1, GRID - 1)]
     found = optimize.minimize_scalar(
-        lambda log_ratio: float(criterion(np.exp([log_ratio]))[0]), bounds=bracket, method="bounded"
+        lambda log_above: float(criterion(np.array([least + np.exp(log_above)]))[0]), bounds=bracket, method="bounded"
     )
-    candidates = np.array([0.0, np.exp(grid_G[best]), np.exp(found.x)])
+    candidates = np.array([0.0, least + np.exp(grid_G[best]), least + np.exp(found.x)])
     return float(candidates[np.argmin(criterion(candidates))])
+
+
+def reml_information(X_RxP: np.ndarray, Z_RxC: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """Projection P (R, R) and expected REML information (2, 2) of (sigma^2, tau^2), in units of sigma^2 = 1."""
+    inverse_RxR = np.eye(len(X_RxP)) - (Z_RxC * (ratio / (1 + ratio * Z_RxC.sum(axis=0)))) @ Z_RxC.T
+    weighted_RxP = inverse_RxR @ X_RxP
+    projection_RxR = inverse_RxR - weighted_RxP @ np.linalg.solve(X_RxP.T @ weighted_RxP, weighted_RxP.T)
+    between_RxC = projection_RxR @ Z_RxC
+    cross, corner = np.sum(between_RxC**2), np.sum((Z_RxC.T @ between_RxC) ** 2)
+    return projection_RxR, 0.5 * np.array([[np.sum(projection_RxR**2), cross], [cross, corner]])
 
 
 def _satterthwaite(
@@ -120,11 +137,7 @@ def _satterthwaite(
 ) -> float:
     """2 f^2 / (g' I^-1 g) in units sigma^2 = 1: f the slope's variance, g its gradient, I the REML information."""
     weights_R = inverse_RxR @ X_RxP @ covariance_PxP[:, 0]
-    projection_RxR = inverse_RxR - inverse_RxR @ X_RxP @ covariance_PxP @ X_RxP.T @ inverse_RxR
-    between_RxC = projection_RxR @ Z_RxC
-    scale = 1 + ratio  # tau^2 in units in which the information stays well conditioned
-    gradient = np.array([weights_R @ weights_R, scale * np.sum((Z_RxC.T @ weights_R) ** 2)])
-    cross = scale * np.sum(between_RxC**2)
-    corner = scale**2 * np.sum((Z_RxC.T @ between_RxC) ** 2)
-    information = 0.5 * np.array([[np.sum(projection_RxR**2), cross], [cross, corner]])
+    units = np.array([1.0, 1 + ratio])  # of the two variances, in which the information stays well conditioned
+    information = reml_information(X_RxP, Z_RxC, ratio)[1] * np.outer(units, units)
+    gradient = units * np.array([weights_R @ weights_R, np.sum((Z_RxC.T @ weights_R) ** 2)])
     return float(2 * covariance_PxP[0, 0] ** 2 / (gradient @ np.linalg.solve(information, gradient)))

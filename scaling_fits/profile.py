@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from scaling_fits.clusters import robust_variance
 from scaling_fits.form import LOSS
 from scaling_fits.observations import Observations
-from scaling_fits.problem import Problem, float64, residuals, rounded
+from scaling_fits.problem import Problem, float64, jacobian, residuals, rounded
 from scaling_fits.solver import Solutions, minimise
 
 # Root finding along a profile: sqrt(rise) is nearly straight, so that few steps suffice after the bracket is narrow.
@@ -25,6 +26,7 @@ STEPS = 64
 # ln of the largest factor by which a positive constant may leave its estimate before its side counts as open.
 LOG_FARTHEST = 60.0
 START_POINTS = 6
+CLUSTERS_MIN = 4  # of dependent rows; fewer leave no degree of freedom to a law's constants
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class ProfileCurve:
 
 
 def threshold(problem: Problem, theta_P: np.ndarray, level: float = 0.95) -> float:
-    """The rise of the summed loss that a constant's true value exceeds in a share `1 - level` of data sets.
+    """The rise of the summed loss that a true constant exceeds in a share `1 - level` of tables of independent rows.
 
     ½ a F(1, n - P) with a = mean(psi²) / mean(psi'), the robust analogue of the residual variance (Heritier & Ronchetti
     1994); for least squares it is the F test. Kinks are smoothed over a bandwidth, as for a density at zero.
@@ -93,6 +95,49 @@ def unit_of_rise(problem: Problem, theta_P: np.ndarray) -> float:
     return 0.5 * squares / max(float(np.average(bend, weights=problem.weight_N)), 1e-300)
 
 
+def references(problem: Problem, theta_P: np.ndarray, cluster_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) units and (P,) degrees of freedom: the rise with a constant held at its true value is unit x F(1, dof).
+
+    For independent rows `unit_of_rise` and rows less constants. Where rows share clusters the unit is multiplied by the
+    constant's design effect, what clusters do to the variance of its linearised estimate, and the degrees of freedom
+    are those of that variance (`clusters.robust_variance`): few for what sets trunks apart, such as A and alpha of a
+    law in N, more for what every trunk tells. With fewer than 4 clusters the units are infinite.
+    """
+    size = len(problem.form.parameters)
+    clusters, spare = int(cluster_N.max()) + 1, degrees_of_freedom(problem)
+    if clusters == len(cluster_N) and spare > 0:
+        return np.full(size, unit_of_rise(problem, theta_P)), np.full(size, float(spare))
+    if clusters < CLUSTERS_MIN or spare < 1:
+        return np.full(size, math.inf), np.ones(size)
+    psi, bend = scores(problem, theta_P)
+    # A density estimated row by row sees too few residuals, its mean over rows none of the clusters' own levels.
+    bend = (bend + np.average(bend, weights=problem.weight_N)) / 2
+    low, high = problem.bounds
+    free = np.flatnonzero(((theta_P > low) & (theta_P < high))[:size])
+    root_N = np.sqrt(problem.weight_N * bend)
+    design_NxF = jacobian(problem, theta_P)[:, free] * root_N[:, None]
+    found = robust_variance(design_NxF, problem.weight_N * psi / np.maximum(root_N, 1e-300), cluster_N)
+    unit, dof = np.full(size, math.inf), np.ones(size)
+    unit[free] = 0.5 * found.variance_P / np.maximum(found.unit_P, 1e-300)
+    dof[free] = found.dof_P
+    # A constant on its bound moves no prediction: it is given the widest reference of those that do.
+    widest = free[np.argmax(unit[free] * stats.f.ppf(0.95, 1, dof[free]))] if len(free) else 0
+    held = np.setdiff1d(np.arange(size), free)
+    unit[held], dof[held] = unit[widest], dof[widest]
+    return unit, dof
+
+
+def too_few_clusters(cluster_N: np.ndarray) -> str | None:
+    """Why rows in these clusters support no profile interval, or None."""
+    clusters = int(cluster_N.max()) + 1
+    if clusters == len(cluster_N) or clusters >= CLUSTERS_MIN:
+        return None
+    return (
+        f"no profile intervals: {len(cluster_N)} rows depend on each other within {clusters} clusters, and fewer than "
+        f"{CLUSTERS_MIN} say nothing of the spread between them"
+    )
+
+
 def scores(problem: Problem, theta_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slope psi (N,) of the loss at every residual, and its derivative smoothed over Silverman's bandwidth."""
     residual_N = residuals(problem, theta_P[None])[0]
@@ -108,16 +153,19 @@ def scores(problem: Problem, theta_P: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def profile_intervals(
     data: Observations, optima_KxP: np.ndarray, bank_SxP: np.ndarray, level: float = 0.95
 ) -> tuple[ProfileInterval, ...]:
-    """Profile intervals of every constant that was fitted, in published units.
+    """Profile intervals of every constant that was fitted, in published units; none for fewer than 4 clusters.
 
     All sides of all constants are bisected together; each pinned value is refitted from the optima and the best points
     of the bank, so that another basin may lower the profile.
     """
+    if too_few_clusters(data.cluster_N) is not None:
+        return ()
     raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
-    limit = threshold(raw, theta_KxP[0], level)
+    unit_P, dof_P = references(raw, theta_KxP[0], data.cluster_N)
     pinned = {position for position, _ in raw.fixed}
     sides = [(p, end) for p in range(len(raw.form.parameters)) if p not in pinned for end in (0, 1)]
     which = np.array([p for p, _ in sides])
+    limit = (unit_P * stats.f.ppf(level, 1, dof_P))[which]
     best = float(minimise(raw, theta_KxP[:1]).objective_S[0])
     inner, at_inner = theta_KxP[0, which].copy(), np.zeros(len(sides))
     outer = np.array([_farthest(raw, theta_KxP[0], p, end) for p, end in sides])
@@ -131,7 +179,7 @@ def profile_intervals(
         share = np.full(len(sides), 0.5)
         if step >= BISECTIONS:
             roots = [np.sqrt(np.maximum(rise, 0.0)) for rise in (at_inner, at_outer)]
-            share = (math.sqrt(limit) - roots[0]) / np.maximum(roots[1] - roots[0], 1e-300)
+            share = (np.sqrt(limit) - roots[0]) / np.maximum(roots[1] - roots[0], 1e-300)
         value = inner + np.clip(share, 0.02, 0.98) * (outer - inner)
         ends = _refit_pinned(raw, np.stack([nearest, farthest], axis=1), which, value)
         rise = ends.objective_S - best
@@ -165,6 +213,7 @@ def profile_curve(
     """The profile of one constant to twice the distance of its interval's ends, half the points on each side."""
     raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
     p = raw.form.names.index(interval.name)
+    unit_P, dof_P = references(raw, theta_KxP[0], data.cluster_N)
     parameter = raw.form.parameters[p]
     ends = [interval.lowest if interval.low is None else interval.low]
     ends.append(interval.highest if interval.high is None else interval.high)
@@ -178,7 +227,9 @@ def profile_curve(
     rise = _refit_pinned(raw, starts, np.full(len(grid), p), grid).objective_S
     rise = rise - min(rise.min(), minimise(raw, theta_KxP[:1]).objective_S[0])
     values = np.exp(grid) if parameter.log else grid
-    return ProfileCurve(interval.name, values, rise / threshold(raw, theta_KxP[0], interval.level), interval.level)
+    return ProfileCurve(
+        interval.name, values, rise / (unit_P[p] * stats.f.ppf(interval.level, 1, dof_P[p])), interval.level
+    )
 
 
 def uncentred(

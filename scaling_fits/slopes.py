@@ -16,10 +16,27 @@ from scipy import sparse, stats
 from scipy.sparse.csgraph import connected_components
 
 from scaling_fits.mixed_effects import MixedSlope, mixed_slope
+from scaling_fits.table import names
 
 SMALLEST_EFFECT = 0.035  # relative; smaller differences are called unresolved
 CLUSTERS_MIN = 4
 UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Runs of one arm that agree with no run of the other in the columns `on`; `of` is how many the arm has."""
+
+    arm: str
+    other: str
+    on: tuple[str, ...]
+    runs: tuple[str, ...]
+    of: int
+
+    def __str__(self) -> str:
+        named = names(pd.DataFrame({"run_id": self.runs}))
+        key = ", ".join(self.on)
+        return f"{len(self.runs)} of {self.of} runs of {self.arm} have no partner at {self.other} (same {key}): {named}"
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,8 @@ class Slope:
     `estimate` is None when fewer than two sizes remain; `standard_error`, `interval`, `p_value` are None when too few
     independent clusters remain, and `reason` says so. `effect_over_range` is the estimate times the span of ln N.
     `trunks` counts trunks, `clusters` groups of trunks that share a run in some pair. `mixed` is the same slope by a
-    mixed model, given whenever the cluster-robust interval is; the verdict rests on the cluster-robust one.
+    mixed model, given whenever the cluster-robust interval is; the verdict rests on the cluster-robust one. `unpaired`
+    counts and names the runs of either arm that have no partner in the other.
     """
 
     name: str
@@ -49,6 +67,7 @@ class Slope:
     effect_over_range: float | None = None
     reason: str | None = None
     mixed: MixedSlope | None = None
+    unpaired: tuple[Unpaired, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -70,6 +89,10 @@ class Slope:
         return _side(self.interval) == _side(self.mixed.interval)
 
     def __str__(self) -> str:
+        return "\n".join([self._line, *(f"  NOTE: {left}" for left in self.unpaired)])
+
+    @property
+    def _line(self) -> str:
         if self.estimate is None:
             return f"{self.name}: {self.quantity}: not estimated ({self.reason})"
         spread = f"no interval ({self.reason})"

@@ -22,12 +22,10 @@ from scaling_fits.mixed_records import (
     range_notes,
     with_replacement,
 )
-from scaling_fits.observations import Observations
 from scaling_fits.problem import jacobian
-from scaling_fits.profile import threshold
+from scaling_fits.profile import references, unit_of_rise
 from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED
 from scaling_fits.solver import minimise
-from scaling_fits.uncertainty import covariance
 
 STARTS = 32  # of the bank, tried beside the optima when kappa is held
 
@@ -153,22 +151,13 @@ def _kappa_test(fit: Fit) -> tuple[float | None, tuple[str, ...]]:
     if spare < 1 or not np.isfinite(null.objective_S.min()):
         return None, (f"no test of kappa: {keep.sum()} rows with real data and {problem.free} constants",)
     rise = max(float(null.objective_S.min() - ends.objective_S[best]), 0.0)
-    level = fit.draws.plan.level
-    statistic = rise / threshold(problem, ends.theta_SxP[best], level) * stats.f.ppf(level, 1, spare)
-    clusters, cluster_N = np.unique(data.cluster_N[keep], return_inverse=True)
-    inflation, note = _design_effect(replace(data, problem=problem, cluster_N=cluster_N), ends.theta_SxP[best], at)
-    dof = spare if len(clusters) == keep.sum() else min(spare, len(clusters) - 1)
+    cluster_N = np.unique(data.cluster_N[keep], return_inverse=True)[1]
+    unit_P, dof_P = references(problem, ends.theta_SxP[best], cluster_N)
+    if not math.isfinite(unit_P[at]):
+        return None, (
+            f"no test of kappa: rows with real data depend on each other within {cluster_N.max() + 1} clusters",
+        )
+    statistic = rise / max(unit_P[at], unit_of_rise(problem, ends.theta_SxP[best]))
     # Without kappa a law's kappa_1 or T means nothing; they are counted, which is cautious.
     tested = 1 + len({"kappa_1", "T"} & set(names))
-    p_value = float(stats.f.sf(statistic / inflation / tested, tested, dof)) * (0.5 if tested == 1 else 1.0)
-    return p_value, note
-
-
-def _design_effect(data: Observations, theta_P: np.ndarray, at: int) -> tuple[float, tuple[str, ...]]:
-    """By how much clusters inflate the variance of coordinate `at`, at least 1."""
-    alone = replace(data, cluster_N=np.arange(len(data.cluster_N)))
-    try:
-        ratio = covariance(data, theta_P)[at, at] / max(covariance(alone, theta_P)[at, at], 1e-300)
-    except ValueError:
-        return 1.0, ("the test of kappa takes rows as independent: their clusters' design effect cannot be computed",)
-    return max(float(ratio), 1.0), ()
+    return float(stats.f.sf(statistic / tested, tested, dof_P[at])) * (0.5 if tested == 1 else 1.0), ()

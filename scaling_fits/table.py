@@ -122,9 +122,10 @@ def read_runs(
 
     Columns `response`, `numeric` and `positive` must exist and hold numbers; `positive` ones and the response must be
     above 0 wherever the row counts. Rows are left out, with a named reason, when the response is not finite, or when
-    they repeat an earlier row in every column; in a table that this project exported (it has all columns of `EXPORTED`)
-    also when their `exclusion` says so, when they diverged, or when they are pre_transition (flagged, or `loss` above
-    0.95 of `loss_mean`). Raises FileNotFoundError or ValueError, naming file, column and row.
+    they repeat an earlier row in every column (in a frame only where `run` names the rows: without, it may have lost
+    what tells them apart); in a table that this project exported (it has all columns of `EXPORTED`) also when their
+    `exclusion` says so, when they diverged, or when they are pre_transition (flagged, or `loss` above 0.95 of
+    `loss_mean`). Raises FileNotFoundError or ValueError, naming file, column and row.
     """
     frame, name, notes = _load(source)
     exported = set(frame) >= EXPORTED
@@ -137,7 +138,11 @@ def read_runs(
         frame[column] = _numbers(frame, column, name)
     reason = _exclusion_reasons(frame, response, exported)
     unnumbered = frame.drop(columns=[column for column in frame if str(column).startswith("Unnamed:")])
-    reason = reason.mask((reason == "") & unnumbered.duplicated(), DUPLICATE)
+    repeated = (reason == "") & unnumbered.duplicated()
+    if isinstance(source, pd.DataFrame) and run not in frame:
+        notes += _kept_repeats(frame[repeated], run)
+    else:
+        reason = reason.mask(repeated, DUPLICATE)
     kept = frame[reason == ""]
     for column in dict.fromkeys([response, *positive]):
         bad = kept[~(kept[column] > 0)]
@@ -193,6 +198,12 @@ def _load(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str, tuple[s
     if frame.empty:
         raise ValueError(f"{name}: has no rows")
     return frame, name, notes
+
+
+def _kept_repeats(repeated: pd.DataFrame, run: str) -> tuple[str, ...]:
+    """A note on equal rows of a frame without names: it may have lost the columns in which they differ."""
+    words = f"{len(repeated)} rows repeat others, and are counted: {names(repeated, run)}; drop_duplicates() if copies"
+    return (words,) if len(repeated) else ()
 
 
 def _unused_flags(frame: pd.DataFrame, used: Sequence[str]) -> tuple[str, ...]:

@@ -135,6 +135,55 @@ def test_differences_within_the_smallest_effect_are_unresolved():
     assert set(summary.loc[3e5, "verdict"]) == {"a is lower"}
 
 
+def shared_reference(draws: int, seeds: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Differences of pool draws beside one pure synthetic run per seed, all noise of equal size and no effect."""
+    pure, mixed = rng.normal(0, 0.02, seeds), rng.normal(0, 0.02, (seeds, draws))
+    rows = [(1e6, 1e5, s, d, f"a{s}-{d}", f"b{s}", mixed[s, d] - pure[s]) for s in range(seeds) for d in range(draws)]
+    columns = ["n_params", "records_seen", "seed", "pool_draw", "trunk_a", "trunk_b", "difference"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.mark.parametrize(("draws", "seeds"), [(4, 3), (2, 6), (1, 5)])
+def test_differences_beside_one_run_are_no_independent_ones(draws, seeds):
+    rng = np.random.default_rng(0)
+    summaries = [summarise_differences(shared_reference(draws, seeds, rng)).iloc[0] for _ in range(400)]
+    assert {(one["pairs"], one["clusters"]) for one in summaries} == {(draws * seeds, seeds)}
+    covered = np.mean([one["low"] < 0 < one["high"] for one in summaries])
+    assert 0.92 < covered < 0.98  # t over all pairs covers 75 % with 4 draws
+    # Equal clusters: Student's interval of their means.
+    pairs = shared_reference(draws, seeds, rng)
+    means = pairs.groupby("trunk_b")["difference"].mean()
+    half = stats.t.ppf(0.975, seeds - 1) * means.std(ddof=1) / np.sqrt(seeds)
+    line = summarise_differences(pairs).iloc[0]
+    assert (line["low"], line["high"]) == pytest.approx((means.mean() - half, means.mean() + half), rel=1e-9)
+
+
+def test_differences_without_their_trunks_are_refused():
+    pairs = shared_reference(4, 3, np.random.default_rng(0)).drop(columns=["trunk_a", "trunk_b"])
+    with pytest.raises(ValueError, match=r"missing columns \['trunk_a', 'trunk_b'\]"):
+        summarise_differences(pairs)
+    one = summarise_differences(shared_reference(4, 1, np.random.default_rng(0))).iloc[0]
+    assert one["clusters"] == 1 and np.isnan(one["low"]) and one["verdict"] == "unresolved"
+
+
+def test_runs_without_a_partner_are_counted_by_name(tmp_path, capsys):
+    frame = study(noise=0.01)
+    lost = frame[(frame["real_fraction"] == 0) & (frame["n_params"] == 3e4) & (frame["seed"] == 1)]
+    mixed = frame[(frame["real_fraction"] == 0.5) & (frame["unique_real_patients"] == 1487)]
+    alone = mixed[(mixed["n_params"] == 3e4) & (mixed["seed"] == 1)]["run_id"].tolist()
+    runs, out = tmp_path / "runs.csv", tmp_path / "contrasts.json"
+    frame.drop(index=lost.index).to_csv(runs, index=False)
+    assert main(["contrasts", str(runs), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"3 of 27 runs of r = 0.5 have no partner at r = 0 (same n_params, records_seen, seed): {alone[0]}" in text
+    first, second = json.loads(out.read_text())[:2]
+    assert first["unpaired"][0]["runs"] == alone and second["unpaired"] == []
+    shifted = frame.assign(seed=np.where(frame["real_fraction"] == 0, frame["seed"] + 100, frame["seed"]))
+    none = protocol_contrasts(read_runs(shifted))[0]
+    assert none.estimate is None and [left.of for left in none.unpaired] == [27, 27]
+    assert "27 of 27 runs of r = 0 have no partner at r = 0.5" in str(none)
+
+
 def test_holm_is_the_textbook_procedure():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.01, None], family=3) == [pytest.approx(0.03), None]

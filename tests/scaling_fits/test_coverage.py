@@ -3,11 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted_laws import LAWS, Planted
 from scipy import stats
 
+from benchmarks.coverage_studies import Cell, bootstraps, law_table, profiles
+from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimators import Huber, LeastSquares, StudentT
+from scaling_fits.fit import fit
+from scaling_fits.forms import CHINCHILLA
 from scaling_fits.observations import observe
 from scaling_fits.problem import Problem
 from scaling_fits.profile import threshold
@@ -63,6 +68,50 @@ def test_profile_intervals_of_chinchilla_cover(estimator):
     law = next(law for law in LAWS if law.form.name == "chinchilla")
     share = covered(law, estimator, 200).mean(axis=0)
     assert within_binomial(share, 200).all(), dict(zip(law.form.names, share))
+
+
+@pytest.mark.parametrize("estimator", [LeastSquares(), Huber(0.001)], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize("cell", [Cell(4, 0.9), Cell(8, 0.0), Cell(8, 0.9)], ids=str)
+def test_profile_intervals_cover_where_rows_share_trunks(cell, estimator):
+    share = {tally.quantity: tally.held / tally.studies for tally in profiles(cell, estimator, 200, seed=2)}
+    # Thresholds of independent rows hold A and alpha of 8 trunks in 53 %, and B and beta in 100 %.
+    assert within_binomial(np.array(list(share.values())), 200, low=0.92).all(), share
+
+
+@pytest.mark.parametrize("cell", [Cell(8, 0.0), Cell(8, 0.9)], ids=str)
+def test_bootstrap_intervals_cover_where_rows_share_trunks(cell):
+    tallies = list(bootstraps(cell, LeastSquares(), 100, 100, seed=3))
+    assert all(tally.printed == 100 for tally in tallies)
+    share = {tally.quantity: tally.held / tally.printed for tally in tallies}
+    assert within_binomial(np.array(list(share.values())), 100, low=0.92).all(), share  # pairs: B and beta in 88 %
+
+
+def _clustered(trunks: int) -> pd.DataFrame:
+    cell = Cell(trunks, 0.9)
+    table = law_table(cell)
+    return table.assign(loss=table["loss"] * np.exp(cell.noise(1, np.random.default_rng(4))[0].ravel()))
+
+
+def test_rows_of_three_trunks_support_no_interval_and_the_output_says_why():
+    law = fit(CHINCHILLA, _clustered(3), estimator=LeastSquares())
+    assert law.profiles == () and law.intervals is None
+    reason = "no profile intervals: 18 rows depend on each other within 3 clusters"
+    assert reason in str(law) and reason in law.to_latex() and "---" in law.to_latex() and "open" not in law.to_latex()
+    assert any(note.startswith(reason) for note in law.to_dict()["interval_notes"])
+    with pytest.raises(ValueError, match="no profile intervals"):
+        law.profile("alpha")
+
+
+def test_the_intervals_of_a_law_follow_its_clusters_alone():
+    clustered = _clustered(8)
+    within = fit(CHINCHILLA, clustered, estimator=LeastSquares(), bootstrap=Bootstrap(50))
+    alone = fit(CHINCHILLA, clustered, estimator=LeastSquares(), cluster="run_id", bootstrap=Bootstrap(50))
+    assert within.parameters == alone.parameters
+    width = [{i.name: np.log(i.high / i.low) for i in law.profiles} for law in (within, alone)]
+    assert width[0]["alpha"] > 2 * width[1]["alpha"]  # told by the spread between trunks
+    assert width[0]["beta"] < width[1]["beta"]  # told within every trunk
+    assert "random effects" in within.draws.sentence and "pairs" in alone.draws.sentence
+    assert "profile intervals allow for 8 clusters of 48 rows" in str(within)
 
 
 @pytest.mark.long

@@ -235,7 +235,7 @@ def test_an_exponent_without_size_effect_is_said_to_be_unidentified():
 
 
 def test_profile_intervals_of_least_squares_agree_with_the_f_test():
-    rows = planted(0.01)
+    rows = planted(0.01).drop(columns="trunk_id")
     result = fit(CHINCHILLA, rows, estimator=LeastSquares(), bootstrap=NONE)
     for interval in result.profiles:
         assert interval.low < result.parameters[interval.name] < interval.high
