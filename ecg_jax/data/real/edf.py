@@ -140,10 +140,11 @@ def _signal(file: _File, k: int, path: Path) -> Signal:
     fields = file.fields[k]
     low, high = _number(fields["digital minimum"]), _number(fields["digital maximum"])
     bottom, top = _number(fields["physical minimum"]), _number(fields["physical maximum"])
-    if low is not None and high is not None and not -32768 <= low <= high <= 32767:
+    stated = [limit for limit in (low, high) if limit is not None]
+    if sorted(stated) != stated or any(limit.denominator > 1 or not -32768 <= limit <= 32767 for limit in stated):
         raise ValueError(
-            f"header: {path.name}: the digital limits of {fields['label']} are {low} to {high}, expected a minimum "
-            "and a maximum of 16 bits"
+            f"header: {path.name}: the digital limits of {fields['label']} are {fields['digital minimum']!r} to "
+            f"{fields['digital maximum']!r}, expected a minimum and a maximum of 16 bits"
         )
     is_known = None not in (low, high, bottom, top) and low != high and bottom != top
     return Signal(
