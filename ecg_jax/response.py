@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from ecg_jax.data.real.leakage import find_matches
 from ecg_jax.data.synthetic.tiers import Tier
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import TrainingData
+from ecg_jax.files import read_json, write_json
 
 #: Likeness from which a training record is a held-out recording beyond doubt, and a study is stopped for it; studies
 #: leave records out from less on (`leakage.THRESHOLD`), and by name.
@@ -43,6 +46,21 @@ def check_response(config: RunConfig, response: Response) -> None:
             f"run {config.run_id} is to be judged by response {config.response!r} in {config.model.patches} patches, "
             f"but was given {response.heldout.identity!r} in {patches}"
         )
+
+
+def signals_kept(folder: Path, responses: Iterable[Response]) -> str:
+    """Keeps in `folder` what tells the signals that a study's losses are measured on; returns what is wrong, in one
+    sentence, where those of an earlier start were others under the same names, and "" otherwise."""
+    for response in responses:
+        path, pool = folder / f"{response.heldout.identity}.json", response.heldout.pool
+        if not path.exists():
+            write_json(path, {"sketches": held.sketches(pool)})
+        elif other := held.differing(pool, read_json(path).get("sketches", ())):
+            return (
+                f"{len(other)} of {len(pool)} held-out records, such as {other[0]}, are not the recordings that this "
+                f"study's losses were measured on ({path}): give it the data that it began with, or another --out"
+            )
+    return ""
 
 
 def check_apart(training: RecordPool, heldout: held.HeldOut) -> None:

@@ -1,6 +1,7 @@
 """Where runs live on disk, and the tables that are made of them.
 
     STORE/<study>/study.json                     the runs that the study asked for, and its settings
+    STORE/<study>/responses/<response>.json      which signals losses are measured on, as a sketch of each record
     STORE/<study>/packs/<pack_id>/               pack.json owner.json checkpoints/: trunks that train together
                                                  (checkpoints may lie elsewhere, such as in a bucket)
     STORE/<study>/trunks/<trunk_id>/             config.json metrics.jsonl curve.csv segments.jsonl

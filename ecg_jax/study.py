@@ -29,7 +29,7 @@ from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.progress import StudyProgress
-from ecg_jax.response import Response, check_apart
+from ecg_jax.response import Response, check_apart, signals_kept
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store
 from ecg_jax.watch import Profiler
@@ -83,6 +83,8 @@ def run_study(
     slot = Slot(minutes)
     check_same("code", code_fingerprint())
     check_same("runs and data", fingerprint([[target.run_id for target in targets], sorted(responses)]))
+    if wrong := agreed(signals_kept(store.path / "responses", responses.values()) if is_first() else ""):
+        raise ValueError(wrong)
     # Orbax tells of every save at this level; progress is told by the bars.
     logging.getLogger("absl").setLevel(logging.ERROR)
     placement = placement or (Placement.HOST if jax.default_backend() == "cpu" else Placement.DEVICE)

@@ -8,7 +8,8 @@ from ecg_jax.data.arrays import checksums, field
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
-from ecg_jax.store import check_folder, read_json, write_json
+from ecg_jax.files import read_json, write_json
+from ecg_jax.store import check_folder
 from experiments.data import StudyData, is_frozen
 
 #: Two pools, and what else there is to say of them, written last.
@@ -39,10 +40,10 @@ def load_packed(folder: Path) -> StudyData:
     path = folder / ABOUT
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no packed data: it has no {ABOUT}, or packing was broken off; write them with "
-            f"--pack {folder}"
+            f"{folder} holds no packed data: it has no {ABOUT}; write them with --pack {folder} (or again, "
+            "where packing was broken off)"
         )
-    about, known = read_json(path), {}
+    about, known = read_json(path, remedy=f"pack the data again with --pack {folder}"), {}
     try:
         identity, response = field(about, "identity", str), field(about, "response", str)
         patches = field(about, "patches", int, least=1)

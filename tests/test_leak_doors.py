@@ -16,7 +16,7 @@ from ecg_jax.data.synthetic.surrogate import fit_spectrum
 from ecg_jax.data.synthetic.tiers import Recipe, tier_of
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import TrainingData
-from ecg_jax.response import Response, check_apart, check_held_out, check_information
+from ecg_jax.response import Response, check_apart, check_held_out, check_information, signals_kept
 from ecg_jax.store import open_store
 from ecg_jax.study import response_of
 from experiments import data
@@ -214,6 +214,9 @@ def test_other_signals_under_the_same_names_are_another_response(monkeypatch, tm
         assert held.differing(dataclasses.replace(HELD.pool, ecg=changed), sketches) == []
     for changed in (np.roll(HELD.pool.ecg, 1, axis=0), HELD.pool.ecg[:, ::-1], made_up_pool(6, 8).ecg):
         assert len(held.differing(dataclasses.replace(HELD.pool, ecg=changed), sketches)) >= 5
+    other = Response(dataclasses.replace(HELD, pool=dataclasses.replace(HELD.pool, ecg=made_up_pool(6, 8).ecg)), {})
+    assert [signals_kept(tmp_path / "responses", [Response(HELD, {})]) for _ in range(2)] == ["", ""]
+    assert "6 of 6 held-out records, such as made-up/00000, are not" in signals_kept(tmp_path / "responses", [other])
     with pytest.raises(ValueError, match="sketches are 16 numbers for each of 6 records"):
         held.differing(HELD.pool, sketches[1:])
 
