@@ -34,7 +34,7 @@ from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.mesh import make_mesh
 from ecg_jax.models import Execution
 from ecg_jax.models.execution import Remat
-from ecg_jax.stage import Stage
+from ecg_jax.stage import STDERR, Stage
 from ecg_jax.train import program
 
 
@@ -282,10 +282,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--price", type=float, default=1.2, help="of a chip-hour, in any currency (default %(default)g)"
     )
     options = parser.parse_args(arguments)
-    console = Console(highlight=False)
     check_environment()
     configs = [run_config(size, options.batch, options.precision) for size in options.sizes]
-    rows = compile_all(configs, options.topology, console)
+    rows = compile_all(configs, options.topology, STDERR)
     return tell(rows, [options.records] * len(rows), options.price)
 
 

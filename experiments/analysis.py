@@ -86,11 +86,13 @@ def analyse(folder: Path, note: str) -> Findings:
 
 
 def forgone(runs: Sequence[RunConfig]) -> list[str]:
-    """What the analysis of these runs will have to do without, with what it would take; known before any is trained."""
+    """What the analysis of these runs will have to do without, with what it would take; known before any is trained,
+    when a run's data need not be known yet."""
     fresh = [run for run in runs if run.data.real_fraction == 0]
     lines = []
     for name, form, rows in (("at r = 0", CHINCHILLA, fresh), ("of all mixes", COMMON_RATE, list(runs))):
-        counts = {"runs": len({run.run_id for run in rows})}
+        cells = {(run.model, run.budget_records, run.data.real_fraction, run.seed) for run in rows}
+        counts = {"runs": len(cells)}
         counts |= {"sizes": len({run.model for run in rows}), "budgets": len({run.budget_records for run in rows})}
         needed = {"runs": len(form.parameters) + 1, "sizes": 2, "budgets": 2}
         if form is COMMON_RATE:

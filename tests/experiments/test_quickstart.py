@@ -140,6 +140,7 @@ def test_a_study_grows_and_ends_as_if_it_had_been_asked_for_at_once(finished, tm
     status, printed = run(out, *small)
     assert status == 0, printed
     assert "The law of all mixes will not be fitted: it needs at least 9 runs, 2 sizes, 2 budgets" in printed
+    assert "there will be 2 runs, 1 sizes, 1 budgets, 2 fractions" in printed
     before = {path: path.stat().st_mtime_ns for path in (out / "store").rglob("record.json")}
     assert len(before) == 2
     status, printed = run(out)
@@ -149,6 +150,7 @@ def test_a_study_grows_and_ends_as_if_it_had_been_asked_for_at_once(finished, tm
     assert demo.results(out)[:2] == demo.results(finished[0])[:2]
     status, printed = run(out, *small)  # asked for less, it still has all
     assert status == 0 and "2 of 2 runs are done already" in printed and asked_for == [2, 12, 12]
+    assert "there will be 12 runs" not in printed and "there will be 4 runs, 2 sizes, 2 budgets." in printed  # r = 0
 
 
 @pytest.mark.parametrize(
