@@ -33,7 +33,7 @@ from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
 from ecg_jax.data.lead_names import lead_of
 from ecg_jax.data.preprocess import flat_leads
 from ecg_jax.data.whole_folder import whole_folder
-from ecg_jax.files import naming, read_json, write_json, write_text
+from ecg_jax.files import read_json, write_json, write_text
 from ecg_jax.mesh import data_devices, make_mesh, place_batch
 from ecg_jax.models import Params
 from ecg_jax.objectives import masked
@@ -191,7 +191,7 @@ def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardF
     if others:
         raise FileExistsError(f"{folder} holds {', '.join(sorted(others))}, which are no part of an encoder")
     tensors = {name: np.asarray(leaf, np.float32) for name, leaf in _named(params).items()}
-    with naming(folder), whole_folder(folder, replaces=True) as building:
+    with whole_folder(folder, replaces=True) as building:
         safetensors.numpy.save_file(tensors, building / TENSORS)
         write_json(building / CONFIG, {"format": FORMAT, "version": VERSION, "config": config.stored()})
         write_text(building / CARD, model_card(config, facts))

@@ -48,13 +48,14 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 @contextlib.contextmanager
-def naming(path: os.PathLike[str] | str) -> Iterator[None]:
-    """Lets errors of the file system name `path`: those that name nothing, and a full disk whatever reports it."""
+def naming(path: os.PathLike[str] | str, *, inside: bool = False) -> Iterator[None]:
+    """Lets errors of the file system name `path`: those that name nothing, and a full disk whatever reports it; with
+    `inside`, a full disk that has a name already as well, of what lies in `path` until it is whole."""
     try:
         yield
-    except DiskFullError:
-        raise
     except Exception as error:
+        if isinstance(error, DiskFullError) and not inside:
+            raise
         if is_disk_full(error):
             raise disk_full(path) from error
         if isinstance(error, OSError) and error.errno and error.filename is None:
@@ -66,9 +67,9 @@ def naming(path: os.PathLike[str] | str) -> Iterator[None]:
 
 
 def beside(path: Path) -> Path:
-    """A temporary name in the folder of `path`. Random: containers that share a file system may share process numbers
-    and names."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    """A temporary name in the folder of `path`, of the same kind of file. Random: containers that share a file system
+    may share process numbers and names."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(8)}{path.suffix}")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
 from ecg_jax.curve import COLUMNS, CURVE, curve_text, points
 from ecg_jax.data.whole_folder import whole_folder
-from ecg_jax.files import jsonl, naming, read_csv, write_texts
+from ecg_jax.files import jsonl, read_csv, write_texts
 from ecg_jax.finished import (
     CONFIG,
     Finished,
@@ -221,7 +221,7 @@ def _owned(pack: Path | None) -> Iterator[bool]:
 
 def _copy(source: Path, target: Path) -> None:
     """Copies the folder of a run, whole or not at all, in place of one that was begun."""
-    with naming(target), whole_folder(target, replaces=True) as building:
+    with whole_folder(target, replaces=True) as building:
         shutil.copytree(source, building, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 

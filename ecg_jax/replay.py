@@ -13,7 +13,6 @@ from typing import Any
 from ecg_jax.codec import to_json
 from ecg_jax.config import RunConfig
 from ecg_jax.data.whole_folder import whole_folder
-from ecg_jax.files import naming
 from ecg_jax.finished import read_log
 from ecg_jax.flops import parameters
 from ecg_jax.log import LOG, read_metrics, read_trunk_log
@@ -76,7 +75,7 @@ def to_tensorboard(store: Store, directory: Path) -> int:
         raise ModuleNotFoundError(f"TensorBoard is not installed ({error}): pip install 'ecg-jax[watch]'") from error
     whole = directory / store.study
     written = logs(store)
-    with naming(whole), whole_folder(whole, replaces=True) as building:
+    with whole_folder(whole, replaces=True) as building:
         for log in written:
             writer = EventFileWriter(str(building / log.name))
             for now, step, metrics in log.timed():

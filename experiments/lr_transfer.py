@@ -34,8 +34,9 @@ from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.feed import TrainingData
+from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.flops import train_flops_per_record
-from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store, read_json, write_json, write_text
+from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace
 from experiments.data import load_or_standin
@@ -323,7 +324,8 @@ def write(options: argparse.Namespace, store: Store, done: Sequence[tuple[Cell, 
     fig = figure(done)
     for ending in ("png", "pdf"):
         metadata = {"CreationDate": None} if ending == "pdf" else None
-        fig.savefig(options.results / f"lr_transfer.{ending}", dpi=150, metadata=metadata)
+        with whole_file(options.results / f"lr_transfer.{ending}") as path:
+            fig.savefig(path, dpi=150, metadata=metadata)
     plt.close(fig)
 
 

@@ -34,9 +34,10 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
 from ecg_jax.feed import TrainingData
+from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.objectives import masked
 from ecg_jax.response import Response
-from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store, read_json, write_json
+from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split
@@ -204,11 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     table = mask_noise(tables["runs"], tables["patients"]).merge(extra, on="run_id")
     lines = baselines(responses[frozen.identity], training)
-    options.results.mkdir(parents=True, exist_ok=True)
-    table.drop(columns=list(MACHINE_COLUMNS)).to_csv(options.results / "runs.csv", index=False)
-    lines.to_csv(options.results / "baselines.csv", index=False)
-    tables["curve"].to_csv(options.results / "curve.csv", index=False)
-    figure(table, lines, tables["curve"]).savefig(options.results / "pilot.png", dpi=150)
+    runs = table.drop(columns=list(MACHINE_COLUMNS))
+    for name, frame in {"runs": runs, "baselines": lines, "curve": tables["curve"]}.items():
+        write_text(options.results / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    with whole_file(options.results / "pilot.png") as image:
+        figure(table, lines, tables["curve"]).savefig(image, dpi=150)
     write_json(
         path,
         {

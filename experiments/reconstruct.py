@@ -27,6 +27,7 @@ from ecg_jax.config import DataConfig, Objective, RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, RecordPool, normalise
 from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
 from ecg_jax.feed import Placement, TrainingData, feed_of
+from ecg_jax.files import whole_file, write_text
 from ecg_jax.flops import parameters
 from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.models import Params
@@ -152,10 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     panels[0].set(yticks=-OFFSET_SD * np.arange(len(INDEPENDENT_LEADS)), yticklabels=INDEPENDENT_LEADS)
     panels[0].legend(loc="upper right", fontsize=7, ncols=2)
     figure.suptitle(f"PTB-XL record {pool.record_id[row]} (fold 9, held out)", fontsize=10)
-    options.results.mkdir(parents=True, exist_ok=True)
-    figure.savefig(options.results / "reconstruction.png", dpi=110)
-    figure.savefig(options.results / "reconstruction.pdf", metadata={"CreationDate": None})
-    pd.DataFrame(lines).to_csv(options.results / "losses.csv", index=False, float_format="%.4f", lineterminator="\n")
+    for ending, how in (("png", {"dpi": 110}), ("pdf", {"metadata": {"CreationDate": None}})):
+        with whole_file(options.results / f"reconstruction.{ending}") as path:
+            figure.savefig(path, **how)
+    table = pd.DataFrame(lines).to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_text(options.results / "losses.csv", table)
 
 
 if __name__ == "__main__":

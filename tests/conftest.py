@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. Missing shared data skips a test on a person's machine and fails it in CI."""
 
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -51,3 +52,20 @@ def mesh():
 
     with jax.set_mesh(make_mesh(jax.devices()[:1])):
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system in memory: `mount(size)` makes it, or gives it another size or options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options: str) -> None:
+        verb = ["-o", f"remount,{options}"] if os.path.ismount(folder) else ["-t", "tmpfs", "-o", options]
+        done = subprocess.run(["mount", *verb, "tmpfs", str(folder)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+
+    yield folder, mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a writer that failed may hold its file

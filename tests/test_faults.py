@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import signal
-import subprocess
 import threading
 import time
 
@@ -18,6 +17,7 @@ from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 from ecg_jax import pack, study, sweep
 from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.command import StoppedError
+from ecg_jax.log import line_key, read_metrics
 from ecg_jax.mesh import make_mesh, place_members
 from ecg_jax.ownership import LostOwnershipError, acquire
 from ecg_jax.slot import Rates, Slot
@@ -39,23 +39,6 @@ def undisturbed(tmp_path_factory):
 def same(store, folder, expected):
     for name, frame in expected.items():
         pd.testing.assert_frame_equal(tables(store, folder)[name], frame, check_exact=True)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system in memory: `mount(size)` makes it, or gives it another size or options."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options: str) -> None:
-        verb = ["-o", f"remount,{options}"] if os.path.ismount(folder) else ["-t", "tmpfs", "-o", options]
-        done = subprocess.run(["mount", *verb, "tmpfs", str(folder)], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-    yield folder, mount
-    if os.path.ismount(folder):
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(undisturbed, small_disk, tmp_path, monkeypatch):
@@ -113,6 +96,9 @@ def test_who_was_taken_over_in_its_midst_writes_no_more(undisturbed, tmp_path):
         do(store, PACKED, DATA, RESPONSE, size=2, on_step=jump)
     assert sorted(heard) == sorted(config.run_id for config in PACKED)
     same(store, tmp_path, undisturbed)
+    for log in store.path.glob("*/*/metrics.jsonl"):
+        keys = [line_key(line) for line in read_metrics(log)]
+        assert len(keys) == len(set(keys)), f"{log} holds lines twice"
 
 
 def test_a_clock_set_back_frees_the_folder_of_a_dead_owner(tmp_path):

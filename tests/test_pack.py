@@ -84,6 +84,28 @@ def test_cut_off_and_done_again_gives_the_same_tables(undisturbed, tmp_path, mes
         pd.testing.assert_frame_equal(again[name], frame, check_exact=True)
 
 
+@pytest.mark.parametrize("kept", [0, 5, 11])
+def test_a_log_behind_its_checkpoint_is_made_good(undisturbed, tmp_path, mesh, monkeypatch, caplog, kept):
+    """As after a power cut, or an rsync that was broken off: the checkpoint is there, lines of the log are not."""
+    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    store, heard = open_store(tmp_path, "s", TARGETS, {}), []
+
+    def kill(config, step, loss):
+        heard.append(step)
+        if len(heard) == 14:
+            raise Killed
+
+    with pytest.raises(Killed):
+        do(store, TARGETS, DATA, RESPONSE, on_step=kill)
+    log = store.trunk(TARGETS[0]) / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:kept]))
+    again = tables(run(tmp_path), tmp_path)
+    assert list(store.packs.glob("*/checkpoints/12.damaged")) and f"{log} lacks a part" in caplog.text
+    for name, frame in undisturbed[1].items():
+        pd.testing.assert_frame_equal(again[name], frame, check_exact=True)
+    assert sweep.main(["replay", str(tmp_path), "--tensorboard", str(tmp_path / "tb")]) == 0  # nothing is missing
+
+
 def test_a_finished_trunk_does_nothing(undisturbed, mesh, monkeypatch):
     store, _ = undisturbed
     monkeypatch.setattr(pack, "_PackRun", None)

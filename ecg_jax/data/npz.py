@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -15,6 +14,7 @@ import numpy as np
 from ecg_jax.data import arrays
 from ecg_jax.data.arrays import Stored, field
 from ecg_jax.data.ecg import LEADS, Origins, RecordPool, Simulated
+from ecg_jax.files import whole_file
 
 FORMAT = 1
 _ARRAYS = ("ecg", "record_id", "patient_id", "fold", "unit")
@@ -34,10 +34,8 @@ def save_pool(path: Path, pool: RecordPool) -> None:
             "weights": None if weights is None else list(map(str, weights)),
         }
         origins["origin"] = pool.origins.of
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(temporary, about=json.dumps(about), **{name: getattr(pool, name) for name in _ARRAYS}, **origins)
-    temporary.replace(path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, about=json.dumps(about), **{name: getattr(pool, name) for name in _ARRAYS}, **origins)
 
 
 def load_pool(path: Path, checksums: Mapping[str, str] | None = None) -> RecordPool:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ecg_jax.files import naming
 from ecg_jax.ownership import OWNER, Ownership, acquire, describe
 
 #: Seconds between two tries to become the maker, and between two lines that say that one waits.
@@ -70,10 +71,11 @@ def making(path: Path, say: Say = _to_stderr) -> Iterator[Maker]:
 def whole_folder(folder: Path, *, replaces: bool = False, say: Say = _to_stderr) -> Iterator[Path]:
     """Yields an empty folder to fill, which becomes `folder` when the block ends, and vanishes when it raises.
 
-    Raises FileExistsError when `folder` is there, and not empty, when its turn comes, unless it `replaces` that.
+    Raises FileExistsError when `folder` is there, and not empty, when its turn comes, unless it `replaces` that, and
+    DiskFullError with its path where no space is left.
     """
     folder = folder.resolve()
-    with making(folder, say) as maker:
+    with naming(folder, inside=True), making(folder, say) as maker:
         if not replaces and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise FileExistsError(f"{folder} is there: another process has made it")
         building = maker.room / secrets.token_hex(8) / folder.name

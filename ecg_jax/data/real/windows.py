@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from ecg_jax.data.real.catalogue import Entry, Output, check_amplitude, check_en
 from ecg_jax.data.real.folder import list_entries
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line, flaw
 from ecg_jax.data.real.wfdb_record import read_record
+from ecg_jax.files import whole_file
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
 #: records of 47 subjects).
@@ -168,10 +168,8 @@ def _beats(header: Path) -> tuple[np.ndarray, np.ndarray]:
 def save_windows(path: Path, windows: Windows) -> None:
     """Writes windows as one `.npz`, whole or not at all."""
     about = {name: getattr(windows, name) for name in _TEXTS}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(temporary, about=json.dumps(about), **{name: getattr(windows, name) for name in _ARRAYS})
-    temporary.replace(path)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, about=json.dumps(about), **{name: getattr(windows, name) for name in _ARRAYS})
 
 
 def load_windows(path: Path) -> Windows:

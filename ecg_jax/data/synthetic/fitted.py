@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from ecg_jax.data.synthetic.decomposition import (
 from ecg_jax.data.synthetic.density import choose_mixture
 from ecg_jax.data.synthetic.draws import truncated_normal
 from ecg_jax.data.synthetic.information import PoolIdentity, identify, log_ii_to_i
+from ecg_jax.files import whole_file
 
 LEADS = len(INDEPENDENT_LEAD_INDICES)
 #: Where `Parts.scalars` holds what.
@@ -316,12 +316,10 @@ def save(priors: Priors, path: Path) -> None:
     """Writes priors as an .npz file without pickled objects, under a temporary name first."""
     static = {f"pool_{name}": value for name, value in dataclasses.asdict(priors.pool).items()}
     arrays = {name: np.asarray(getattr(priors, name)) for name in _ARRAYS}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file, format=_FORMAT, beats=priors.beats, excluded=np.array(priors.excluded, str), **static, **arrays
         )  # fmt: skip
-    os.replace(temporary, path)
 
 
 def load(path: Path) -> Priors:
