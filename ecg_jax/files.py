@@ -16,10 +16,10 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What helps where nothing better is known.
 RESTORE = "copy it again from where it came, or delete it"
@@ -192,6 +192,8 @@ def read_csv(
     FileNotFoundError where one is missing, and ValueError with file and line where one is empty, cut short, has other
     columns or cells of another kind, or another checksum than `checksums` says.
     """
+    import numpy as np  # here, and Pandas below: who owns a folder or writes a text waits for neither
+
     header, bodies = ",".join(columns) + "\n", []
     for path, expected in zip(paths, checksums or [None] * len(paths), strict=True):
         try:
@@ -218,6 +220,8 @@ def read_csv(
 
 
 def _table(text: str, columns: Mapping[str, type], rows: int) -> pd.DataFrame:
+    import pandas as pd
+
     numbers = {name: ["", "nan", "NaN"] for name, kind in columns.items() if kind is float}
     options = {"dtype": dict(columns), "keep_default_na": False, "na_values": numbers, "skip_blank_lines": False}
     try:

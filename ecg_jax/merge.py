@@ -21,7 +21,7 @@ from typing import Any
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
 from ecg_jax.curve import COLUMNS, CURVE, curve_text, points
-from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.data.whole_folder import making, whole_folder
 from ecg_jax.files import jsonl, read_csv, write_texts
 from ecg_jax.finished import (
     CONFIG,
@@ -228,7 +228,8 @@ def _copy(source: Path, target: Path) -> None:
 def _add_targets(store: Store, trees: Sequence[dict[str, Any]]) -> None:
     """Adds to a study's runs what it lacks of these."""
     path = store.path / "study.json"
-    study, known = read_study(path), {config.run_id for config in store.targets()}
-    more = [tree for tree in trees if RunConfig.from_json(tree).run_id not in known]
-    if more:
-        write_study(path, study | {"targets": study["targets"] + more})
+    with making(path):
+        study, known = read_study(path), {config.run_id for config in store.targets()}
+        more = [tree for tree in trees if RunConfig.from_json(tree).run_id not in known]
+        if more:
+            write_study(path, study | {"targets": study["targets"] + more})

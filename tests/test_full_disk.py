@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import safetensors
 from pools import made_up_pool
-from stores import begin, finished_store, targets
+from stores import begin, finished_store, on, targets
 
 from ecg_jax import ladder, replay
 from ecg_jax.data.npz import save_pool
@@ -89,7 +89,7 @@ def write_encoder(folder, _):
 
 def merged(folder, elsewhere):
     source = finished_store(elsewhere / "source", TARGETS)
-    merge(source, open_store(folder, "s", TARGETS, {"target": "t"}))
+    merge(source, on(source, folder))
 
 
 def exported(folder, elsewhere):
