@@ -182,9 +182,16 @@ def load_or_standin(
             return load_standin(standin_patients)
     with Stage(f"reading PTB-XL from {folder}", console, "records") as advance:
         data = load_real(folder, cache_dir, leave_out_flawed=True, progress=advance, more=more, weights=weights)
+    tell_left_out(data, console)
+    return data
+
+
+def tell_left_out(data: StudyData, console: Console) -> None:
+    """Prints every recording that is left out, with its reason, and how many there are."""
     for item in data.excluded:
         console.print(f"left out {item.record_id}: {item.reason}", soft_wrap=True)
-    return data
+    if data.excluded:
+        console.print(f"{len(data.excluded)} recordings are left out; {len(data.training)} are trained on")
 
 
 def data_dir_or_none(option: Path | None) -> Path | None:
@@ -254,15 +261,15 @@ def split(
 
     Raises ValueError when either is empty, or training would see a fold that is held out or sealed.
     """
-    evaluation = pool.take(np.flatnonzero(np.isin(pool.fold, HELD_OUT_FOLDS) | np.isin(pool.record_id, named)))
-    if not np.isin(validation.record_id, evaluation.record_id).all():
-        evaluation = validation
-    training, left_out = _apart(pool.in_folds(TRAIN_FOLDS), evaluation)
-    kept = []
-    for other in others:
-        other, repeated = without_evaluation(other, evaluation)
-        kept.append(other)
+    folds = pool.take(np.flatnonzero(np.isin(pool.fold, HELD_OUT_FOLDS) | np.isin(pool.record_id, named)))
+    beside = validation.take(np.flatnonzero(~np.isin(validation.record_id, folds.record_id)))
+    training, left_out, kept = pool.in_folds(TRAIN_FOLDS), (), list(others)
+    for evaluation in filter(len, (folds, beside)):
+        training, repeated = _apart(training, evaluation)
         left_out += repeated
+        for k, other in enumerate(kept):
+            kept[k], repeated = without_evaluation(other, evaluation)
+            left_out += repeated
     for name, part in (("training", training), ("validation", validation)):
         if not len(part):
             raise ValueError(f"{pool.source}: no record in the {name} folds; the folds are {sorted(set(pool.fold))}")

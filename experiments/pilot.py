@@ -40,7 +40,7 @@ from ecg_jax.response import Response
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
-from experiments.data import PATCH_MS, VALIDATION_FOLD, split
+from experiments.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 SIZES = (30_000, 100_000, 300_000)
@@ -180,7 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     excluded: list[Exclusion] = []
     pool = prepare_ptbxl(Path(options.data_dir), options.out / "data", on_bad=excluded.append)
     validation = pool.in_folds((VALIDATION_FOLD,))
-    data = split(pool, validation, origin=ptbxl.fingerprint(Path(options.data_dir), pool.sample_rate_hz))
+    origin = ptbxl.fingerprint(Path(options.data_dir), pool.sample_rate_hz)
+    data = split(pool, validation, origin=origin, excluded=tuple(excluded))
+    tell_left_out(data, Console(highlight=False))
     training = data.training
     frozen = data.heldout
     heldouts = {PATCH_MS: frozen} | {ms: held.freeze(validation, 10_000 // ms) for ms in (100, 250)}

@@ -46,6 +46,7 @@ from experiments.data import (
     fetch_ptbxl,
     load_real,
     load_standin,
+    tell_left_out,
 )
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
@@ -147,8 +148,7 @@ def load(data_dir: Path | None, options: argparse.Namespace, console: Console) -
             return load_standin(options.standin_patients)
     with Stage(f"reading PTB-XL from {data_dir}", console, "records") as advance:
         data = load_real(data_dir, options.out / "data", leave_out_flawed=options.leave_out_flawed, progress=advance)
-    for item in data.excluded:
-        console.print(f"left out {item.record_id}: {item.reason}")
+    tell_left_out(data, console)
     if not data.frozen:
         console.print(
             "These are not all the records that the pilot froze: losses compare within this study only.", soft_wrap=True

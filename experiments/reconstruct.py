@@ -20,6 +20,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from rich.console import Console
 
 from ecg_jax import ladder, objectives, optim
 from ecg_jax.command import command
@@ -34,7 +35,7 @@ from ecg_jax.models import Params
 from ecg_jax.objectives import masked, next_patch
 from ecg_jax.study import response_of
 from ecg_jax.train import member, program, train
-from experiments.data import load_real
+from experiments.data import load_real, tell_left_out
 
 SECONDS, OFFSET_SD = 5, 7.0
 #: The protocol's shares of hidden cells; nothing is hidden of the next patch but itself.
@@ -115,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data_dir is None:
         parser.error("real recordings are needed: give --data-dir or set ECG_DATA_DIR")
     data = load_real(Path(options.data_dir), options.cache, leave_out_flawed=True)
+    tell_left_out(data, Console(highlight=False))
     pool = data.heldout.pool
     if options.record is not None and options.record not in pool.record_id:
         parser.error(f"{options.record} is no held-out record; they are {pool.record_id[0]} to {pool.record_id[-1]}")

@@ -59,6 +59,16 @@ def test_other_sets_are_held_to_the_same():
     assert "b/00003" in left_out and "b/00003" not in trained and "b/00004" in trained
 
 
+def test_records_that_validate_are_held_out_wherever_they_come_from():
+    elsewhere = made_up_pool(5, 11, name="elsewhere")
+    pool = with_copy(with_copy(PTBXL.in_folds((1, 2, 9)), 0, elsewhere.ecg[4]), 1, PTBXL.ecg[8])
+    found = split(pool, elsewhere)
+    left_out = {item.record_id for item in found.excluded}
+    assert set(pool.record_id[:2]) <= left_out and not left_out & set(found.training.record_id)
+    without = split(with_copy(PTBXL.in_folds((1, 2)), 0, elsewhere.ecg[4]), elsewhere)  # no fold is held out here
+    assert "ptbxl/00000" in {item.record_id for item in without.excluded}
+
+
 def test_a_held_out_patient_or_a_name_that_was_frozen_is_left_out():
     patients = PTBXL.patient_id.copy()
     patients[0] = patients[np.flatnonzero(PTBXL.fold == 9)[0]]

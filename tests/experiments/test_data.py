@@ -1,6 +1,7 @@
 """Further real sets beside PTB-XL: trained on less what the evaluation folds hold, refused where they do not fit."""
 
 import dataclasses
+import io
 import json
 import os
 from fractions import Fraction
@@ -136,3 +137,15 @@ def test_packed_data_are_held_to_what_a_study_s_data_are(tmp_path):
     pack_data(tmp_path, one)
     with pytest.raises(ValueError, match=r"held-out recordings under other names, such as ptbxl/00003"):
         load_packed(tmp_path)
+
+
+def test_what_is_left_out_is_told_by_name_and_counted():
+    pool = dataclasses.replace(made_up_pool(40, 7, name="ptbxl"), fold=1 + np.arange(40) % 10)
+    ecg = pool.ecg.copy()
+    ecg[0] = ecg[8]
+    found = data.split(dataclasses.replace(pool, ecg=ecg), pool.in_folds((9,)))
+    console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
+    data.tell_left_out(found, console)
+    text = console.export_text()
+    assert "left out ptbxl/00000: same recording as ptbxl/00008, fold 9 of the evaluation" in text
+    assert f"{len(found.excluded)} recordings are left out; {len(found.training)} are trained on" in text
