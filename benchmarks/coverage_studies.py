@@ -163,6 +163,7 @@ def isoflops(cell: Cell, studies: int, seed: int) -> Iterator[Tally]:
             n="n_params",
             d="records_seen",
             tolerance=0.05,
+            cluster="trunk_id",
         )
         for optimum, truth in zip(found.optima, best_B):
             if optimum.n_interval is not None:

@@ -55,9 +55,8 @@ class PowerLaw:
     """quantity = coefficient × C^exponent.
 
     `covariance` is that of (ln quantity at the centre, exponent), the centre being the budget e^log_centre; half-widths
-    are `quantile` standard deviations. `extra_sd` is the scatter of ln quantity about the line beyond what the minima's
-    own uncertainty explains, None where the line was not weighted by it. `interval` and `covariance` are None where
-    there was nothing to take them from.
+    are `quantile` of its sds. `extra_sd` is the scatter of ln quantity about the line beyond the minima's own, None
+    where the line was not weighted by it. `interval` and `covariance` are None where nothing tells them.
     """
 
     quantity: str
@@ -128,8 +127,8 @@ class Optimum:
 class Allocation:
     """Compute-optimal size and data over budgets by one approach.
 
-    `definition` says what N, D, C and the loss are and where they came from; `excluded` counts rows by reason; the two
-    laws are None with the `reason` in words. Intervals are at `level`. `curves` are approach 2's, one per budget.
+    `definition` says what N, D, C and loss are and whence; `excluded` counts rows by reason; the two laws are None with
+    the `reason` in words. Intervals are at `level`. `curves` are approach 2's, one per budget.
     """
 
     approach: str
@@ -193,8 +192,7 @@ def fit_power_law(
         extra = float(optimize.brentq(excess, 0.0, top, xtol=1e-24, rtol=1e-12))
     weight_K = 1 / (np.diag(known_KxK) + extra)
     centre, at_centre, slope = _weighted_line(x_K, y_K, weight_K)
-    deviation_K = x_K - centre
-    projection_2xK = np.stack([weight_K / weight_K.sum(), weight_K * deviation_K / (weight_K @ deviation_K**2)])
+    projection_2xK = line_projection(x_K, weight_K)
     covariance = projection_2xK @ (known_KxK + extra * np.eye(len(x_K))) @ projection_2xK.T
     quantile = float(stats.t.ppf((1 + level) / 2, len(x_K) - 2))
     half = quantile * math.sqrt(covariance[1, 1])
@@ -379,11 +377,16 @@ def power_law_from_draws(
     return PowerLaw(quantity, float(line_2[1]), interval, centre, float(line_2[0]), covariance, quantile, budgets, None)
 
 
+def line_projection(x_K: np.ndarray, weight_K: np.ndarray) -> np.ndarray:
+    """(2, K): what every y adds to the weighted line's value at the weighted mean of x, and to its slope."""
+    pull_K = weight_K * (x_K - np.average(x_K, weights=weight_K))
+    return np.stack([weight_K / weight_K.sum(), pull_K / (pull_K @ x_K)])
+
+
 def _weighted_line(x_K: np.ndarray, y_K: np.ndarray, weight_K: np.ndarray) -> tuple[float, float, float]:
     """Weighted mean of x, the line's value there, its slope."""
     centre, at_centre = np.average(x_K, weights=weight_K), np.average(y_K, weights=weight_K)
-    slope = (weight_K * (x_K - centre)) @ y_K / ((weight_K * (x_K - centre)) @ (x_K - centre))
-    return float(centre), float(at_centre), float(slope)
+    return float(centre), float(at_centre), float(line_projection(x_K, weight_K)[1] @ y_K)
 
 
 def _plain(matrix: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:

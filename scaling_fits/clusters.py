@@ -24,8 +24,12 @@ class RobustVariance:
     unit_P: np.ndarray
 
 
-def robust_variance(design_NxP: np.ndarray, residual_N: np.ndarray, cluster_N: np.ndarray) -> RobustVariance:
+def robust_variance(
+    design_NxP: np.ndarray, residual_N: np.ndarray, cluster_N: np.ndarray, contrasts_QxP: np.ndarray | None = None
+) -> RobustVariance:
     """CR2 variances of the coefficients of a linear model, clusters numbered from 0, with Satterthwaite's dof.
+
+    Of linear combinations (Q, P) of the coefficients, where `contrasts_QxP` are given.
 
     Bell & McCaffrey 2002 (Survey Methodology 28:169; Pustejovsky & Tipton 2018): the residuals of a cluster are
     divided by the root of I - H, so that few clusters do not bias the sandwich. The degrees of freedom are those under
@@ -33,6 +37,8 @@ def robust_variance(design_NxP: np.ndarray, residual_N: np.ndarray, cluster_N: n
     clusters that tell the coefficient, whatever the number of rows. Combinations that no row sees count as 0.
     """
     basis_NxQ, influence_NxP = _influence(design_NxP)
+    if contrasts_QxP is not None:
+        influence_NxP = influence_NxP @ contrasts_QxP.T
     clusters = int(cluster_N.max()) + 1
     members = [np.flatnonzero(cluster_N == cluster) for cluster in range(clusters)]
     pulls = [influence_NxP[own].T @ _adjusted(basis_NxQ[own]) for own in members]  # (P, rows of the cluster)
@@ -40,8 +46,9 @@ def robust_variance(design_NxP: np.ndarray, residual_N: np.ndarray, cluster_N: n
     belongs_NxC = (cluster_N[:, None] == np.arange(clusters)).astype(float)
     left_NxC = belongs_NxC - basis_NxQ @ (basis_NxQ.T @ belongs_NxC)
     scaled_N = residual_N / max(np.sqrt(np.mean(residual_N**2)), 1e-300)
-    ratio = reml_ratio(basis_NxQ, scaled_N, belongs_NxC) if scaled_N.any() else 0.0
-    dof_P = np.empty(design_NxP.shape[1])
+    tells = clusters < len(cluster_N) and scaled_N.any()
+    ratio = reml_ratio(basis_NxQ, scaled_N, belongs_NxC) if tells else 0.0
+    dof_P = np.empty(influence_NxP.shape[1])
     for p in range(len(dof_P)):
         own_C = np.array([pull[p] @ pull[p] for pull in pulls])
         along_CxQ = np.stack([pull[p] @ basis_NxQ[own] for pull, own in zip(pulls, members)])

@@ -19,7 +19,14 @@ from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
 from scaling_fits.allocation import SIX_N_D
 from scaling_fits.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.compare import compare
-from scaling_fits.contrasts import PAIRED_ON, contrasts_json, paired_differences, protocol_contrasts, select_arm
+from scaling_fits.contrasts import (
+    PAIRED_ON,
+    contrasts_json,
+    paired_differences,
+    protocol_contrasts,
+    select_arm,
+    unpaired_runs,
+)
 from scaling_fits.convergence import records_to_target
 from scaling_fits.csv_file import read_csv
 from scaling_fits.fit import Fit, fit
@@ -166,13 +173,15 @@ def run_power(options: Options) -> Work:
     if (options.pilot is None) == (None in assumed) or (options.pilot and assumed != (None, None)):
         raise ValueError("the noise is either --trunk-sd and --residual-sd, or a --pilot table's")
     table = None if options.pilot is None else read_runs(options.pilot, positive=PAIRED_ON[:2])
-    noise = Noise(*assumed) if table is None else _pilot_noise(options.mix, table)
+    noise, unpaired = (Noise(*assumed), ()) if table is None else _pilot_noise(options.mix, table)
     asks = {name: getattr(options, name) for name in ("power", "alpha", "seeds_max", "seed")}
     slope = options.slope
 
     def work() -> Answer:
         found = seeds_needed(plan, noise, slope, **asks)
-        return Answer(str(found), asdict(found) | {"firm": found.firm}, () if table is None else _notes(table))
+        return Answer(
+            str(found), asdict(found) | {"firm": found.firm}, () if table is None else (*_notes(table), *unpaired)
+        )
 
     return work
 
@@ -232,13 +241,18 @@ def _notes(table: RunTable) -> tuple[str, ...]:
     return table.notes if table.law_refusal is None else (*table.notes, table.law_refusal)
 
 
-def _pilot_noise(mix: float, table: RunTable) -> Noise:
-    """Noise of the pilot's differences, r = mix of its largest pool minus r = 0, at the upper 80 % limit."""
+def _pilot_noise(mix: float, table: RunTable) -> tuple[Noise, tuple[str, ...]]:
+    """Noise of the pilot's differences, r = mix of its largest pool minus r = 0, at the upper 80 % limit.
+
+    Beside it the runs that have no partner, counted by name.
+    """
     mixed = select_arm(table, mix)
     if "unique_real_patients" in mixed.frame:
         mixed = mixed.where(unique_real_patients=mixed.rows["unique_real_patients"].max())
     draws = ["pool_shuffle"] if "pool_shuffle" in table.frame else []
-    return noise_from_pilot(paired_differences(mixed, select_arm(table, 0.0), beside_a=draws), confidence=0.8)
+    pure = select_arm(table, 0.0)
+    alone = unpaired_runs(mixed, pure, labels=(f"r = {mix:g}", "r = 0"))
+    return noise_from_pilot(paired_differences(mixed, pure, beside_a=draws), confidence=0.8), tuple(map(str, alone))
 
 
 class _progress:

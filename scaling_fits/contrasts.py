@@ -252,10 +252,10 @@ def _difference_slope(
     pairs = paired_differences(arm_a, arm_b, on=on, response=response)
     labels = tuple(f"r = {fraction:g}{where}" for fraction in fractions)
     quantity = f"ln L(r={fractions[0]:g}) - ln L(r={fractions[1]:g}){where}"
-    return replace(
-        slope_in_size(name, quantity, pairs, primary=primary, n=n),
-        unpaired=unpaired_runs(arm_a, arm_b, on=on, labels=labels),
-    )
+    slope = slope_in_size(name, quantity, pairs, primary=primary, n=n)
+    if pairs.empty:
+        slope = replace(slope, reason=f"no run of {labels[0]} has a partner at {labels[1]}")
+    return replace(slope, unpaired=unpaired_runs(arm_a, arm_b, on=on, labels=labels))
 
 
 def _speed_slope(arm: RunTable, times: pd.DataFrame, fraction: float, *, primary: bool, n: str) -> Slope:

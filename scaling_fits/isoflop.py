@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
+from scipy.linalg import block_diag
 
 from scaling_fits.allocation import (
     BUDGETS_MIN,
     EDGE_SHARE_MAX,
     SIX_N_D,
+    SMALLEST_VARIANCE,
     Allocation,
     Compute,
     Optimum,
     PowerLaw,
     fit_power_law,
+    line_projection,
     percentile_interval,
     with_compute,
 )
@@ -37,11 +40,11 @@ from scaling_fits.budgets import (
     split_budgets,
     too_few,
 )
+from scaling_fits.clusters import robust_variance
 from scaling_fits.refusal import Refused
 from scaling_fits.table import DUPLICATE, RunTable, read_runs, require_columns
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own
-WEBB = np.sqrt([0.5, 1.0, 1.5])  # Webb 2014: two-point weights have too few values for few clusters
 PARABOLA_BIAS = (
     "a parabola is only the second order of a law about its minimum: with alpha != beta, or sizes not centred on the "
     "optimum, its vertex is shifted, more so the wider the sizes (Open-Athena 2026, arXiv:2603.22339); compare with "
@@ -51,7 +54,10 @@ PARABOLA_BIAS = (
 
 @dataclass(frozen=True)
 class _Minimum:
-    """Where a bucket's curve is lowest, as ln N about the bucket's mean; `draws_S` where it was bootstrapped."""
+    """Where a bucket's curve is lowest, as ln N about the bucket's mean.
+
+    `draws_S` where it was bootstrapped, `gradient_3` what the parabola's coefficients add to it.
+    """
 
     x: float | None = None
     sd: float | None = None
@@ -60,6 +66,7 @@ class _Minimum:
     residual_sd: float | None = None
     reason: str | None = None
     draws_S: np.ndarray | None = None
+    gradient_3: np.ndarray | None = None
 
 
 def isoflop(
@@ -84,10 +91,10 @@ def isoflop(
     `c` is a column, arithmetic of columns, or a `Compute` of N and D; runs are put to `budgets`, or to those found, by
     `assign_budgets`. With `method` "parabola" each budget's loss is a least-squares parabola in ln N; its noise is its
     own residual, or with fewer than 5 degrees of freedom the relative one pooled over budgets; the interval is
-    Fieller's, or, with a `cluster` column (runs that share a trunk, across budgets too), that of a wild cluster
-    bootstrap. With "akima" the interpolated ln loss is minimised under `draws` of noise with relative standard
-    deviation `noise_sd` (a number or a function of the loss; None takes it from replicates of size and budget), and
-    N* is their median. D* is the data of the runs at N*.
+    Fieller's. With a `cluster` column (runs that share a trunk, across budgets too) noise is never pooled over budgets,
+    and the laws' intervals allow for what the minima have in common. With "akima" the interpolated ln loss is minimised
+    under `draws` of noise with relative standard deviation `noise_sd` (a number or a function of the loss; None takes
+    it from replicates of size and budget), and N* is their median. D* is the data of the runs at N*.
 
     Refused, with the reason: budgets with fewer than 4 distinct sizes, concave or flat curves, minima outside the sizes
     or in their first or last interval, minima whose draws are mostly at the edge. Raises ValueError for a study that
@@ -112,13 +119,13 @@ def isoflop(
         raise ValueError(f"{table.source}: no row is at a budget, left out were {excluded}; give budgets or tolerance")
     buckets = split_budgets(rows, n, d, loss, cluster, run)
     if method == "parabola":
-        minima = _parabolas(buckets, level, draws if cluster else 0, seed)
+        minima = _parabolas(buckets, level)
         title = "Approach 2 (Hoffmann et al. 2022, section 3.2): parabola in ln N"
         notes = [*notes, PARABOLA_BIAS, *_cubic_note(buckets)]
     else:
         minima = _akima_minima(buckets, noise_sd, draws, seed, level, table.source)
         title = "Approach 2 by Akima splines under noise (Porian et al. 2024, arXiv:2406.19146)"
-    size_law, data_law, reason = _laws(buckets, minima, level)
+    size_law, data_law, reason = _laws(buckets, minima, level, joint=method == "parabola")
     columns = {"N": n, "D": d, "loss": loss, **({"clusters": cluster} if cluster else {})}
     definition = {letter: f"column {column!r}" for letter, column in columns.items()}
     return Allocation(
@@ -144,37 +151,31 @@ def _curve(bucket: Bucket, method: str) -> Callable[[np.ndarray], np.ndarray]:
     return lambda x: np.exp(spline(x))
 
 
-def _parabolas(buckets: list[Bucket], level: float, draws: int, seed: int) -> list[_Minimum]:
-    """One minimum per bucket; noise pooled over all with enough sizes; bootstrapped over clusters when `draws`."""
+def _parabolas(buckets: list[Bucket], level: float) -> list[_Minimum]:
+    """One minimum per bucket; noise pooled over all with enough sizes, unless they share clusters."""
     fits = [None if too_few(b) else np.linalg.lstsq(b.powers_Rx3, b.loss_R)[0] for b in buckets]
     noises = _noises(buckets, fits)
-    clusters = 1 + max(int(bucket.cluster_R.max()) for bucket in buckets)
-    generator = np.random.default_rng(seed)
-    weight_SxC = generator.choice(WEBB, (draws, clusters)) * generator.choice([-1.0, 1.0], (draws, clusters))
-    found = []
-    for bucket, beta_3, (noise, spare) in zip(buckets, fits, noises):
-        if beta_3 is None:
-            found.append(_Minimum(reason=too_few(bucket)))
-            continue
-        minimum = _parabola(bucket, beta_3, noise, spare, level)
-        if draws and minimum.reason is None:
-            minimum = _from_draws(bucket, minimum, _wild(bucket, beta_3, weight_SxC), level, minimum.x)
-        found.append(minimum)
-    return found
+    return [
+        _Minimum(reason=too_few(bucket)) if beta_3 is None else _parabola(bucket, beta_3, noise, spare, level)
+        for bucket, beta_3, (noise, spare) in zip(buckets, fits, noises)
+    ]
 
 
 def _noises(buckets: list[Bucket], fits: list[np.ndarray | None]) -> list[tuple[float, int]]:
-    """Relative residual spread and its degrees of freedom per bucket: its own with 5 of them or more, else pooled."""
+    """Relative residual spread and its degrees of freedom per bucket: its own with 5 of them or more, else pooled.
+
+    Runs of one cluster at several budgets repeat each other's residuals: pooled, they would count as many. There every
+    bucket has its own noise.
+    """
     squares, spares = [], []
     for bucket, beta_3 in zip(buckets, fits):
         residual_R = np.zeros(0) if beta_3 is None else bucket.loss_R - bucket.powers_Rx3 @ beta_3
         squares.append(float(residual_R @ residual_R) / bucket.loss_R.mean() ** 2)
         spares.append(max(len(residual_R) - 3, 0))
     pooled = math.sqrt(sum(squares) / max(sum(spares), 1)), sum(spares)
-    return [
-        (math.sqrt(square / spare), spare) if spare >= OWN_NOISE_SPARE else pooled
-        for square, spare in zip(squares, spares)
-    ]
+    labels = np.concatenate([np.unique(bucket.cluster_R) for bucket in buckets])
+    least = 1 if len(np.unique(labels)) < len(labels) else OWN_NOISE_SPARE
+    return [(math.sqrt(square / spare), spare) if spare >= least else pooled for square, spare in zip(squares, spares)]
 
 
 def _parabola(bucket: Bucket, beta_3: np.ndarray, noise: float, spare: int, level: float) -> _Minimum:
@@ -184,8 +185,10 @@ def _parabola(bucket: Bucket, beta_3: np.ndarray, noise: float, spare: int, leve
         return _Minimum(reason=f"the loss is concave in ln N (curvature {2 * a:.3g})", residual_sd=noise)
     x = -b / (2 * a)
     reason = not_bracketed(bucket, x)
-    sd = noise * bucket.loss_R.mean()
-    v = sd**2 * np.linalg.inv(bucket.powers_Rx3.T @ bucket.powers_Rx3)
+    gradient = np.array([0.0, -1 / (2 * a), b / (2 * a * a)])
+    v = (noise * bucket.loss_R.mean()) ** 2 * np.linalg.inv(bucket.powers_Rx3.T @ bucket.powers_Rx3)
+    if len(np.unique(bucket.cluster_R)) < len(bucket.cluster_R):
+        v, spare = _clustered(bucket, beta_3, gradient)
     t2 = float(stats.t.ppf((1 + level) / 2, spare)) ** 2
     # Fieller 1954: all x for which slope b + 2 a x cannot be told from 0.
     square, half, rest = 4 * (a * a - t2 * v[2, 2]), 2 * (a * b - t2 * v[1, 2]), b * b - t2 * v[1, 1]
@@ -197,20 +200,20 @@ def _parabola(bucket: Bucket, beta_3: np.ndarray, noise: float, spare: int, leve
     ends = np.array([(-half - root) / square, (-half + root) / square])
     low, high = bucket.size_S[[0, -1]]
     interval = (None if ends[0] <= low else float(ends[0]), None if ends[1] >= high else float(ends[1]))
-    gradient = np.array([0.0, -1 / (2 * a), b / (2 * a * a)])
     at = float(np.polynomial.polynomial.polyval(x, beta_3))
-    return _Minimum(float(x), math.sqrt(gradient @ v @ gradient), interval, at, noise)
+    return _Minimum(float(x), math.sqrt(gradient @ v @ gradient), interval, at, noise, gradient_3=gradient)
 
 
-def _wild(bucket: Bucket, beta_3: np.ndarray, weight_SxC: np.ndarray) -> np.ndarray:
-    """Vertices (S,) with each cluster's residuals, inflated for leverage, times its weight; ±inf where concave."""
-    design_Rx3 = bucket.powers_Rx3
-    inverse_3xR = np.linalg.pinv(design_Rx3)
-    leverage_R = np.einsum("rp,pr->r", design_Rx3, inverse_3xR)
-    residual_R = (bucket.loss_R - design_Rx3 @ beta_3) / np.sqrt(np.maximum(1 - leverage_R, 1e-6))
-    beta_Sx3 = beta_3 + (residual_R * weight_SxC[:, bucket.cluster_R]) @ inverse_3xR.T
-    b_S, a_S = beta_Sx3[:, 1], beta_Sx3[:, 2]
-    return np.where(a_S > 0, -b_S / np.where(a_S > 0, 2 * a_S, 1.0), np.where(b_S > 0, -np.inf, np.inf))
+def _clustered(bucket: Bucket, beta_3: np.ndarray, gradient_3: np.ndarray) -> tuple[np.ndarray, float]:
+    """Covariance (3, 3) of the parabola's b, a and their degrees of freedom where runs of a budget share clusters."""
+    _, cluster_R = np.unique(bucket.cluster_R, return_inverse=True)
+    contrasts = np.array([[0.0, 1, 0], [0, 0, 1], [0, 1, 1], gradient_3])
+    residual_R = bucket.loss_R - bucket.powers_Rx3 @ beta_3
+    found = robust_variance(bucket.powers_Rx3, residual_R, cluster_R, contrasts)
+    b, a, both, _ = found.variance_P
+    v = np.zeros((3, 3))
+    v[1:, 1:] = [[b, (both - a - b) / 2], [(both - a - b) / 2, a]]
+    return v, float(found.dof_P[-1])
 
 
 def _from_draws(bucket: Bucket, point: _Minimum, draws_S: np.ndarray, level: float, x: float) -> _Minimum:
@@ -293,23 +296,49 @@ def _replicate_sd(buckets: list[Bucket], source: str) -> float:
 
 
 def _laws(
-    buckets: list[Bucket], minima: list[_Minimum], level: float
+    buckets: list[Bucket], minima: list[_Minimum], level: float, *, joint: bool
 ) -> tuple[PowerLaw | None, PowerLaw | None, str | None]:
     kept = [(bucket, minimum) for bucket, minimum in zip(buckets, minima) if minimum.reason is None]
     if len(kept) < BUDGETS_MIN:
         return None, None, f"{len(kept)} of {len(buckets)} budgets have a minimum, {BUDGETS_MIN} needed"
     budget_K = np.array([bucket.budget for bucket, _ in kept])
-    sd_K = np.array([minimum.sd for _, minimum in kept])
-    correlation = np.eye(len(kept))
-    if kept[0][1].draws_S is not None:
-        correlation = np.corrcoef([minimum.draws_S for _, minimum in kept])
-    covariance = correlation * np.outer(sd_K, sd_K)
+    variance_K = np.array([minimum.sd for _, minimum in kept]) ** 2
     log_n_K = np.array([bucket.log_centre + minimum.x for bucket, minimum in kept])
     log_d_Kx2 = np.array([bucket.log_data(minimum.x) for bucket, minimum in kept])
-    slope_K = log_d_Kx2[:, 1]
-    size_law = fit_power_law("N*", budget_K, np.exp(log_n_K), covariance, level)
-    data_law = fit_power_law("D*", budget_K, np.exp(log_d_Kx2[:, 0]), covariance * np.outer(slope_K, slope_K), level)
-    return size_law, data_law, None
+    laws = []
+    for quantity, log_K, slope_K in (("N*", log_n_K, np.ones(len(kept))), ("D*", *log_d_Kx2.T)):
+        law = fit_power_law(quantity, budget_K, np.exp(log_K), np.diag(variance_K * slope_K**2), level)
+        laws.append(_with_joint_noise(law, kept, variance_K * slope_K**2, slope_K, level) if joint else law)
+    return laws[0], laws[1], None
+
+
+def _with_joint_noise(
+    law: PowerLaw, kept: list[tuple[Bucket, _Minimum]], variance_K: np.ndarray, slope_K: np.ndarray, level: float
+) -> PowerLaw:
+    """The law with the interval that all runs' residuals give its line, clusters shared by budgets allowed for.
+
+    The minima are linear in the losses, so the line is, and `robust_variance` knows its degrees of freedom: those of
+    all residuals, where a line through K points would have K - 2. Where the minima scatter about the line by more than
+    their noise the wider interval, with that scatter, stays.
+    """
+    x_K = np.log([bucket.budget for bucket, _ in kept])
+    projection_2xK = line_projection(x_K, 1 / (variance_K + SMALLEST_VARIANCE + law.extra_sd**2))
+    scale_K = np.array([bucket.loss_R.mean() for bucket, _ in kept])
+    gradient_Kx3 = np.array([minimum.gradient_3 for _, minimum in kept]) * (slope_K * scale_K)[:, None]
+    line_2xP = (projection_2xK[:, :, None] * gradient_Kx3).reshape(2, -1)
+    design_NxP = block_diag(*(bucket.powers_Rx3 for bucket, _ in kept))
+    loss_N = np.concatenate([bucket.loss_R / scale for (bucket, _), scale in zip(kept, scale_K)])
+    residual_N = loss_N - design_NxP @ np.linalg.lstsq(design_NxP, loss_N)[0]
+    _, cluster_N = np.unique(np.concatenate([bucket.cluster_R for bucket, _ in kept]), return_inverse=True)
+    found = robust_variance(design_NxP, residual_N, cluster_N, np.stack([*line_2xP, line_2xP.sum(axis=0)]))
+    at_centre, slope, both = found.variance_P
+    quantile = float(stats.t.ppf((1 + level) / 2, found.dof_P[1]))
+    half = quantile * math.sqrt(slope)
+    if law.extra_sd > 0 and law.exponent - law.interval[0] > half:
+        return law
+    shared = (both - at_centre - slope) / 2
+    covariance = ((at_centre, shared), (shared, slope))
+    return replace(law, interval=(law.exponent - half, law.exponent + half), covariance=covariance, quantile=quantile)
 
 
 def _optimum(bucket: Bucket, minimum: _Minimum) -> Optimum:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.coverage_studies import Cell, isoflops
 from scaling_fits.allocation import (
     SIX_N_D,
     Compute,
@@ -355,3 +356,20 @@ def test_draws_that_mostly_leave_the_search_refuse_the_optimum():
 
     found = law_optimum(lambda N, D: law(HOFFMANN, N, D), [1e19], (1e6, 1e12), predict_draws=draws)
     assert "75 % of the draws" in found.optima[0].reason
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_intervals_cover_where_budgets_share_trunks(correlation):
+    found = {tally.quantity: tally for tally in isoflops(Cell(8, correlation), 60, seed=1)}
+    assert 0.9 < found["N* of a budget"].held / found["N* of a budget"].printed < 0.99
+    assert found["exponent of N*"].held >= 54  # of 60; 57 expected
+
+
+def test_four_trunks_of_one_size_each_do_not_share_their_noise_as_if_it_were_more():
+    frame = grid(EVEN, noise=4e-3, sizes=4)
+    together = isoflop(frame.assign(trunk=np.tile(np.arange(4), len(BUDGETS))), n="n", d="d", cluster="trunk")
+    alone = isoflop(frame, n="n", d="d")
+    widths = [[np.log(high / low) for low, high in (one.n_interval for one in found.accepted) if low and high]
+              for found in (alone, together)]  # fmt: skip
+    # One degree of freedom per budget, where 15 pooled ones would be five times as sure; or no minimum at all.
+    assert len(widths[1]) < len(widths[0]) or np.median(widths[1]) > 2 * np.median(widths[0])
