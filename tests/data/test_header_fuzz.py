@@ -73,7 +73,7 @@ def test_wfdb_headers(tmp_path, seeds):
             continue  # which no record in millivolts is made of
         theirs = by_wfdb(path)
         if theirs is None or theirs.shape != found.samples.shape:  # it takes the digits of what is no length for one
-            theirs = STEPS / 200
+            theirs = (STEPS - [signal.baseline for signal in found.signals]) / [signal.gain for signal in found.signals]
         known = np.isfinite(theirs)  # what a skew leaves beyond the end is continued here
         np.testing.assert_allclose(found.samples[known], theirs[known], atol=1e-9, err_msg=f"{seed}")
     assert min(outcomes.values()) > len(seeds) / 10

@@ -136,6 +136,14 @@ def test_a_gain_that_is_none_leaves_the_amplitude_unknown(tmp_path, gain):
     np.testing.assert_allclose(read(path, "NU"), read(plain(tmp_path / "known"), "NU"), atol=2)
 
 
+def test_a_line_that_leaves_out_the_gain_alone(tmp_path):
+    """What follows would pass for a gain of 16, and the checksum for one that is not stated."""
+    path = plain(tmp_path, gains=["200(0)/mV"] * 11 + [""])
+    with pytest.raises(ValueError, match=r"^gain: 0 or none in r\.hea for V6; the amplitude is unknown"):
+        read(path)
+    np.testing.assert_allclose(read(path, "NU"), read(plain(tmp_path / "known"), "NU"), atol=2)
+
+
 def test_without_gain_and_all_that_follows(tmp_path):
     header = ["r 12 500", *(f"r.dat 16 {lead}" for lead in LEADS)]
     path = write(tmp_path, header, {"r.dat": packed(STEPS, "16")})

@@ -43,6 +43,7 @@ class Signal:
     gain: float | None
     baseline: float  # the step of 0 units
     unit: str
+    zero: int  # the step of the middle of the converter's range
     first: int  # the value before the first difference, in format 8
     checksum: int | None
 
@@ -132,6 +133,7 @@ def _signal(text: str, where: str) -> Signal:
         gain=gain,
         baseline=(zero or 0) if baseline is None else baseline,
         unit=unit,
+        zero=zero or 0,
         first=(zero or 0) if first is None else first,
         checksum=checksum or None,
     )

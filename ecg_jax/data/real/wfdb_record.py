@@ -63,6 +63,7 @@ def read_record(path: Path, choose: Choose) -> WfdbRecord:
         for k, steps in zip(members, _decoded(described, frames, places[file], path), strict=True):
             _compare_checksum(header.signals[k], steps)
             decoded[k] = steps
+    signals = tuple(_without_shift(signal, decoded[k]) for signal, k in zip(signals, chosen, strict=True))
     values = [_physical(signal, decoded[k], header.rate_hz) for signal, k in zip(signals, chosen, strict=True)]
     if per_frame > 1 and all(_is_repeated(column.reshape(frames, per_frame)) for column in values):
         per_frame = 1
@@ -189,6 +190,20 @@ def _compare_checksum(signal: Signal, steps: np.ndarray) -> None:
         raise ValueError(
             f"damaged: checksum of lead {signal.name} is {total % 65536}, stated {signal.checksum % 65536}"
         )
+
+
+def _without_shift(signal: Signal, steps: np.ndarray) -> Signal:
+    """The signal without a gain where its line leaves out the gain, but not what follows.
+
+    Then each field was taken for the one before it: the bits for the gain, the first sample for the zero, and the
+    checksum for the first sample.
+    """
+    is_shifted = (
+        signal.checksum is None
+        and signal.zero == steps[0] != signal.first
+        and (int(steps.sum(dtype=np.int64)) - signal.first) % 65536 == 0
+    )
+    return dataclasses.replace(signal, gain=None, baseline=0.0) if is_shifted else signal
 
 
 def _physical(signal: Signal, steps: np.ndarray, rate_hz: float) -> np.ndarray:
