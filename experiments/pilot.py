@@ -37,6 +37,7 @@ from ecg_jax.feed import TrainingData
 from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.objectives import masked
 from ecg_jax.response import Response
+from ecg_jax.stage import STDERR, Stage
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
@@ -178,7 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("the pilot needs real recordings: give --data-dir or set ECG_DATA_DIR")
 
     excluded: list[Exclusion] = []
-    pool = prepare_ptbxl(Path(options.data_dir), options.out / "data", on_bad=excluded.append)
+    with Stage(f"reading PTB-XL from {options.data_dir}", STDERR, "records") as advance:
+        pool = prepare_ptbxl(Path(options.data_dir), options.out / "data", on_bad=excluded.append, progress=advance)
     validation = pool.in_folds((VALIDATION_FOLD,))
     origin = ptbxl.fingerprint(Path(options.data_dir), pool.sample_rate_hz)
     data = split(pool, validation, origin=origin, excluded=tuple(excluded))

@@ -33,6 +33,7 @@ from ecg_jax.flops import parameters
 from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.models import Params
 from ecg_jax.objectives import masked, next_patch
+from ecg_jax.stage import STDERR, Stage
 from ecg_jax.study import response_of
 from ecg_jax.train import member, program, train
 from experiments.data import load_real, tell_left_out
@@ -115,7 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.data_dir is None:
         parser.error("real recordings are needed: give --data-dir or set ECG_DATA_DIR")
-    data = load_real(Path(options.data_dir), options.cache, leave_out_flawed=True)
+    with Stage(f"reading PTB-XL from {options.data_dir}", STDERR, "records") as advance:
+        data = load_real(Path(options.data_dir), options.cache, leave_out_flawed=True, progress=advance)
     tell_left_out(data, Console(highlight=False))
     pool = data.heldout.pool
     if options.record is not None and options.record not in pool.record_id:
@@ -131,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         heldout = freeze(pool, config.model.patches, objective=objective, ratio=config.mask_ratio, masks=2)
         with jax.set_mesh(make_mesh(jax.devices()[:1])):
             began = time.perf_counter()
-            params = fitted(config, data.training)
+            with Stage(f"training {objective}", STDERR):
+                params = fitted(config, data.training)
             seconds = time.perf_counter() - began
             errors = model_errors(program(config).model, params, heldout, objective=objective)
             mean_SxI, deviation_SxI = prediction(config, params, heldout, row)

@@ -6,6 +6,7 @@ from rich.console import Console
 from test_pack import DATA, PACKED, RESPONSE, Killed
 
 from ecg_jax import replay, status, sweep
+from ecg_jax.flops import train_flops_per_record
 from ecg_jax.ownership import acquire
 from ecg_jax.plan import plan
 from ecg_jax.store import open_store, read_metrics
@@ -53,6 +54,19 @@ def test_a_study_is_seen_before_while_and_after_it_is_done(half_done):
 def test_a_study_that_never_began_has_no_time(tmp_path):
     look = status.status(open_store(tmp_path, "s", PACKED, {}))
     assert look.seconds_left is None and len(look.waiting) == 6 and "0 of 6 runs done" in printed(look)
+
+
+def test_steps_that_compile_are_no_rate(tmp_path, monkeypatch):
+    store, seconds = open_store(tmp_path, "s", PACKED, {}), []
+    monkeypatch.setattr(
+        status, "read_metrics", lambda _: [{"step": k, "perf/step_seconds": s} for k, s in enumerate(seconds)]
+    )
+    rates = []
+    for taken in (60.0, 5.0, 0.1, 0.1, 0.1):
+        seconds.append(taken)
+        rates.append(status._running(store, store.pack("p"), PACKED[:1], PACKED[:1]).flops_per_second)
+    work = PACKED[0].batch_records * train_flops_per_record(PACKED[0].model)
+    assert rates == [None, None, None, work / 0.1, work / 0.1]
 
 
 def test_watching_ends_with_the_study(half_done, monkeypatch, capsys):
