@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ecg_jax.config import RunConfig
-from ecg_jax.files import damaged
 
 CURVE = "curve.csv"
 COLUMNS = {"trunk_id": str, "records_seen": int, "loss": float}
@@ -46,21 +44,14 @@ def curve_text(config: RunConfig, losses: Mapping[int, float]) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def check_curve(path: Path, curve: pd.DataFrame, config: RunConfig, *, remedy: str) -> None:
-    """Raises ValueError unless a curve reaches to where `config` leaves the trunk: every step of the grid, once, in
-    order, with a loss."""
-    batch = config.batch_records
-    seen = curve["records_seen"].tolist()
-    if not (curve["trunk_id"] == config.trunk_id).all():
-        raise damaged(path, f"is not of trunk {config.trunk_id} alone", remedy=remedy)
+def curve_fault(seen: Sequence[int], losses: Sequence[float], config: RunConfig) -> str:
+    """What is wrong with a curve that should reach to where `config` leaves the trunk, with a loss at every step of the
+    grid, in order; "" if nothing."""
     if any(later <= earlier for earlier, later in itertools.pairwise(seen)):
-        raise damaged(path, "has records_seen that do not rise", remedy=remedy)
-    held = {records: loss for records, loss in zip(seen, curve["loss"]) if math.isfinite(loss)}
-    missing = [step * batch for step in curve_steps(config.branch_step) if step * batch not in held]
+        return "has records_seen that do not rise"
+    held = {records for records, loss in zip(seen, losses) if math.isfinite(loss)}
+    missing = [step * config.batch_records for step in curve_steps(config.branch_step)]
+    missing = [records for records in missing if records not in held]
     if missing:
-        raise damaged(
-            path,
-            f"has no loss at {missing[0]} records seen, one of {len(missing)} points that run {config.run_id} left "
-            "behind it",
-            remedy=remedy,
-        )
+        return f"has no loss at {missing[0]} records seen, one of {len(missing)} points that run {config.run_id} had"
+    return ""

@@ -157,9 +157,13 @@ def read_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> pd.
         for path, runs in zip(paths, trunks.values(), strict=True)
     }
     frame = read_csv(paths, curve.COLUMNS, remedy=remedies.__getitem__)
+    expected = np.array([runs[0][0].trunk_id for runs in trunks.values()])[frame.index]
+    for k in frame.index[frame["trunk_id"].to_numpy() != expected]:
+        raise damaged(paths[k], "has rows of another trunk", remedy=remedies[paths[k]])
+    seen, losses = frame["records_seen"].tolist(), frame["loss"].tolist()
     for path, last, part in zip(paths, lasts, _parts(frame, len(paths)), strict=True):
-        if last is not None:
-            curve.check_curve(path, frame[part], last, remedy=remedies[path])
+        if last is not None and (fault := curve.curve_fault(seen[part], losses[part], last)):
+            raise damaged(path, fault, remedy=remedies[path])
     return frame
 
 
