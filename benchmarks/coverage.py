@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import machine
+from benchmarks import coverage_page, machine
 from benchmarks.writing import write_csv, write_json
+from scaling_fits.writing import write_text
 
 TRUNKS, CORRELATIONS = (4, 8, 16), (0.0, 0.5, 0.9)
 REPLICATES = 200
@@ -50,6 +51,7 @@ def main() -> None:
                     shown = ", ".join(f"{row['quantity']} {100 * row['coverage']:.1f}" for row in found)
                     print(f"{trunks} trunks, correlation {correlation:g}, {kind} {name}: {shown}", flush=True)
     write_json(machine.describe(), options.out / "machine.json")
+    write_text(options.out / "README.md", coverage_page.page(pd.DataFrame(rows), machine.describe()))
 
 
 def _work(cell: object, studies: int, bootstraps: int) -> Iterator[tuple[str, str, Callable]]:

@@ -8,7 +8,7 @@ from enum import Enum
 
 import numpy as np
 
-from scaling_fits.clusters import noise
+from scaling_fits.clusters import Noise, noise
 from scaling_fits.estimators import LeastSquares
 from scaling_fits.form import LOG_NEGLIGIBLE, LOG_VANISHED
 from scaling_fits.observations import Observations
@@ -204,15 +204,23 @@ def _resampled(data: Observations, residual_N: np.ndarray, plan: Bootstrap, rng:
     return residual_N * flips[:, data.cluster_N]
 
 
+def cluster_noise(data: Observations, theta_P: np.ndarray) -> Noise:
+    """The noise of ln response within and between clusters, from the residuals of a fit at `theta_P`."""
+    problem = data.problem
+    plain = replace(problem, estimator=LeastSquares(), sd_N=np.ones_like(problem.sd_N))
+    constants_P = theta_P[: len(problem.form.parameters)]
+    low, high = plain.bounds
+    free = (constants_P > low) & (constants_P < high)
+    residual_N = problem.log_y_N - log_predictions(problem.form, theta_P[None], problem.x)[0]
+    return noise(jacobian(plain, constants_P)[:, free], residual_N, data.cluster_N)
+
+
 def _effects(
     data: Observations, theta_P: np.ndarray, residual_N: np.ndarray, count: int, rng: np.random.Generator
 ) -> np.ndarray | None:
     """(R, N): normal effects of the clusters and resampled residuals within them; None for too few clusters."""
     problem, cluster_N = data.problem, data.cluster_N
-    plain = replace(problem, estimator=LeastSquares(), sd_N=np.ones_like(problem.sd_N))
-    constants_P = theta_P[: len(problem.form.parameters)]
-    low, high = plain.bounds
-    spread = noise(jacobian(plain, constants_P)[:, (constants_P > low) & (constants_P < high)], residual_N, cluster_N)
+    spread = cluster_noise(data, theta_P)
     if spread.between_dof < EFFECTS_DOF_MIN:
         return None
     within_R, between_R = spread.drawn(count, rng)

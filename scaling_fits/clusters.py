@@ -84,6 +84,11 @@ class Noise:
     between_dof: float
     rows: float
 
+    @property
+    def sds(self) -> tuple[float, float]:
+        """Standard deviations within clusters, and of the clusters' effects."""
+        return float(np.sqrt(self.within)), float(np.sqrt(max(self.between - self.within, 0.0) / self.rows))
+
     def drawn(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """`count` standard deviations within clusters, and of the clusters' effects, each as uncertain as it is."""
         within = self.within * self.within_dof / rng.chisquare(self.within_dof, count)

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
 from scaling_fits.allocation import SIX_N_D
 from scaling_fits.backtest import Fold, leave_largest_size_out, rolling_cuts
+from scaling_fits.bootstrap import cluster_noise
 from scaling_fits.compare import compare
 from scaling_fits.contrasts import (
     PAIRED_ON,
@@ -49,6 +50,7 @@ from scaling_fits.options import (
     with_compute_column,
 )
 from scaling_fits.power import Noise, Plan, noise_from_pilot, seeds_needed
+from scaling_fits.profile import CLUSTERS_MIN
 from scaling_fits.refusal import nearest
 from scaling_fits.style import save_figure
 from scaling_fits.table import RunTable, read_runs, require_columns
@@ -129,10 +131,18 @@ def run_design(options: Options) -> Work:
 
     def work() -> Answer:
         law = fitted()
-        chosen = design.next_runs(law, candidates, quantity, budget=budget)
+        chosen = design.next_runs(law, candidates, quantity, budget=budget, **_noise_of(law))
         return Answer(f"{law}\n\n{chosen}", chosen.to_dict(), (*of.notes, *notes))
 
     return work
+
+
+def _noise_of(law: Fit) -> dict[str, float]:
+    """Standard deviations between rows and between trunks for a design, where the fitted rows share trunks."""
+    if not CLUSTERS_MIN <= law.data.clusters < law.data.rows:
+        return {}
+    within, between = cluster_noise(law.observations, law.theta_KxP[0]).sds
+    return {"noise_sd": within, "trunk_sd": between} if within > 0 else {}
 
 
 def run_plot(options: Options) -> Work:

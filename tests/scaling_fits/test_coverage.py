@@ -9,7 +9,7 @@ from planted_laws import LAWS, Planted
 from scipy import stats
 
 from benchmarks.coverage_studies import Cell, bootstraps, law_table, profiles
-from scaling_fits.bootstrap import Bootstrap
+from scaling_fits.bootstrap import Bootstrap, cluster_noise
 from scaling_fits.estimators import Huber, LeastSquares, StudentT
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA
@@ -112,6 +112,12 @@ def test_the_intervals_of_a_law_follow_its_clusters_alone():
     assert width[0]["beta"] < width[1]["beta"]  # told within every trunk
     assert "random effects" in within.draws.sentence and "pairs" in alone.draws.sentence
     assert "profile intervals allow for 8 clusters of 48 rows" in str(within)
+
+
+def test_the_noise_between_and_within_trunks_is_told_apart():
+    law = fit(CHINCHILLA, _clustered(16), estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False)
+    within, between = cluster_noise(law.observations, law.theta_KxP[0]).sds
+    assert within == pytest.approx(0.0104 * 0.1**0.5, rel=0.2) and between == pytest.approx(0.0104 * 0.9**0.5, rel=0.5)
 
 
 @pytest.mark.long
