@@ -19,6 +19,7 @@ from scipy import stats
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
+from scaling_fits.refusal import reason_of
 from scaling_fits.table import RunTable, read_runs, require_columns
 
 REPLICATES = 400
@@ -276,7 +277,7 @@ def _predict(
     try:
         law = fit(form, fold.fitted, columns=given, bootstrap=plan, profiles=profiles, **options)
     except ValueError as error:
-        return replace(blank, reason=str(error))
+        return replace(blank, reason=reason_of(error))
     x = {letter: held_out[column].to_numpy(dtype=float) for letter, column in law.data.columns.items()}
     measured_N = held_out[law.data.response].to_numpy(dtype=float)
     predicted_N = law.predict(**x)

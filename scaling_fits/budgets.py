@@ -111,9 +111,9 @@ def assign_budgets(c_N: np.ndarray, budgets: Sequence[float] | None = None, tole
         if high - low > 2 * tolerance:
             raise Refused(
                 f"FLOPs from {math.exp(low):.4g} to {math.exp(high):.4g} follow each other by less than "
-                f"{100 * tolerance:g} %: no separate budgets; give ",
-                python="budgets=[...] or a smaller tolerance",
-                command="--budgets or a smaller --tolerance",
+                f"{100 * tolerance:g} %: no separate budgets",
+                python="give budgets=[...] or a smaller tolerance",
+                command="give --budgets or a smaller --tolerance",
             )
     return np.exp(np.bincount(group, weights=log_c) / np.bincount(group))[group]
 

@@ -23,6 +23,7 @@ from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
 from scaling_fits.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.observations import COLUMNS
+from scaling_fits.refusal import reason_of
 from scaling_fits.table import RunTable, read_runs
 
 
@@ -48,7 +49,7 @@ def information_criteria(law: Fit) -> InformationCriteria:
     if not isinstance(law.estimator, (LeastSquares, StudentT)):
         raise ValueError(
             f"{law.form.name}: {law.estimator.description} is no likelihood, so AICc and BIC do not exist; "
-            "fit with LeastSquares or StudentT, or compare by backtests"
+            "fit with least squares or Student's t, or compare by backtests"
         )
     if law.data.weight_column is not None:
         raise ValueError(f"{law.form.name}: weighted rows have no likelihood; give their standard deviations instead")
@@ -182,7 +183,7 @@ def _fitted(
         try:
             laws[form.name] = fit(form, runs, columns=given, bootstrap=Bootstrap(0), profiles=False, **options)
         except ValueError as error:
-            reasons[form.name] = str(error)
+            reasons[form.name] = reason_of(error)
     return laws, reasons
 
 

@@ -286,7 +286,7 @@ def _refuse_repeats(arm: RunTable, on: list[str], response: str) -> None:
     key: Mapping[str, object] = dict(first[on].iloc[0])
     column = differing[0] if differing else "COLUMN"
     raise Refused(
-        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {differing[:8]}: select one kind: ",
-        python=f".where({column}=...)",
-        command=f"--where {column}=VALUE",
+        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {differing[:8]}",
+        python=f"select one kind with .where({column}=...)",
+        command=f"select one kind with --where {column}=VALUE",
     )

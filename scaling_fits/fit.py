@@ -316,10 +316,9 @@ def fit_observations(
     if not (certificate.converged or allow_unconverged):
         raise NotConverged(
             f"{data.definition.source}: {form.name} did not converge: stationarity {certificate.stationarity:.1e} "
-            f"at the best of {starts} starts. Constants there: {certificate.optima[0].parameters}. Give a form with "
-            "fewer constants",
-            python=", more starts, or allow_unconverged=True to look at it",
-            command=", or another --seed",
+            f"at the best of {starts} starts. Constants there: {certificate.optima[0].parameters}",
+            python="give a form with fewer constants, more starts, or allow_unconverged=True to look at it",
+            command="give a form with fewer constants, or another --seed",
         )
     bank_SxP = bank_SxP[:LEAST_BANK]
     return Fit(

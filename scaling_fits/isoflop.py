@@ -116,7 +116,11 @@ def isoflop(
     rows = rows[~off & ~repeated]
     notes = [*table.notes, *replicate_notes(rows, [n, "_budget"], run)]
     if rows.empty:
-        raise ValueError(f"{table.source}: no row is at a budget, left out were {excluded}; give budgets or tolerance")
+        raise Refused(
+            f"{table.source}: no row is at a budget, left out were {excluded}",
+            python="give budgets or tolerance",
+            command="give --budgets or --tolerance",
+        )
     buckets = split_budgets(rows, n, d, loss, cluster, run)
     if method == "parabola":
         minima = _parabolas(buckets, level)
@@ -288,9 +292,9 @@ def _replicate_sd(buckets: list[Bucket], source: str) -> float:
         spare += int((count - 1).sum())
     if spare == 0:
         raise Refused(
-            f"{source}: no size was run twice at a budget, so there is no noise to resample; give ",
-            python="noise_sd, the relative standard deviation of the loss between seeds",
-            command="--noise-sd, the relative standard deviation of the loss between seeds",
+            f"{source}: no size was run twice at a budget, so there is no noise to resample",
+            python="give noise_sd, the relative standard deviation of the loss between seeds",
+            command="give --noise-sd, the relative standard deviation of the loss between seeds",
         )
     return math.sqrt(squares / spare)
 

@@ -209,9 +209,9 @@ def _checked(
     if form.fresh_data_only and repeated:
         raise Refused(
             f"{table.source}: {repeated} of {len(rows)} rows repeat data (epochs above 1), and {form.equation} "
-            "is for fresh data; keep such rows alone: ",
-            python=".where(real_fraction=0) or .fresh()",
-            command="--where real_fraction=0, or --fresh",
+            "is for fresh data",
+            python="keep such rows alone with .where(real_fraction=0) or .fresh()",
+            command="keep such rows alone with --where real_fraction=0, or --fresh",
         )
     for letter, column in columns.items():
         numbers = rows[column].to_numpy(dtype=float)

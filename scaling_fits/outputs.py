@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling_fits.options import Options
-from scaling_fits.writing import MADE_BY
+from scaling_fits.writing import MADE_BY, figure_paths
 
-FIGURE_ENDS = ("pdf", "png", "csv")
 LOOKED_AT = 1 << 16  # bytes at either end of a file in which its maker's name stands
 
 
@@ -34,11 +33,6 @@ def check_outputs(options: Options) -> None:
         force, lost = options.force, _of_others(path, name == "figure")
         if lost and not force:
             raise ValueError(f"{flag}: {lost} exists and was not made by {MADE_BY}; give another name, or --force")
-
-
-def figure_paths(stem: Path) -> tuple[Path, ...]:
-    """The files of a figure, its table last."""
-    return tuple(stem.with_name(f"{stem.name}.{end}") for end in FIGURE_ENDS)
 
 
 def to_json(values: dict[str, Any] | list[dict[str, Any]]) -> str:

@@ -7,11 +7,19 @@ from collections.abc import Iterable
 
 
 class Refused(ValueError):
-    """A ValueError whose remedy has other words in Python (`str(error)`) than on the command line (`command`)."""
+    """A ValueError whose remedy has other words in Python (`str(error)`) than on the command line (`command`).
+
+    `reason` is what is wrong alone, for tables of several laws, which both print.
+    """
 
     def __init__(self, reason: str, *, python: str, command: str) -> None:
-        super().__init__(f"{reason}{python}")
-        self.command = f"{reason}{command}"
+        super().__init__(f"{reason}; {python}")
+        self.reason, self.command = reason, f"{reason}; {command}"
+
+
+def reason_of(error: ValueError) -> str:
+    """What is wrong, without a remedy that only one of Python and the command line knows."""
+    return error.reason if isinstance(error, Refused) else str(error)
 
 
 def nearest(given: Iterable[str], among: Iterable[str]) -> str:

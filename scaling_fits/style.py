@@ -26,7 +26,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from scaling_fits.writing import MADE_BY, whole_file
+from scaling_fits.writing import MADE_BY, figure_paths, whole_file
 
 # Black last: it also draws the reference lines. Yellow, which fades on white, before it.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
@@ -234,10 +234,10 @@ class Canvas:
         )
 
     def _keep(self, axes: Axes, layer: str, series: str, **columns: Any) -> None:
-        x_quantity, y_quantity = axes.quantities
         arrays = dict(zip(columns, np.broadcast_arrays(*(np.atleast_1d(value) for value in columns.values()))))
         where = {"panel": axes.get_label(), "layer": layer, "series": series}
-        self._tables.append(pd.DataFrame({**where, "x_quantity": x_quantity, "y_quantity": y_quantity, **arrays}))
+        where |= dict(zip(("x_quantity", "y_quantity"), axes.quantities))
+        self._tables.append(pd.DataFrame({**where, **arrays}))
 
 
 def save_figure(figure: Figure, path_stem: Path | str, data: pd.DataFrame) -> tuple[Path, Path, Path]:
@@ -245,8 +245,7 @@ def save_figure(figure: Figure, path_stem: Path | str, data: pd.DataFrame) -> tu
 
     The page is as wide as the figure, so that what is made for a column fits the column.
     """
-    stem = Path(path_stem)
-    paths = tuple(stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png", "csv"))
+    paths = figure_paths(path_stem)
     metadata = ({"CreationDate": None, "Producer": None, "Creator": MADE_BY}, {"Software": MADE_BY})
     with rc_context(STYLE):
         for path, entries in zip(paths[:2], metadata):
@@ -285,10 +284,7 @@ def settle(figure: Figure) -> None:
 
 def set_title(figure: Figure, title: str, note: str | None) -> None:
     """The title, with a note (for example "stand-in, not real") under it that cannot be missed."""
-    if note:
-        figure.suptitle(f"{title}\n{note}".strip(), fontsize=8, color=WARNING)
-    else:
-        figure.suptitle(title, fontsize=8)
+    figure.suptitle(f"{title}\n{note or ''}".strip(), fontsize=8, color=WARNING if note else "black")
 
 
 def shades(count: int) -> list[tuple[float, float, float]]:
@@ -384,10 +380,9 @@ def _place(labels: Sequence[_Label]) -> None:
         for gap, angle in LABEL_PLACES:
             offset = (size + gap) * (np.cos(angle), np.sin(angle))
             middle = axes.transData.transform((label.x, label.y)) + offset / points_per_dot
-            corners = middle - size / points_per_dot, middle + size / points_per_dot
-            box = Bbox(corners)
-            inside = (frame.min <= box.min).all() and (box.max <= frame.max).all()
-            if not inside or any(box.overlaps(other) for other in taken):
+            box = Bbox((middle - size / points_per_dot, middle + size / points_per_dot))
+            outside = (box.min < frame.min).any() or (frame.max < box.max).any()
+            if outside or any(box.overlaps(other) for other in taken):
                 continue
             covered = int(box.count_contains(points))
             if best is None or covered < best[0]:
@@ -400,5 +395,5 @@ def _place(labels: Sequence[_Label]) -> None:
         if best[2] >= LEADER_FROM:
             start = np.sign(best[1]) * np.maximum(np.abs(best[1]) - size, 0)
             line = {"arrowstyle": "-", "color": GREY, "lw": 0.4, "shrinkA": 0, "shrinkB": 2}
-            leader = axes.annotate("", (label.x, label.y), start, textcoords="offset points", arrowprops=line, zorder=5)
-            leader.set_in_layout(False)
+            style = {"textcoords": "offset points", "arrowprops": line, "zorder": 5}
+            axes.annotate("", (label.x, label.y), start, **style).set_in_layout(False)
