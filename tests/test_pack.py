@@ -22,6 +22,7 @@ from ecg_jax.files import read_csv
 from ecg_jax.mesh import make_mesh
 from ecg_jax.store import Store, export, open_store
 from ecg_jax.study import response_of, run_study
+from scaling_fits.table import EXPORTED
 
 DATA = TrainingData(real=made_up_pool(20, 2), synthetic={"b": made_up_pool(2000, 1)})
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5), 50, masks=2), DATA.real)
@@ -52,6 +53,7 @@ def test_every_axis_is_a_column_and_counts_are_exact(undisturbed):
     _, frames = undisturbed
     runs = frames["runs"].set_index("records_seen")
     assert list(runs.index) == [512, 1024] and runs.trunk_id.nunique() == 1
+    assert set(frames["runs"]) >= EXPORTED  # by which fits know the table as an export
     assert runs.real_seen.tolist() == [256, 512] and runs.epochs_real.tolist() == [12.8, 25.6]
     assert runs.unique_synthetic_records.tolist() == [256, 512] and runs.unique_real_patients.tolist() == [20, 20]
     assert runs.tokens_seen.tolist() == [512 * 50, 1024 * 50] and not runs.diverged.any()
