@@ -26,7 +26,7 @@ OTHERS: dict[str, list[list[str]]] = {
     "d": [["--d", "steps"], ["--d", "token"]],
     "c": [["--c", "flops"], ["--c", "flps"], ["--c", "cost"]],
     "column": [["--column", "R=width"], ["--column", "N"]],
-    "form": [["--form", "kaplan"], ["--form", "chinchila"]],
+    "form": [["--form", "tied", "--d", "tokens"], ["--form", "chinchila"]],
     "fix": [["--fix", "E=0.2"], ["--fix", "alfa=0.3"]],
     "estimator": [["--estimator", "squares"]],
     "residual": [["--residual", "raw"]],
@@ -67,7 +67,7 @@ OTHERS: dict[str, list[list[str]]] = {
 ROWS = ["--n", "params", "--trunk", "trunk", "--replicates", "8"]
 LAW = [*ROWS, "--form", "power_law_N"]
 BASE = {
-    "fit": ["fit", "{folder}/runs.csv", *ROWS, "--d", "tokens"],
+    "fit": ["fit", "{folder}/runs.csv", *LAW],
     "compare": ["compare", "{folder}/runs.csv", *ROWS, "--forms", "power_law_N"],
     "isoflop": ["isoflop", "{folder}/sweep.csv", "--n", "params", "--d", "tokens"],
     "design": ["design", "{folder}/runs.csv", "{folder}/more.csv", *LAW, "--quantity", "alpha", "--budget", "1e13"],
