@@ -277,18 +277,21 @@ class RunConfig:
     @property
     def trunk_id(self) -> str:
         """The fingerprint of everything but the budget."""
-        return self._ids[0]
+        return self._trunk_id
 
     @property
     def run_id(self) -> str:
         """The fingerprint of the whole config."""
-        return self._ids[1]
+        return self._run_id
+
+    # Worked out once: a config never changes. No fields, so no part of equality.
+    @functools.cached_property
+    def _trunk_id(self) -> str:
+        return fingerprint({k: v for k, v in written_fields(self).items() if k != "budget_records"})
 
     @functools.cached_property
-    def _ids(self) -> tuple[str, str]:
-        """`trunk_id` and `run_id`, worked out once: a config never changes. No field, so no part of equality."""
-        tree = written_fields(self)
-        return fingerprint({k: v for k, v in tree.items() if k != "budget_records"}), fingerprint(tree)
+    def _run_id(self) -> str:
+        return fingerprint(written_fields(self))
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: the process that gets them works the ids out for itself."""

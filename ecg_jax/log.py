@@ -62,6 +62,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def whole_lines(path: Path) -> int:
+    """How many whole lines a log has, 0 where there is none; what they say is not looked at."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def line_key(line: dict[str, Any]) -> tuple[int, str]:
     """A line's step and the first of its metrics, which tell it from any other."""
     return line["step"], next(name for name in line if name != "step")

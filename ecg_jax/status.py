@@ -19,8 +19,8 @@ from rich.text import Text
 from ecg_jax.config import Mixing, RunConfig
 from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.forecast import duration, flops
-from ecg_jax.log import LOG, read_metrics
-from ecg_jax.ownership import describe, has_living_owner
+from ecg_jax.log import LOG, read_metrics, whole_lines
+from ecg_jax.ownership import OWNER, describe, has_living_owner
 from ecg_jax.store import Store
 from ecg_jax.time_left import FEWEST_STEPS
 from ecg_jax.watch import WARM_UP_STEPS
@@ -65,16 +65,20 @@ class Status:
 def status(store: Store) -> Status:
     """Looks at a study. Raises FileNotFoundError without one, ValueError for a store of another version."""
     targets = store.targets()
-    done = [run for run in targets if store.is_done(run)]
-    left = [run for run in targets if not store.is_done(run)]
+    finished = [store.is_done(run) for run in targets]
+    done = [run for run, is_done in zip(targets, finished, strict=True) if is_done]
+    left = [run for run, is_done in zip(targets, finished, strict=True) if not is_done]
     records = {run.run_id: store.record(run) for run in done}
     running, being_done = [], set()
     by_trunk: dict[str, list[RunConfig]] = {}
     for run in left:
         by_trunk.setdefault(run.trunk_id, []).append(run)
-    for folder, leads in store.recorded_packs():
+    for folder in sorted(path.parent for path in store.packs.glob(f"*/{OWNER}")):
+        if not has_living_owner(folder):
+            continue
+        leads = store.recorded_pack(folder)
         runs = [run for lead in leads for run in by_trunk.get(lead.trunk_id, ())]
-        if runs and has_living_owner(folder):
+        if runs:
             being_done |= {run.run_id for run in runs}
             running.append(_running(store, folder, leads, runs))
     rates = [record["flops_per_second"] for record in records.values() if record["flops_per_second"]]
@@ -121,7 +125,7 @@ def _left(store: Store, left: Sequence[RunConfig], running: Sequence[Running], r
     if not rates:
         return None
     trained = sum(
-        (len(read_metrics(store.trunk(run) / LOG))) * run.batch_records * train_flops_per_record(run.model)
+        whole_lines(store.trunk(run) / LOG) * run.batch_records * train_flops_per_record(run.model)
         for run in {run.trunk_id: run for run in left}.values()
     )
     return max(0.0, flops(left, 0) - trained) / (statistics.median(rates) * max(1, len(running)))

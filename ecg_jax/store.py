@@ -124,16 +124,18 @@ class Store:
         return _configs(path, read_study(path)["targets"])
 
     def recorded_packs(self) -> list[tuple[Path, list[RunConfig]]]:
-        """The folders of all packs on record, and the last run of each of their trunks. Raises ValueError where a
-        `pack.json` was damaged: the name of its folder is the fingerprint of its trunks."""
-        found = []
-        for path in sorted(self.packs.glob("*/pack.json")):
-            trees = read_json(path, remedy=_DELETE_PACK).get("members")
-            members = _configs(path, trees) if isinstance(trees, list) else []
-            if fingerprint([member.trunk_id for member in members]) != path.parent.name:
-                raise damaged(path, "does not hold the trunks that its folder is named by", remedy=_DELETE_PACK)
-            found.append((path.parent, members))
-        return found
+        """The folders of all packs on record, and the last run of each of their trunks. Raises as `recorded_pack`."""
+        return [(path.parent, self.recorded_pack(path.parent)) for path in sorted(self.packs.glob("*/pack.json"))]
+
+    def recorded_pack(self, folder: Path) -> list[RunConfig]:
+        """The last run of each trunk of the pack in this folder. Raises ValueError where its `pack.json` was damaged:
+        the name of its folder is the fingerprint of its trunks."""
+        path = folder / "pack.json"
+        trees = read_json(path, remedy=_DELETE_PACK).get("members")
+        members = _configs(path, trees) if isinstance(trees, list) else []
+        if fingerprint([member.trunk_id for member in members]) != folder.name:
+            raise damaged(path, "does not hold the trunks that its folder is named by", remedy=_DELETE_PACK)
+        return members
 
 
 _DELETE_PACK = "delete it: the next start plans these trunks anew"
