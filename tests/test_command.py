@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
+from terminal import python
 
 from ecg_jax.command import StoppedError, ToldToStop, command
 
@@ -32,19 +33,12 @@ raise SystemExit(main())
 """
 
 
-def ready() -> None:
-    """As a terminal starts a command, whatever this test was started by."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
-
-
-def start(path, lines: int, seconds: float, before=ready) -> subprocess.Popen:
+def start(path, lines: int, seconds: float, ignored: tuple[int, ...] = ()) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(path), str(lines), str(seconds)],
+        python("-c", WORKER, str(path), str(lines), str(seconds), ignored=ignored),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,
     )
 
 
@@ -127,7 +121,7 @@ def test_a_signal_ends_a_process_without_a_traceback(number, tmp_path):
 
 
 def test_what_nohup_ignores_stays_ignored(tmp_path):
-    process = start(tmp_path / "end", 20, 0.02, lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = start(tmp_path / "end", 20, 0.02, ignored=(signal.SIGHUP,))
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=60)
@@ -146,11 +140,10 @@ def test_a_terminal_that_is_closed_ends_it_told_and_no_print_fails(tmp_path):
     """The terminal's end sends SIGHUP, and every print after it fails: with SIGHUP ignored the command goes on."""
     ours, theirs = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(tmp_path / "end"), "50", "0.02"],
+        python("-c", WORKER, str(tmp_path / "end"), "50", "0.02", ignored=(signal.SIGHUP,)),
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
         start_new_session=True,
     )
     os.close(theirs)
@@ -175,12 +168,11 @@ def test_a_reader_who_leaves_at_once_costs_nothing(tmp_path):
 @pytest.mark.parametrize("module", ["experiments.quickstart", "ecg_jax.sweep"])
 def test_ctrl_c_while_a_command_is_loaded_is_one_line(module):
     process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", module, "--help"],
+        python("-X", "importtime", "-m", module, "--help"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
-        preexec_fn=ready,
     )
     for line in process.stderr:  # tells of every module that is loaded
         if line.split("|")[-1].strip().startswith(("jax", "pandas", "numpy")):

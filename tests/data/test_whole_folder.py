@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ptbxl_layout import write_ptbxl
+from terminal import python
 
 from ecg_jax.data import whole_folder as module
 from ecg_jax.data.whole_folder import making, whole_folder
@@ -192,18 +193,12 @@ def test_two_studies_begun_together_on_a_new_folder_prepare_its_data_once(tmp_pa
 def test_the_workers_of_a_build_end_with_it(number, tmp_path):
     script = tmp_path / "slow_build.py"
     script.write_text(SLOW_BUILD)
-
-    def ready():
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, signal.SIG_DFL)
-
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path)],
+        python(str(script), str(tmp_path)),
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=ready,
     )
     until = time.monotonic() + 120
     while len(workers := [int(path.stem) for path in tmp_path.glob("*.pid")]) < 2 and time.monotonic() < until:
