@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ecg_jax.config import RunConfig
-from ecg_jax.data.ecg import HELD_OUT_FOLDS, SIMULATED, STORED, RecordPool, Source
+from ecg_jax.data.ecg import SIMULATED, STORED, RecordPool, Source, check_folds
 from ecg_jax.data.mixture import SEED_STRIDE, Mixture, batch_ids, read_batch
 from ecg_jax.data.synthetic.information import identify
 from ecg_jax.mesh import host_slice, place_pack
@@ -48,6 +48,7 @@ class TrainingData:
         check_trained_on(self.real)
         for name, source in self.synthetic.items():
             if isinstance(source, RecordPool):
+                check_folds(source, f"the synthetic pool {name!r}")
                 _check_not_real(name, source, self.real)
 
     def pool(self, config: RunConfig) -> RecordPool:
@@ -98,13 +99,7 @@ def check_trained_on(real: RecordPool) -> None:
         raise ValueError(
             f"{', '.join(names) or real.source}: simulated ECG{made_by} is no real source; give it as a synthetic one"
         )
-    rows = np.flatnonzero(np.isin(real.fold, HELD_OUT_FOLDS))
-    rows = [row for row in rows if str(real.record_id[row]).startswith("ptbxl/")]
-    if rows:
-        raise ValueError(
-            f"{len(rows)} records of PTB-XL's folds {HELD_OUT_FOLDS[0]} and {HELD_OUT_FOLDS[1]} are among the training "
-            f"records, such as {real.record_id[rows[0]]}: these folds are held out; train on folds 1 to 8"
-        )
+    check_folds(real, "the training records")
 
 
 def _check_not_real(name: str, synthetic: RecordPool, real: RecordPool) -> None:

@@ -119,6 +119,10 @@ def test_a_study_s_data_are_apart_however_they_were_made():
         StudyData(PTBXL.in_folds((1, 10)), HELD, "", frozen=False, excluded=())
     with pytest.raises(ValueError, match=r"such as ptbxl/00008: these folds are held out"):
         TrainingData(join([PTBXL.in_folds((1, 9)), OTHER]), {})
+    with pytest.raises(ValueError, match=r"4 records of PTB-XL's folds 9 and 10 are among the synthetic pool 'b'"):
+        TrainingData(REAL, {"b": PTBXL.in_folds((10,))})
+    with pytest.raises(ValueError, match=r"are among those that a generator is fitted to"):
+        fit_spectrum(PTBXL)
 
 
 # ---- what a source is, it says itself ------------------------------------------------------------------------------

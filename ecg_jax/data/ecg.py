@@ -188,6 +188,20 @@ class RecordPool:
         return self.view(np.flatnonzero(np.isin(self.patient_id, shuffled[:count])))
 
 
+def check_folds(pool: RecordPool, where: str) -> None:
+    """Raises ValueError, by name, where `pool` holds records of the folds of PTB-XL that are held out."""
+    rows = [row for row in np.flatnonzero(np.isin(pool.fold, HELD_OUT_FOLDS)) if _is_ptbxl(pool.record_id[row])]
+    if rows:
+        raise ValueError(
+            f"{len(rows)} records of PTB-XL's folds {HELD_OUT_FOLDS[0]} and {HELD_OUT_FOLDS[1]} are among {where}, "
+            f"such as {pool.record_id[rows[0]]}: these folds are held out; take folds 1 to 8"
+        )
+
+
+def _is_ptbxl(record_id: str) -> bool:
+    return str(record_id).startswith("ptbxl/")
+
+
 def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None) -> RecordPool:
     """Several sources as one pool, in their order; `weights` are their shares of its stream (default: by size).
 

@@ -7,7 +7,7 @@ import hashlib
 
 import numpy as np
 
-from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.ecg import RecordPool, check_folds
 from ecg_jax.data.synthetic.constants import declare
 
 
@@ -55,7 +55,11 @@ def log_ii_to_i(scaled_Sx12: np.ndarray) -> float:
 
 
 def identify(pool: RecordPool) -> PoolIdentity:
-    """The identity of `pool`. Raises ValueError for an empty pool, or records that are not whole seconds long."""
+    """The identity of `pool`, of records that a generator may know.
+
+    Raises ValueError for an empty pool, records that are not whole seconds long, and held-out records of PTB-XL.
+    """
+    check_folds(pool, "those that a generator is fitted to")
     if not len(pool):
         raise ValueError(f"{pool.source}: a pool without records says nothing; check its folds and patients")
     samples = pool.ecg.shape[1]
