@@ -22,6 +22,7 @@ error in brackets.
 * **mean difference**: `summarise_differences`, six pool draws beside each reference run.
 * **isoflop**: parabolas at six budgets, every trunk one size. A minimum that its runs do not bracket, or whose
   curvature cannot be told from 0, is refused and said to be (`printed` in `coverage.csv`); coverage is of the printed.
+  The error of N* takes a study's six budgets as independent, which they are not: it is too small.
 
 A dash: nothing is printed, and the output says why. Fewer than 8 trunks support no bootstrap (three constants of the
 law are told by the spread between trunks alone), fewer than 4 no interval at all.
