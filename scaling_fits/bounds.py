@@ -55,7 +55,7 @@ class AtBound:
         stands = f"{self.name} stands at its {self.side} bound {self.bound:.4g}"
         if self.share <= FLAT:
             return f"{stands}; beyond it the objective does not fall"
-        fall = f"{self.gain:.3g} ({100 * self.share:.2g} %)"
+        fall = f"{self.gain:.3g} ({100 * self.share:.3g} %)"
         if not self.wanted:
             return f"{stands}; beyond it the objective would fall by {fall}, no more than noise explains"
         sign = "<" if self.side == "lower" else ">"
