@@ -307,7 +307,7 @@ def test_a_build_that_is_killed_goes_on(tmp_path, monkeypatch, capsys):
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["x-100hz", "x-100hz.exclusions.csv"]
 
 
-def killed(recordings, *, on_bad, progress):
+def killed(recordings, **told):
     """Stands for the end of a worker by the kernel, for want of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 

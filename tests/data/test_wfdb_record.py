@@ -296,7 +296,7 @@ def test_leads_under_the_names_of_other_systems(tmp_path, write_name, case):
     [
         (lambda h: ["", "# nothing"], "header: r.hea is empty"),
         (lambda h: ["r 0 500 5000"], "header: r.hea describes no signals"),
-        (lambda h: ["r/3 12 500 5000", *h[1:]], "header: r.hea describes several segments"),
+        (lambda h: ["r/3 12 500 5000", *h[1:]], "header: r.hea announces 3 segments, 12 lines name some"),
         (lambda h: ["r/x 12 500 5000", *h[1:]], "no WFDB header: line 1: the number of segments"),
         (lambda h: ["r x 500 5000", *h[1:]], "no WFDB header: line 1: the number of leads is 'x'"),
         (lambda h: ["r 12 fast 5000", *h[1:]], "no WFDB header: line 1: the sampling rate is 'fast'"),

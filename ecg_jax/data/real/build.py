@@ -3,7 +3,8 @@
     python -m ecg_jax.data.real.build NAME --source DIR --data-dir DIR [--labels TABLE.csv] [--rate 100] [--workers 2]
 
 The set appears in DATA_DIR/NAME-100hz whole or not at all; a build that was killed goes on where it stopped. Recordings
-that cannot be used are left out, and named with the reason in DATA_DIR/NAME-100hz.exclusions.csv.
+that cannot be used are left out, and named with the reason in DATA_DIR/NAME-100hz.exclusions.csv. Of recordings longer
+than ten seconds only the first ten are kept, and such recordings counted; --windows keeps all, cut into windows.
 """
 
 from __future__ import annotations
@@ -16,16 +17,14 @@ import multiprocessing
 import os
 import re
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecg_jax.codec import fingerprint as fingerprint_of
 from ecg_jax.command import command
@@ -33,12 +32,13 @@ from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.real import shards
-from ecg_jax.data.real.catalogue import Catalogue, Output, ReadSlice
+from ecg_jax.data.real.catalogue import Catalogue, Output, ReadSlice, remarks_of
 from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
 from ecg_jax.data.real.prepare import SHARD_RECORDS
 from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.real.windows import read_windows, save_windows
 from ecg_jax.data.whole_folder import making
+from ecg_jax.stage import Stage
 from ecg_jax.store import read_json, write_json, write_text
 from ecg_jax.workers import end_workers, follow_parent
 
@@ -49,8 +49,17 @@ _LOOK_S = 0.2
 _read_so_far: Any = None
 
 
-def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Console) -> tuple[list[Exclusion], bool]:
-    """Builds a set as the folder `target`; returns what was left out, and whether it was there already.
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A set that is there: what was left out of it, what who uses it must know, and whether it was there before."""
+
+    excluded: Sequence[Exclusion]
+    notes: Sequence[str]
+    was_there: bool = False
+
+
+def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Console) -> Built:
+    """Builds a set as the folder `target`.
 
     Each shard is a fixed slice of the sorted recordings, read by a process of its own and kept, once whole, until all
     are; so memory is that of a slice per worker. Raises ValueError when the set is there, made from something else, and
@@ -59,51 +68,53 @@ def build_set(target: Path, catalogue: Catalogue, *, workers: int, console: Cons
     if target.exists():
         built = shards.ShardSource(target)
         built.check_fingerprint(catalogue.made_from)
-        return [Exclusion(**exclusion) for exclusion in built.metadata["exclusions"]], True
+        excluded = [Exclusion(**exclusion) for exclusion in built.metadata["exclusions"]]
+        return Built(excluded, built.metadata.get("notes", ()), was_there=True)
     parts = target.with_name(f".{target.name}.{fingerprint_of(catalogue.made_from)}.parts")
     with making(parts):
         if target.exists():  # another process has built it meanwhile
             return build_set(target, catalogue, workers=workers, console=console)
-        return _built(target, parts, catalogue, workers, console), False
+        return _built(target, parts, catalogue, workers, console)
 
 
-def _built(target: Path, parts: Path, catalogue: Catalogue, workers: int, console: Console) -> list[Exclusion]:
+def _built(target: Path, parts: Path, catalogue: Catalogue, workers: int, console: Console) -> Built:
     recordings = catalogue.recordings
     parts.mkdir(parents=True, exist_ok=True)
     slices = [recordings[start : start + SHARD_RECORDS] for start in range(0, len(recordings), SHARD_RECORDS)]
     _make_parts(catalogue.read, parts, slices, workers, console)
-    excluded = [
-        Exclusion(**found) for k in range(len(slices)) for found in read_json(_exclusions_of(parts, k), of=list)
-    ]
+    told = [read_json(_told_of(parts, k), of=dict) for k in range(len(slices))]
+    excluded = [Exclusion(**found) for part in told for found in part["excluded"]]
     if len(excluded) == len(recordings):
         shutil.rmtree(parts)
         raise ValueError(f"none of {len(recordings)} recordings can be used; {_why(excluded)}")
-    shards.write_shards(target, _pools(parts, len(slices)), fingerprint=catalogue.made_from, exclusions=excluded)
+    remarks = sum((Counter(part["remarks"]) for part in told), Counter())
+    notes = (*catalogue.notes, *remarks_of(remarks, len(recordings) - len(excluded)))
+    with Stage(f"writing {target}", console, "shards") as stage:
+        pools = _pools(parts, len(slices), stage)
+        shards.write_shards(target, pools, fingerprint=catalogue.made_from, exclusions=excluded, notes=notes)
     shutil.rmtree(parts)
-    return excluded
+    return Built(excluded, notes)
 
 
 def _make_parts(read: ReadSlice, parts: Path, slices: Sequence[Sequence[Any]], workers: int, console: Console) -> None:
     """Reads the slices that are not in `parts` yet, several at a time."""
-    waiting = [k for k in range(len(slices)) if not _exclusions_of(parts, k).is_file()]
+    waiting = [k for k in range(len(slices)) if not _told_of(parts, k).is_file()]
     total, left = sum(map(len, slices)), sum(len(slices[k]) for k in waiting)
     context = multiprocessing.get_context("spawn")  # forked, threads of libraries may hold locks for ever
     read_so_far = context.Value(ctypes.c_int64, total - left)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        Progress(*columns, console=console) as progress,
+        Stage("reading recordings", console) as stage,
         concurrent.futures.ProcessPoolExecutor(
             max(1, min(workers, len(waiting))), context, initializer=_share, initargs=(read_so_far,)
         ) as pool,
     ):
-        task = progress.add_task("reading recordings", total=total, completed=total - left)
         tasks = {pool.submit(_make_part, read, parts, k, slices[k]) for k in waiting}
         try:
             while tasks:
                 finished, tasks = concurrent.futures.wait(tasks, _LOOK_S, concurrent.futures.FIRST_COMPLETED)
                 for part in finished:
                     part.result()
-                progress.update(task, completed=read_so_far.value)
+                stage(read_so_far.value, total)
         except BrokenProcessPool as error:
             raise OSError(
                 f"a process that read recordings was killed, perhaps for want of memory ({workers} workers): the same "
@@ -122,8 +133,9 @@ def _share(read_so_far: Any) -> None:
 
 
 def _make_part(read: ReadSlice, parts: Path, k: int, recordings: Sequence[Any]) -> None:
-    """One slice: its records, and then, which says that it is whole, what was left out."""
+    """One slice: its records, and then, which says that it is whole, what was left out and what is to be counted."""
     excluded: list[Exclusion] = []
+    remarks: list[str] = []
     before = 0
 
     def advance(done: int, _: int) -> None:
@@ -132,18 +144,20 @@ def _make_part(read: ReadSlice, parts: Path, k: int, recordings: Sequence[Any]) 
             _read_so_far.value += done - before
         before = done
 
-    pool = read(recordings, on_bad=excluded.append, progress=advance)
+    pool = read(recordings, on_bad=excluded.append, progress=advance, on_remark=remarks.append)
     save_pool(parts / f"{k:05d}.npz", pool)
-    write_json(_exclusions_of(parts, k), [dataclasses.asdict(exclusion) for exclusion in excluded])
+    told = {"excluded": [dataclasses.asdict(exclusion) for exclusion in excluded], "remarks": Counter(remarks)}
+    write_json(_told_of(parts, k), told)
 
 
-def _exclusions_of(parts: Path, k: int) -> Path:
-    return parts / f"{k:05d}.exclusions.json"
+def _told_of(parts: Path, k: int) -> Path:
+    return parts / f"{k:05d}.told.json"
 
 
-def _pools(parts: Path, count: int) -> Iterator[RecordPool]:
+def _pools(parts: Path, count: int, progress: Callable[[int, int], None]) -> Iterator[RecordPool]:
     for k in range(count):
         yield load_pool(parts / f"{k:05d}.npz")
+        progress(k + 1, count)
 
 
 def reasons(excluded: Sequence[Exclusion]) -> str:
@@ -200,20 +214,27 @@ examples:
         default=preprocess.BAND_HZ,
         help="pass band in Hz (0.5 40); studies take sets of the standard steps only",
     )
+    p.add_argument(
+        "--factor",
+        type=float,
+        metavar="F",
+        help="what the published millivolts are to be multiplied by; without one those of code15, some two times too "
+        "large, are kept as published, as of unknown amplitude",
+    )
     p.add_argument("--order", type=int, default=preprocess.BUTTERWORTH_ORDER, help="of its Butterworth (%(default)s)")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (%(default)s)")
     p.add_argument("--pack", action="store_true", help="also write NAME-100hz.npz, for nodes without the data stack")
     p.add_argument(
         "--windows",
         action="store_true",
-        help="cut long recordings of any leads (MIT-BIH) into windows of 10 s with a mask of leads, NAME-windows-100hz"
-        ".npz: never part of 12-lead training",
+        help="cut long recordings of any leads (MIT-BIH), from beginning to end, into windows of 10 s with a mask of "
+        "leads, NAME-windows-100hz.npz: never part of 12-lead training",
     )
     return p
 
 
-def build_windows(options: argparse.Namespace, output: Output, console: Console) -> int:
-    """Writes a set of windows and what was left out of it; returns the exit status.
+def build_windows(options: argparse.Namespace, output: Output, console: Console) -> None:
+    """Writes a set of windows and what was left out of it, and says what became of it.
 
     Raises as `read_windows` does; what was left out is written then, too.
     """
@@ -222,17 +243,9 @@ def build_windows(options: argparse.Namespace, output: Output, console: Console)
     target = options.data_dir / f"{options.name}-windows-{options.rate}hz.npz"
     left_out = target.with_suffix(".exclusions.csv")
     excluded: list[Exclusion] = []
-    with Progress(console=console) as progress:
-        task = progress.add_task("cutting recordings", total=None)
+    with Stage("cutting recordings into windows", console) as stage:
         try:
-            windows = read_windows(
-                options.name,
-                options.source,
-                output,
-                excluded.append,
-                lambda done, total: progress.update(task, completed=done, total=total),
-                options.labels,
-            )
+            windows = read_windows(options.name, options.source, output, excluded.append, stage, options.labels)
         except ValueError as error:
             if not excluded:
                 raise
@@ -248,7 +261,6 @@ def build_windows(options: argparse.Namespace, output: Output, console: Console)
         console.print(f"left out: {reasons(excluded)}; each is named in {left_out}")
     for note in windows.notes:
         console.print(note)
-    return 0
 
 
 def _why(excluded: Sequence[Exclusion]) -> str:
@@ -256,43 +268,43 @@ def _why(excluded: Sequence[Exclusion]) -> str:
     return f"{reasons(excluded)}, such as {excluded[0].record_id}: {excluded[0].reason}"
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line's entry; returns the exit status."""
-    options = parser().parse_args(arguments)
-    console = Console(highlight=False, soft_wrap=True)
-    try:
-        if not re.fullmatch(r"[a-z]\w*", options.name):
-            raise ValueError(f"the name is {options.name!r}: lower-case letters, digits and _ only, a letter first")
-        steps = preprocess.Steps(tuple(options.band), options.order)
-        output = Output(options.rate, options.unit, steps)
-        if options.windows:
-            return build_windows(options, output, console)
-        with console.status(f"listing {options.source}"):
-            listed = list_set(options.name, options.source, output, options.labels)
-        target = options.data_dir / f"{options.name}-{options.rate}hz"
-        excluded, was_there = build_set(target, listed, workers=options.workers, console=console)
-        write_exclusions(target.with_name(f"{target.name}.exclusions.csv"), excluded)
-        with console.status("reading annotations"):
+def build_recordings(options: argparse.Namespace, output: Output, console: Console) -> None:
+    """Builds a set of ten-second records, with what lies beside it, and says what became of it."""
+    with Stage(f"listing {options.source}", console):
+        listed = list_set(options.name, options.source, output, options.labels)
+    target = options.data_dir / f"{options.name}-{options.rate}hz"
+    built = build_set(target, listed, workers=options.workers, console=console)
+    write_exclusions(target.with_name(f"{target.name}.exclusions.csv"), built.excluded)
+    if listed.beside is not dict:
+        with Stage("reading annotations", console):
             tables = listed.beside()
         for name, table in tables.items():
             path = target.with_name(f"{target.name}.{name}.csv")
             write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
             console.print(f"{path}: {len(table):,} {name}")
-        if options.pack:
+    if options.pack:
+        with Stage(f"packing {target}.npz", console):
             save_pool(target.with_name(f"{target.name}.npz"), shards.open_shards(target, on_bad=lambda _: None))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if was_there:
+    if built.was_there:
         console.print(f"{target} is there already, made from the same recordings")
-    for note in listed.notes:
-        console.print(note)
     kept = len(shards.ShardSource(target))
-    console.print(f"{target}: {kept:,} records; {len(excluded):,} recordings left out")
-    if excluded:
-        console.print(f"left out: {reasons(excluded)}; each is named in {target}.exclusions.csv")
-    return 0
+    console.print(f"{target}: {kept:,} records; {len(built.excluded):,} recordings left out")
+    if built.excluded:
+        console.print(f"left out: {reasons(built.excluded)}; each is named in {target}.exclusions.csv")
+    for note in built.notes:
+        console.print(note)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line's entry."""
+    options = parser().parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    if not re.fullmatch(r"[a-z]\w*", options.name):
+        raise ValueError(f"the name is {options.name!r}: lower-case letters, digits and _ only, a letter first")
+    steps = preprocess.Steps(tuple(options.band), options.order)
+    output = Output(options.rate, options.unit, steps, options.factor)
+    (build_windows if options.windows else build_recordings)(options, output, console)
 
 
 if __name__ == "__main__":

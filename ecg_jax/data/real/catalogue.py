@@ -30,6 +30,9 @@ SLOWEST_HZ, FASTEST_HZ = 100, 2000
 FOLDS = 10
 #: Recordings filtered together: 64 at 500 Hz are 15 MB.
 BLOCK = 64
+#: What is remarked of records that are kept, and counted.
+LONGER = f"are the first {SECONDS} s of longer recordings: the rest is not kept"
+UNCHECKED = "come from files that state no checksum: damaged samples would go unnoticed"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,13 +55,16 @@ class Raw:
     """What a file holds: at least ten seconds of `(samples, 12)` in mV, leads in the contract's order; its labels.
 
     `unknown` says why the amplitude is not known, where it is not: each lead of `ecg_mv` is then in some unit of its
-    own, and good for records in standard deviations only.
+    own, and good for records in standard deviations only. `seconds` is how long the recording is, where `ecg_mv` is
+    only its beginning; `remarks` are to be counted.
     """
 
     rate_hz: int
     ecg_mv: np.ndarray
     labels: tuple[str, ...] = ()
     unknown: str | None = None
+    seconds: float | None = None
+    remarks: tuple[str, ...] = ()
 
 
 Load = Callable[[Entry], Raw]
@@ -66,13 +72,22 @@ Load = Callable[[Entry], Raw]
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What recordings are made into: a rate, millivolts or (`unit` "NU") standard deviations, and the steps between."""
+    """What recordings are made into: a rate, a unit, and the steps between.
+
+    `unit`: "mV"; "NU", standard deviations; "AU", millivolts as published, which are not to be trusted. `factor`, where
+    the user states one, is what published millivolts are multiplied by to be millivolts.
+    """
 
     sample_rate_hz: int = 100
     unit: str = "mV"
     steps: Steps = STANDARD
+    factor: float | None = None
 
     def __post_init__(self) -> None:
+        if self.factor is not None and not (np.isfinite(self.factor) and self.factor > 0):
+            raise ValueError(f"factor is {self.factor:g}: a number above 0 is needed")
+        if self.factor is not None and self.unit == "NU":
+            raise ValueError("standard deviations have no factor: state a factor or the unit NU")
         if self.sample_rate_hz <= 2 * self.steps.band_hz[1]:
             raise ValueError(
                 f"{self.sample_rate_hz} Hz hold no band up to {self.steps.band_hz[1]:g} Hz: more than twice as many "
@@ -86,14 +101,23 @@ class Output:
             "unit": self.unit,
             "seconds": SECONDS,
             **self.steps.parameters(),
+            **({} if self.factor is None else {"factor": self.factor}),
         }
 
 
 class ReadSlice(Protocol):
     """Reads some recordings of a set in their order; picklable, since processes share the work."""
 
-    def __call__(self, recordings: Sequence[Any], *, on_bad: OnBad, progress: Callable[[int, int], None]) -> RecordPool:
-        """The records, less those that `on_bad` gets with a reason; `progress(done, total)` hears of each."""
+    def __call__(
+        self,
+        recordings: Sequence[Any],
+        *,
+        on_bad: OnBad,
+        progress: Callable[[int, int], None],
+        on_remark: Callable[[str], None],
+    ) -> RecordPool:
+        """The records, less those that `on_bad` gets with a reason; `progress(done, total)` hears of each, and
+        `on_remark` what is to be counted of those that are kept."""
         ...
 
 
@@ -182,6 +206,7 @@ def read_entries(
     *,
     on_bad: OnBad,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    on_remark: Callable[[str], None] = lambda remark: None,
 ) -> RecordPool:
     """The records of `entries`, less those that `on_bad` gets with a reason."""
     kept: list[Entry] = []
@@ -191,7 +216,7 @@ def read_entries(
         raws: list[tuple[Entry, Raw]] = []
         for place, entry in enumerate(entries[start : start + BLOCK], start=start + 1):
             try:
-                raws.append((entry, checked(load(entry))))
+                raws.append((entry, checked(load(entry), output.factor or 1.0)))
             except ValueError as error:
                 on_bad(Exclusion(entry.record_id, without_paths(str(error), entry.file)))
             progress(place, len(entries))
@@ -201,6 +226,8 @@ def read_entries(
             else:
                 ecg_RxSxL[len(kept)] = record
                 kept.append(entry)
+                for remark in raw.remarks:
+                    on_remark(remark)
                 labels.append(raw.labels if entry.labels is None else entry.labels)
     return RecordPool(
         source=source,
@@ -221,10 +248,18 @@ def without_paths(reason: str, file: Path) -> str:
     return reason
 
 
-def checked(raw: Raw) -> Raw:
-    """The first ten seconds of a recording. Raises ValueError, as "reason: details", for one that cannot be used."""
+def remarks_of(counts: Mapping[str, int], kept: int) -> tuple[str, ...]:
+    """Sentences that tell of how many of the `kept` records what is remarked holds."""
+    return tuple(f"{count:,} of {kept:,} records {remark}" for remark, count in sorted(counts.items()))
+
+
+def checked(raw: Raw, factor: float = 1.0) -> Raw:
+    """The first ten seconds of a recording, times `factor`.
+
+    Raises ValueError, as "reason: details", for one that cannot be used.
+    """
     check_rate_and_length(raw.rate_hz, len(raw.ecg_mv))
-    ecg_mv = np.array(raw.ecg_mv[: SECONDS * raw.rate_hz], np.float64)
+    ecg_mv = factor * np.array(raw.ecg_mv[: SECONDS * raw.rate_hz], np.float64)
     ecg_mv[~np.isfinite(ecg_mv)] = np.nan
     if reason := flaw(ecg_mv):
         raise ValueError(reason)
@@ -233,7 +268,9 @@ def checked(raw: Raw) -> Raw:
         ecg_mv = (ecg_mv - ecg_mv[0]) / spans_mv  # so that no lead is lost beside another in a much smaller unit
     elif spans_mv.max() > 100 * PLAUSIBLE_MV[1]:  # even with the widest drift of its baseline
         raise ValueError(f"amplitude: {spans_mv.max():.3g} mV peak to peak; gain or unit are wrong")
-    return dataclasses.replace(raw, ecg_mv=ecg_mv.astype(np.float32))
+    is_longer = (raw.seconds or len(raw.ecg_mv) / raw.rate_hz) > SECONDS
+    remarks = (*raw.remarks, LONGER) if is_longer else raw.remarks
+    return dataclasses.replace(raw, ecg_mv=ecg_mv.astype(np.float32), remarks=remarks)
 
 
 def to_records(raws: Sequence[Raw], output: Output) -> list[np.ndarray | ValueError]:
@@ -250,9 +287,9 @@ def to_records(raws: Sequence[Raw], output: Output) -> list[np.ndarray | ValueEr
             try:
                 if raws[place].unknown is None:
                     check_amplitude(record_mv, LEADS)
-                elif output.unit == "mV":
+                elif output.unit != "NU":
                     raise ValueError(raws[place].unknown)
-                found[place] = preprocess.to_counts(record_mv if output.unit == "mV" else preprocess.scaled(record_mv))
+                found[place] = preprocess.to_counts(preprocess.scaled(record_mv) if output.unit == "NU" else record_mv)
             except ValueError as error:
                 found[place] = error
     return found
@@ -271,9 +308,11 @@ def check_amplitude(ecg_mv: np.ndarray, leads: Sequence[str]) -> None:
         raise ValueError(f"amplitude: less than 1 µV is left of {nothing} after filtering; gain or unit are wrong")
 
 
-def check_rate_and_length(rate_hz: float | None, samples: int | None, name: str = "the recording") -> None:
-    """Raises ValueError for a rate that is no whole number in range, and for less than ten seconds."""
+def check_rate_and_length(
+    rate_hz: float | None, samples: int | None, name: str = "the recording", seconds: float = SECONDS
+) -> None:
+    """Raises ValueError for a rate that is no whole number in range, and for less than `seconds`."""
     if not rate_hz or not float(rate_hz).is_integer() or not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:
         raise ValueError(f"rate: {rate_hz} Hz in {name}, expected whole {SLOWEST_HZ} to {FASTEST_HZ} Hz")
-    if not samples or samples < SECONDS * rate_hz:
-        raise ValueError(f"too short: {(samples or 0) / rate_hz:.2f} s in {name}, expected {SECONDS} s")
+    if not samples or samples < seconds * rate_hz:
+        raise ValueError(f"too short: {(samples or 0) / rate_hz:.2f} s in {name}, expected {seconds} s")

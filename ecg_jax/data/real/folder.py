@@ -7,6 +7,7 @@ Challenge's headers give after `Dx`. What cannot be used is left out, by a named
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import functools
 import hashlib
 import os
@@ -17,6 +18,7 @@ from types import MappingProxyType
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.real.amplitude import scale_of
 from ecg_jax.data.real.catalogue import (
+    UNCHECKED,
     Catalogue,
     Entry,
     Output,
@@ -27,10 +29,10 @@ from ecg_jax.data.real.catalogue import (
 from ecg_jax.data.real.edf import EdfRecord, read_edf
 from ecg_jax.data.real.patients import Row, persons, read_rows
 from ecg_jax.data.real.provenance import edf_identity, refuse_synthetic, says_synthetic
-from ecg_jax.data.real.recording import SECONDS
-from ecg_jax.data.real.segments import Parts, parts_among, segment_names
+from ecg_jax.data.real.recording import SECONDS, decoded
+from ecg_jax.data.real.segments import Parts, parts_among, read_wfdb, segment_names
 from ecg_jax.data.real.tables import split_labels
-from ecg_jax.data.real.wfdb_record import WfdbRecord, read_record
+from ecg_jax.data.real.wfdb_record import WfdbRecord
 
 
 def list_folder(name: str, folder: Path, output: Output, table: Path | None = None) -> Catalogue:
@@ -67,7 +69,8 @@ def list_entries(
         for record, header in headers.items()
     ]
     if parts.part_of:
-        notes += (f"{len(parts.part_of):,} records are segments of {len(set(parts.part_of.values())):,} recordings",)
+        parents = len(set(parts.part_of.values()))
+        notes += (f"{len(parts.part_of):,} records are segments, read as parts of what names them ({parents:,})",)
     return entries, notes
 
 
@@ -116,13 +119,20 @@ def digest(entries: Sequence[Entry]) -> str:
     """A hash of what the records of `entries` depend on: headers, sizes of signals, and labels."""
     hashed = hashlib.sha256()
     listed = functools.cache(lambda directory: sorted(os.listdir(directory)))  # each once, however many recordings
+
+    def sizes(folder: Path, stem: str) -> list[tuple[str, int]]:
+        """Of all that begins with "stem.": "/", which no name holds, is the character after "."."""
+        names = listed(folder)
+        files = names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
+        return [(name, (folder / name).stat().st_size) for name in files]
+
     for entry in entries:
-        folder, stem, names = entry.file.parent, entry.file.stem, listed(entry.file.parent)
-        # All that begins with "stem.": "/", which no name holds, is the character after ".".
-        signals = names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
-        sizes = [(name, (folder / name).stat().st_size) for name in signals]
-        hashed.update(repr((entry.record_id, entry.patient_id, entry.fold, entry.labels, sizes)).encode())
-        hashed.update(entry.file.read_bytes())
+        content, folder = entry.file.read_bytes(), entry.file.parent
+        own = (entry.record_id, entry.patient_id, entry.fold, entry.labels, sizes(folder, entry.file.stem))
+        hashed.update(repr(own).encode())
+        hashed.update(content)
+        for name in segment_names(decoded(content)) if entry.file.suffix.lower() == ".hea" else ():
+            hashed.update(repr(sizes(folder, name)).encode())
     return hashed.hexdigest()
 
 
@@ -133,8 +143,10 @@ def load(entry: Entry) -> Raw:
 
 def load_wfdb(entry: Entry) -> Raw:
     """The first ten seconds of a WFDB recording, with the labels of its header. Raises as `load` does."""
-    record = read_record(entry.file, lead_order)
-    return raw_of(record, entry.file, _dx(record.comments))
+    record = read_wfdb(entry.file, lead_order, SECONDS)
+    raw = raw_of(record, entry.file, _dx(record.comments))
+    is_checked = all(signal.checksum is not None for signal in record.signals)
+    return raw if is_checked else dataclasses.replace(raw, remarks=(UNCHECKED,))
 
 
 def load_edf(entry: Entry) -> Raw:
@@ -146,7 +158,8 @@ def raw_of(record: WfdbRecord | EdfRecord, path: Path, labels: tuple[str, ...] =
     """The first ten seconds of a recording of twelve leads in mV. Raises as `load` does."""
     check_rate_and_length(record.rate_hz, len(record.samples), path.name)
     scale, unknown = scale_of(record.signals, path)
-    return Raw(int(record.rate_hz), record.samples[: SECONDS * int(record.rate_hz)] * scale, labels, unknown)
+    rate_hz, seconds = int(record.rate_hz), len(record.samples) / record.rate_hz
+    return Raw(rate_hz, record.samples[: SECONDS * rate_hz] * scale, labels, unknown, seconds)
 
 
 def _dx(comments: Sequence[str]) -> tuple[str, ...]:

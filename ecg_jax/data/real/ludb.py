@@ -34,6 +34,8 @@ def list_ludb(name: str, folder: Path, output: Output) -> Catalogue:
 
     Each recording is a patient of their own, as published. Raises FileNotFoundError when there is none.
     """
+    if output.factor is not None:
+        raise ValueError("LUDB's amplitudes are of another scale in each lead: no factor makes them millivolts")
     headers, _ = whole_recordings(folder)
     entries = [
         Entry(f"{name}/{Path(record).name.zfill(3)}", header, place, fold_of(Path(record).name), None)

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,8 +97,17 @@ def list_ptbxl(data_dir: Path, output: Output) -> Catalogue:
             f"for the raw recordings alone name their folder, {data_dir / 'ptbxl'}"
         )
     how = {"steps": output.steps, "normalised": output.unit == "NU"}
-    read = functools.partial(read_recordings, sample_rate_hz=output.sample_rate_hz, leave_out_damaged=True, **how)
+    if output.factor is not None:
+        raise ValueError("the amplitudes of PTB-XL are known: leave out --factor")
+    read = functools.partial(_read_slice, sample_rate_hz=output.sample_rate_hz, leave_out_damaged=True, **how)
     return Catalogue(recordings, read, fingerprint(data_dir, output.sample_rate_hz, **how))
+
+
+def _read_slice(
+    recordings: Sequence[Recording], *, on_remark: Callable[[str], None] | None = None, **how: Any
+) -> RecordPool:
+    """`read_recordings` for a builder: of recordings that all last ten seconds there is nothing to remark."""
+    return read_recordings(recordings, **how)
 
 
 def list_raw(data_dir: Path) -> tuple[Recording, ...]:

@@ -48,12 +48,18 @@ def features(samples: int) -> tfds.features.FeaturesDict:
 
 
 def write_shards(
-    folder: Path, pools: Iterable[RecordPool], *, fingerprint: Mapping[str, Any], exclusions: Sequence[Exclusion] = ()
+    folder: Path,
+    pools: Iterable[RecordPool],
+    *,
+    fingerprint: Mapping[str, Any],
+    exclusions: Sequence[Exclusion] = (),
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes one shard per pool, in their order, and the metadata that lets TFDS and `open_shards` read them.
 
     `pools` are made while they are written, so a set of any size takes the memory of one. `fingerprint` says what the
-    records were made from (JSON values). `exclusions` is read after the last pool: making it may fill the list.
+    records were made from (JSON values). `exclusions` is read after the last pool: making it may fill the list. `notes`
+    are sentences that who uses the set must know.
 
     Raises FileExistsError when `folder` is there already and ValueError when there is no record, or pools differ in
     source, rate or length; then nothing is left behind.
@@ -74,6 +80,7 @@ def write_shards(
                 "amplitude_known": {unit: unit == "mV" for unit in units},
                 "shard_bytes": {name: (building / name).stat().st_size for name in names},
                 "exclusions": [dataclasses.asdict(exclusion) for exclusion in exclusions],
+                "notes": list(notes),
                 "fingerprint": dict(fingerprint),
                 **({} if first.simulated is None else {"simulated": list(first.simulated)}),
             },

@@ -16,7 +16,8 @@ import soundfile
 from wfdb.io import _signal as decoder
 
 from ecg_jax.data.real.catalogue import FASTEST_HZ, check_rate_and_length
-from ecg_jax.data.real.recording import Choose, first_line
+from ecg_jax.data.real.provenance import says_synthetic
+from ecg_jax.data.real.recording import SECONDS, Choose, first_line
 from ecg_jax.data.real.wfdb_header import Header, Signal, read_header
 
 #: Bytes per sample of the storage formats, signal(5); 508, 516 and 524 are FLAC, of any length.
@@ -40,23 +41,26 @@ class WfdbRecord:
     comments: tuple[str, ...]
 
 
-def read_record(path: Path, choose: Choose) -> WfdbRecord:
+def read_record(path: Path, choose: Choose, seconds: float = SECONDS) -> WfdbRecord:
     """The signals that `choose` picks by their names from the recording whose header is `path`.
 
     Skewed signals are aligned. Signals of several samples per frame are read at their own rate where all that are
     chosen have the same (and are more than copies of one), and otherwise averaged over each frame.
 
     Raises ValueError, as "reason: details", for a recording that cannot be used: several segments, signals that do not
-    lie beside the header, a rate or a length that does not suffice, a checksum that is not that of the file's samples.
+    lie beside the header, a rate or a length (of `seconds`) that does not suffice, a checksum that is not that of the
+    file's samples, a synthetic ECG.
     """
     header = checked_header(path)
+    if says_synthetic("\n".join((header.name, *header.comments))):
+        raise ValueError(f"synthetic: {path.name} says that it was exported by this project's generator")
     chosen = list(choose([signal.name for signal in header.signals]))
     files = {file: _members(header, file, path) for file in dict.fromkeys(header.signals[k].file for k in chosen)}
     places = {file: beside(path, file) for file in files}
     frames = header.frames or _frames_held(header, files, places, path)
     signals = tuple(header.signals[k] for k in chosen)
     per_frame = _kept_per_frame(signals, header.rate_hz)
-    check_rate_and_length(header.rate_hz * per_frame, frames * per_frame, path.name)
+    check_rate_and_length(header.rate_hz * per_frame, frames * per_frame, path.name, seconds)
     decoded: dict[int, np.ndarray] = {}
     for file, members in files.items():
         described = [header.signals[k] for k in members]

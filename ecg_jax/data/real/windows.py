@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +19,18 @@ import wfdb
 from ecg_jax.data import arrays, preprocess
 from ecg_jax.data.arrays import field
 from ecg_jax.data.real.amplitude import scale_of
-from ecg_jax.data.real.catalogue import Entry, Output, check_amplitude, check_entries, without_paths
+from ecg_jax.data.real.catalogue import (
+    UNCHECKED,
+    Entry,
+    Output,
+    check_amplitude,
+    check_entries,
+    remarks_of,
+    without_paths,
+)
 from ecg_jax.data.real.folder import list_entries
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line, flaw
-from ecg_jax.data.real.wfdb_record import read_record
+from ecg_jax.data.real.segments import read_wfdb
 from ecg_jax.files import whole_file
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
@@ -83,8 +92,9 @@ def read_windows(
     entries, notes = list_entries(name, folder, table, SAME_PATIENT.get(name, {}))
     check_entries(entries)
     found: list[Window] = []
+    remarks: list[str] = []
     for done, entry in enumerate(entries, start=1):
-        found += _windows_of(entry, output, on_bad)
+        found += _windows_of(entry, output, on_bad, remarks.append)
         progress(done, len(entries))
     if not found:
         raise ValueError(f"{folder}: none of {len(entries)} recordings gives a window of {SECONDS} s")
@@ -105,29 +115,36 @@ def read_windows(
         fold=np.array([window.entry.fold for window in found], np.int64),
         labels=tuple(window.beats for window in found),
         diagnoses=tuple(window.entry.labels or () for window in found),
-        notes=notes,
+        notes=(*notes, *remarks_of(Counter(remarks), len(found))),
     )
 
 
-def _windows_of(entry: Entry, output: Output, on_bad: OnBad) -> Iterator[Window]:
+def _windows_of(entry: Entry, output: Output, on_bad: OnBad, on_remark: Callable[[str], None]) -> Iterator[Window]:
     """The windows of a recording that can be used; `on_bad` gets the others, or the recording."""
     try:
-        leads, rate_hz, windows = _cut(entry.file)
+        leads, rate_hz, windows, is_checked = _cut(entry.file)
     except ValueError as error:
         on_bad(Exclusion(entry.record_id, without_paths(str(error), entry.file)))
         return
     for second, ecg_mv, beats in windows:
+        there = ~np.isnan(ecg_mv).all(axis=0)  # not every segment of a recording has every lead
+        held = tuple(lead for lead, is_there in zip(leads, there, strict=True) if is_there) or leads
         try:
-            yield Window(entry, second, leads, _to_counts(ecg_mv, leads, rate_hz, output), beats)
+            counts = _to_counts(ecg_mv[:, [leads.index(lead) for lead in held]], held, rate_hz, output)
         except ValueError as error:
             on_bad(Exclusion(f"{entry.record_id}@{second}", str(error)))
+            continue
+        if not is_checked:
+            on_remark(UNCHECKED)
+        yield Window(entry, second, held, counts, beats)
 
 
-def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray, tuple[str, ...]]]]:
-    """A recording's leads and rate, and its windows: the second each begins at, `(samples, leads)` in mV, its beats."""
+def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray, tuple[str, ...]]], bool]:
+    """A recording's leads and rate, its windows (the second each begins at, `(samples, leads)` in mV, its beats), and
+    whether its files' checksums are those stated."""
     if header.suffix.lower() != ".hea":
         raise ValueError(f"format: {header.name} is no WFDB header")
-    record = read_record(header, lambda names: range(len(names)))
+    record = read_wfdb(header, lambda names: range(len(names)))
     leads, rate_hz = tuple(signal.name for signal in record.signals), int(record.rate_hz)
     if len(set(leads)) < len(leads):
         raise ValueError(f"leads: {', '.join(leads)} are not all different")
@@ -140,14 +157,14 @@ def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray
     for start in range(0, len(ecg_mv) - length + 1, length):
         beats = symbols[(samples >= start) & (samples < start + length)]
         windows.append((start // rate_hz, ecg_mv[start : start + length], tuple(sorted(set(beats.tolist())))))
-    return leads, rate_hz, windows
+    return leads, rate_hz, windows, all(signal.checksum is not None for signal in record.signals)
 
 
 def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output: Output) -> np.ndarray:
     """A window through the preprocessing. Raises ValueError, as "reason: details", for one that cannot be used."""
     if reason := flaw(ecg_mv, leads):
         raise ValueError(reason)
-    filtered_mv = preprocess.filtered(ecg_mv, rate_hz, output.sample_rate_hz, output.steps)
+    filtered_mv = (output.factor or 1.0) * preprocess.filtered(ecg_mv, rate_hz, output.sample_rate_hz, output.steps)
     check_amplitude(filtered_mv, leads)
     return preprocess.to_counts(filtered_mv)
 
