@@ -109,7 +109,8 @@ class Rows:
 class RecordPool:
     """Records held in memory, in a fixed order, with what identifies them. Read at random, never changed.
 
-    `unit` is "mV" (1 count = 1 µV) or "NU" (1000 counts per standard deviation; the publisher gave no amplitude).
+    `unit` is "mV" (1 count = 1 µV), "NU" (1000 counts per standard deviation; the publisher gave no amplitude) or "AU"
+    (1000 counts per millivolt as published, which is known to be none).
     `labels` holds one tuple per record, in the set's own codes. `origins` is there where several sources were joined,
     and `simulated` where a generator made the records.
     """

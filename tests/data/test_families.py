@@ -392,3 +392,41 @@ def test_infinite_samples_are_missing_ones():
     ecg[3, 2] = np.inf
     with pytest.raises(ValueError, match=r"missing samples: III \(1\)"):
         checked(Raw(500, ecg))
+
+
+@pytest.mark.parametrize(
+    ("output", "unit", "times"), [(Output(), "AU", 1), (Output(factor=0.5), "mV", 0.5), (Output(unit="NU"), "NU", None)]
+)
+def test_code15s_amplitude_is_unknown_unless_a_factor_is_stated(tmp_path, output, unit, times):
+    signals = made_code15(tmp_path / "c")
+    pool, _ = read_all("code15", tmp_path / "c", output)
+    assert set(pool.unit) == {unit}
+    if times is not None:
+        assert np.abs(pool.ecg[0] - times * apply_chain(signals[0, :4000], 400, 100)).max() <= 1
+    made_from = list_set("code15", tmp_path / "c", output).made_from
+    assert made_from["unit"] == unit and made_from.get("factor") == output.factor
+
+
+def test_a_factor_is_an_option_of_the_builder_and_kept(tmp_path, capsys):
+    made_code15(tmp_path / "c")
+    arguments = ["code15", "--source", str(tmp_path / "c"), "--data-dir", str(tmp_path / "b"), "--workers", "1"]
+    assert build.main([*arguments, "--factor", "0.5"]) == 0
+    told = capsys.readouterr().out
+    assert "2 of 2 records are the first 10 s of longer recordings: the rest is not kept" in told
+    assert "listing " in told and "reading recordings …" in told and "writing " in told
+    metadata = ShardSource(tmp_path / "b" / "code15-100hz").metadata
+    assert metadata["amplitude_known"] == {"mV": True} and metadata["fingerprint"]["factor"] == 0.5
+    assert build.main(arguments) == 2
+    assert "factor: 0.5 in the shards, absent now" in capsys.readouterr().err
+    for name, factor, message in (("code15", "0", "factor is 0"), ("ludb", "2", "no factor makes them millivolts")):
+        assert build.main([name, *arguments[1:], "--factor", factor]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_an_exam_without_a_patient_is_one_of_its_own(tmp_path):
+    made_code15(tmp_path / "c")
+    text = (tmp_path / "c" / "exams.csv").read_text()
+    (tmp_path / "c" / "exams.csv").write_text(text.replace(",8,True,", ",nan,True,").replace(",9,", ",,", 1))
+    listed = list_set("code15", tmp_path / "c", Output())
+    assert listed.notes == ("exams.csv: no patient for 2 of 6 recordings (such as '30'): each is a patient of its own",)
+    assert len({entry.patient_id for entry in listed.recordings}) == 4

@@ -12,7 +12,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import measures
 from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.real.report import main, write_report
-from ecg_jax.data.real.shards import write_shards
+from ecg_jax.data.real.shards import ShardSource, write_shards
 
 
 def beating(per_minute: float, rate_hz: int = 100) -> np.ndarray:
@@ -191,3 +191,37 @@ def test_the_command_tells_what_is_wrong(name, out, message, pool, tmp_path, cap
         write_shards(source, [pool], fingerprint={})
     assert main([name, "--source", str(source), "--out", str(tmp_path / out)]) == 2
     assert message in capsys.readouterr().err
+
+
+def scaled(pool: RecordPool, factor: float, unit: str = "mV") -> RecordPool:
+    """Recordings of the size that other sets have, times a factor."""
+    ecg = pool.ecg[:5] / np.ptp(pool.ecg[:5, :, :6], axis=1).max() * 1200 * factor
+    return dataclasses.replace(pool.take(np.arange(5)), ecg=np.rint(ecg).astype(np.int16), unit=np.full(5, unit))
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit", "told"),
+    [
+        (1, "mV", ()),
+        (2, "mV", ("The largest limb lead measures 2.40 mV peak to peak (median of 5 records)",)),
+        (0.2, "mV", ("The largest limb lead measures 0.24 mV peak to peak",)),
+        (2, "NU", ()),
+        (2, "AU", ("The amplitude of 5 records is unknown", "The largest limb lead measures 2.40 mV")),
+        (1, "AU", ("The amplitude of 5 records is unknown",)),
+    ],
+)
+def test_amplitudes_unlike_those_of_other_sets_are_noticed(pool, factor, unit, told):
+    notes = measures.amplitude_notes(measures.per_record(scaled(pool, factor, unit)))
+    assert len(notes) == len(told) and all(note.startswith(words) for note, words in zip(notes, told, strict=True))
+    assert all("in nine other sets it is 1 to 1.45 mV" in note for note in notes if "limb" in note)
+
+
+def test_what_to_know_of_a_set_is_on_the_page_and_printed(pool, tmp_path, capsys):
+    notes = ["t.csv: columns not understood, and not read: '<age>'"]
+    write_shards(tmp_path / "shards", [scaled(pool, 3, "AU")], fingerprint={}, notes=notes)
+    assert ShardSource(tmp_path / "shards").metadata["amplitude_known"] == {"AU": False}
+    assert main(["hospital", "--source", str(tmp_path / "shards"), "--out", str(tmp_path / "out")]) == 0
+    told, page = capsys.readouterr().out, (tmp_path / "out" / "report.html").read_text()
+    assert notes[0] in told and "columns not understood, and not read: &#x27;&lt;age&gt;&#x27;" in page
+    assert "Of recordings longer than ten seconds the first ten are kept." in page
+    assert "The amplitude of 5 records is unknown" in told and "The largest limb lead measures 3.60 mV" in page

@@ -30,7 +30,12 @@ _ALL = (
         lambda name, source, output: ptbxl.list_ptbxl(source, output),
     ),
     Family("ludb", "LUDB, in standard deviations, with a table of its waves", ludb.list_ludb),
-    Family("code15", "CODE-15%: exams.csv and exams_part*.hdf5", code15.list_code15, is_tried=False),
+    Family(
+        "code15",
+        "CODE-15%: exams.csv and exams_part*.hdf5; amplitude unknown but for --factor",
+        code15.list_code15,
+        is_tried=False,
+    ),
     Family("mimic_iv_ecg", "MIMIC-IV-ECG: record_list.csv and files/", mimic.list_mimic, is_tried=False),
     Family("sph", "SPH: metadata.csv and records/*.h5", sph.list_sph, is_tried=False),
     Family("medalcare_xl", "MedalCare-XL: simulated, never a real source", medalcare.list_medalcare, is_tried=False),

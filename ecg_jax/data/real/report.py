@@ -18,7 +18,7 @@ import pandas as pd
 from ecg_jax.command import command
 from ecg_jax.data.ecg import SIMULATED, RecordPool
 from ecg_jax.data.real import measures, report_figures, shards
-from ecg_jax.data.real.catalogue import Output
+from ecg_jax.data.real.catalogue import Output, remarks_of
 from ecg_jax.data.real.families import list_set
 from ecg_jax.data.real.leakage import find_repeats
 from ecg_jax.data.real.recording import Exclusion, kind_of
@@ -39,11 +39,13 @@ _STYLE = (
 )
 
 
-def write_report(pool: RecordPool, exclusions: Sequence[Exclusion], folder: Path, *, seed: int = 0) -> pd.DataFrame:
+def write_report(
+    pool: RecordPool, exclusions: Sequence[Exclusion], folder: Path, *, seed: int = 0, notes: Sequence[str] = ()
+) -> pd.DataFrame:
     """Writes the report of `pool`, and of what was left out of it, as a new folder; returns the summary.
 
-    `seed` draws the records whose heart rate is measured and those of the contact sheet. Raises FileExistsError when
-    `folder` is there already, and ValueError for an empty pool.
+    `notes` are sentences that who uses the set must know. `seed` draws the records whose heart rate is measured and
+    those of the contact sheet. Raises FileExistsError when `folder` is there already, and ValueError for an empty pool.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; a report is not written over: remove it or name another folder")
@@ -61,7 +63,7 @@ def write_report(pool: RecordPool, exclusions: Sequence[Exclusion], folder: Path
     with whole_folder(folder) as building:
         for name, rows in tables.items():
             rows.to_csv(building / f"{name}.csv", index=False, float_format="%.6g")
-        (building / "report.html").write_text(_page(pool, tables, seed), encoding="utf-8")
+        (building / "report.html").write_text(_page(pool, tables, seed, notes), encoding="utf-8")
     return tables["summary"]
 
 
@@ -115,6 +117,7 @@ def _summary(pool: RecordPool, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         ("records with a flat lead", int((table.flat_leads > 0).sum())),
         ("standard deviation, median over mV records", float(table.sd[known].median())),
         ("peak, median over mV records", float(table.peak[known].median())),
+        ("largest limb lead, peak to peak, median over mV records", float(table.limb[known].median())),
         ("heart rate, median (per minute)", float(table.heart_rate.median())),
         ("heart rate, records measured", int(table.heart_rate.notna().sum())),
         ("lead-algebra residual, median", float(table.algebra.median())),
@@ -123,7 +126,7 @@ def _summary(pool: RecordPool, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["measure", "value"])
 
 
-def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> str:
+def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int, notes: Sequence[str]) -> str:
     table = tables["records"]
     folds = table.groupby("fold").agg(records=("record_id", "size"), patients=("patient_id", "nunique")).reset_index()
     labels = tables["labels"]
@@ -134,6 +137,9 @@ def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> str:
         f"<h1>{html.escape(pool.source)}: {len(pool):,} records</h1>",
         "<p>As a model is given them: band-passed 0.5–40 Hz, resampled, before normalisation.</p>",
         _table(tables["summary"]),
+        "<h2>What to know of this set</h2>",
+        "<p>Of recordings longer than ten seconds the first ten are kept.</p>",
+        "".join(f"<p>{html.escape(note)}</p>" for note in notes),
         "<h2>Left out</h2>",
         _left_out(tables["excluded"]),
         "<h2>Recordings held twice</h2>",
@@ -142,6 +148,7 @@ def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> str:
         _table(folds),
         f"<p>{caption}</p>{_counts(labels.head(_SHOWN_LABELS))}" if len(labels) else "<p>No labels.</p>",
         "<h2>Amplitude</h2>",
+        "".join(f"<p class='warning'>{html.escape(note)}</p>" for note in measures.amplitude_notes(table)),
         _image(
             report_figures.amplitudes(pool, table), "Boxes: quartiles; whiskers end at the 1st and 99th percentile."
         ),
@@ -246,8 +253,9 @@ def _image(figure: report_figures.Figure, caption: str) -> str:
     return f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>'
 
 
-def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion]]:
-    """The records of a set and what was left out of it: from shards that were built, or from its publisher's files.
+def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion], Sequence[str]]:
+    """The records of a set, what was left out of it, and what who uses it must know: from shards that were built, or
+    from its publisher's files.
 
     Raises FileNotFoundError and ValueError as the readers do, and ValueError for shards of another set.
     """
@@ -256,10 +264,12 @@ def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion]]:
         pool = shards.open_shards(source, on_bad=excluded.append)
         if pool.source not in (name, name + SIMULATED):
             raise ValueError(f"{source} holds shards of {pool.source!r}, not of {name!r}")
-        return pool, excluded
+        return pool, excluded, shards.ShardSource(source).metadata.get("notes", ())
     listed = list_set(name, source, Output())
-    with Stage("reading recordings", STDERR, "recordings") as advance:
-        return listed.read(listed.recordings, on_bad=excluded.append, progress=advance), excluded
+    remarks: list[str] = []
+    with Stage("reading recordings", STDERR) as stage:
+        pool = listed.read(listed.recordings, on_bad=excluded.append, progress=stage, on_remark=remarks.append)
+    return pool, excluded, (*listed.notes, *remarks_of(Counter(remarks), len(pool)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -285,10 +295,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.out.exists():
         raise FileExistsError(f"{options.out} exists; a report is not written over: name another folder")
-    pool, excluded = read_set(options.name, options.source)
+    pool, excluded, notes = read_set(options.name, options.source)
     with Stage(f"measuring and drawing {len(pool):,} records", STDERR):
-        summary = write_report(pool, excluded, options.out, seed=options.seed)
+        summary = write_report(pool, excluded, options.out, seed=options.seed, notes=notes)
     print(summary.to_string(index=False, header=False))
+    for note in (*notes, *measures.amplitude_notes(pd.read_csv(options.out / "records.csv"))):
+        print(note)
     print(f"{options.out / 'report.html'} tells it in full.")
 
 

@@ -26,7 +26,7 @@ WORST = (
 )
 _WORST_EACH = 3
 #: Units as figures name them.
-_UNITS = {"mV": "mV", "NU": "SD of its lead"}
+_UNITS = {"mV": "mV", "NU": "SD of its lead", "AU": "mV as published"}
 
 
 def amplitudes(pool: RecordPool, table: pd.DataFrame) -> Figure:
