@@ -254,8 +254,9 @@ def _parsed(path: Path, text: str, line: int, remedy: str, **options: Any) -> An
     except json.JSONDecodeError as error:
         what = "is empty" if not text.strip() else f"is not JSON ({error.msg}, column {error.colno})"
         raise damaged(path, what, line=line or error.lineno, remedy=remedy) from error
-    except (_RefusedError, RecursionError) as error:
-        what = f"holds {error}" if isinstance(error, _RefusedError) else "is nested too deep"
+    except (_RefusedError, RecursionError, ValueError) as error:
+        what = "is nested too deep" if isinstance(error, RecursionError) else "holds a number of thousands of digits"
+        what = f"holds {error}" if isinstance(error, _RefusedError) else what
         raise damaged(path, what, line=line, remedy=remedy) from error
 
 

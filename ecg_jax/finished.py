@@ -136,8 +136,10 @@ def read_sources(runs: Sequence[Finished]) -> pd.DataFrame | None:
     frame = _read(having, SOURCES, _SOURCES)
     wrong = (frame["records"] < 1) | ~np.isclose(frame["epochs"] * frame["records"], frame["seen"], rtol=SAME)
     empty = np.setdiff1d(np.arange(len(having)), frame.index)
-    for k in (*frame.index[wrong], *empty):
+    twice = frame.index[frame.duplicated(["run_id", "source"])]
+    for k in (*frame.index[wrong], *empty, *twice):
         what = "has no row" if k in empty else "has epochs that are not seen / records"
+        what = "has two rows of one source" if k in twice else what
         raise damaged(having[k].folder / SOURCES, what, remedy=again(having[k].folder))
     return frame
 

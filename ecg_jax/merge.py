@@ -21,7 +21,7 @@ from typing import Any
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
 from ecg_jax.curve import COLUMNS, CURVE, curve_text, points
-from ecg_jax.data.whole_folder import making, whole_folder
+from ecg_jax.data.whole_folder import Maker, making, placed
 from ecg_jax.files import jsonl, read_csv, write_texts
 from ecg_jax.finished import (
     CONFIG,
@@ -81,7 +81,7 @@ def merge(source: Store, target: Store) -> Merged:
     for last in lasts.values():
         _beyond(source.trunk(last), target.trunk(last), last)
     copied, brought, left, busy = 0, 0, 0, set()
-    with _planning(target):
+    with _planning(target), making(target.path / "runs") as maker:
         packs = {member.trunk_id: folder for folder, members in target.recorded_packs() for member in members}
         for trunk_id, runs in trunks.items():
             with _owned(packs.get(trunk_id)) as is_ours:
@@ -93,7 +93,7 @@ def merge(source: Store, target: Store) -> Merged:
                     continue
                 write_texts(texts)
                 for config in missing:
-                    _copy(source.run(config), target.run(config))
+                    _copy(source.run(config), target.run(config), maker)
             copied, brought = copied + len(missing), brought + bool(texts)
         _add_targets(target, theirs["targets"])
     return Merged(copied, len(both), max(both.values(), default=0.0), brought, left, tuple(sorted(busy)))
@@ -219,9 +219,9 @@ def _owned(pack: Path | None) -> Iterator[bool]:
         yield owner is not None
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, maker: Maker) -> None:
     """Copies the folder of a run, whole or not at all, in place of one that was begun."""
-    with whole_folder(target, replaces=True) as building:
+    with placed(target, maker, replaces=True) as building:
         shutil.copytree(source, building, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
 
 

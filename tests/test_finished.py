@@ -135,6 +135,15 @@ def test_a_table_of_an_earlier_version_is_held_to_its_record(tmp_path):
         export(store, tmp_path / "out")
 
 
+def test_two_rows_of_one_source_are_refused(tmp_path):
+    store = finished_store(tmp_path / "store", TARGETS)
+    without_checksums(store)
+    path = store.run(LONG) / "sources.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[-1])
+    with pytest.raises(ValueError, match=r"sources\.csv has two rows of one source"):
+        export(store, tmp_path / "out")
+
+
 def test_the_tables_are_those_of_all_runs(store, tmp_path):
     tables = {name: pd.read_csv(path) for name, path in export(store, tmp_path / "out").items()}
     assert {name: len(table) for name, table in tables.items()} == {
@@ -218,7 +227,9 @@ def test_a_run_in_the_folder_of_another_is_refused(tmp_path):
         ecg_jax.load_run(store.run(SHORT))
 
 
-@pytest.mark.parametrize("text", [b'{"run_id": "\xdf"}', b"null", b"[]", b"", b'{"format": NaN}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "text", [b'{"run_id": "\xdf"}', b"null", b"[]", b"", b'{"format": NaN}', b"[" * 100_000, b"9" * 5000]
+)
 @pytest.mark.parametrize("read", [read_study, read_json])
 def test_json_of_any_damage_names_its_file(tmp_path, text, read):
     path = tmp_path / "study.json"

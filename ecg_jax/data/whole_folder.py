@@ -75,7 +75,15 @@ def whole_folder(folder: Path, *, replaces: bool = False, say: Say = _to_stderr)
     DiskFullError with its path where no space is left.
     """
     folder = folder.resolve()
-    with naming(folder, inside=True), making(folder, say) as maker:
+    named = naming(folder, inside=True)  # a full disk may strike the room as well
+    with named, making(folder, say) as maker, placed(folder, maker, replaces=replaces) as building:
+        yield building
+
+
+@contextlib.contextmanager
+def placed(folder: Path, maker: Maker, *, replaces: bool = False) -> Iterator[Path]:
+    """`whole_folder` for who makes many in one place, and has the right to make them all. Raises as it does."""
+    with naming(folder, inside=True):
         if not replaces and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise FileExistsError(f"{folder} is there: another process has made it")
         building = maker.room / secrets.token_hex(8) / folder.name
@@ -84,7 +92,9 @@ def whole_folder(folder: Path, *, replaces: bool = False, say: Say = _to_stderr)
         maker.check()
         if replaces and folder.exists():
             shutil.rmtree(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         os.replace(building, folder)
+        building.parent.rmdir()
 
 
 @contextlib.contextmanager

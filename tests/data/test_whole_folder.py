@@ -59,7 +59,7 @@ from ecg_jax.command import command
 from ecg_jax.data.real.build import build_set
 from ecg_jax.data.real.catalogue import Catalogue
 
-def read(recordings, *, on_bad, progress):
+def read(recordings, *, on_bad, progress, on_remark):
     Path(sys.argv[1], f"{os.getpid()}.pid").write_text("")
     time.sleep(600)
 
