@@ -39,7 +39,7 @@ EXPECTED = {record: Row(f"p{k // 2}", k // 2 + 1, ("SR",)) for k, record in enum
 
 @pytest.mark.parametrize("record", ["record", "Record", " record ", "\ufeffrecord", '"record"', "ecg_id", "FileName"])
 @pytest.mark.parametrize(
-    "patient", ["patient", " patient", "Patient", "PATIENT_ID", "patient id", "PatientID", "subject", "Subject-Id"]
+    "patient", ["patient", " patient", "Patient", "PATIENT_ID", "patient id", "PatientUUID", "subject", "Subject-Id"]
 )
 def test_columns_by_any_of_their_names(tmp_path, record, patient):
     rows, told = read(tmp_path, table(f"{record},{patient},fold,labels"))
@@ -63,8 +63,9 @@ def test_folds_and_labels_by_any_of_their_names(tmp_path, fold, labels):
         lambda text: text.replace("\n", "\r\n").encode(),
         lambda text: text.replace("\n", "\n\n").encode(),
         lambda text: (text + ",,,\n").encode(),
+        lambda text: f"sep=;\n{text}".encode(),
     ],
-    ids=["plain", "BOM", "UTF-16", "DOS", "empty lines", "empty cells"],
+    ids=["plain", "BOM", "UTF-16", "DOS", "empty lines", "empty cells", "Excel's line"],
 )
 def test_separators_and_encodings(tmp_path, by, change):
     text = table(by.join(("record", "patient", "fold", "labels")), by)
@@ -147,8 +148,9 @@ def test_a_fold_that_is_not_given_is_the_patients(tmp_path):
 
 @pytest.mark.parametrize(
     "said",
-    ["ward1/00001", "./ward1/00001", "ward1/00001.hea", "ward1\\00001.dat", "/data/ecg/ward1/00001.EDF", "00001", "1"],
-)
+    ["ward1/00001", "./ward1/00001", "ward1/00001.hea", "ward1\\00001.dat", "/data/ecg/ward1/00001.EDF", "00001", "1",
+     "WARD1/00001", "Ward1\\00001.XML", "00001.xml"],
+)  # fmt: skip
 def test_recordings_by_their_paths_files_and_numbers(tmp_path, said):
     rows, told = read(tmp_path, f"record,patient\n{said},p\n")
     assert rows["ward1/00001"].patient == "p" and "no row for 7 of 8" in told
@@ -158,6 +160,13 @@ def test_recordings_by_their_paths_files_and_numbers(tmp_path, said):
 def test_another_recording_is_not_taken_for_it(tmp_path, said):
     with pytest.raises(ValueError, match=r"1 of 1 records have no .hea or .edf file, such as "):
         read(tmp_path, f"record,patient\n{said},p\n")
+
+
+def test_recordings_that_differ_in_case_alone_are_two(tmp_path):
+    rows, _ = read(tmp_path, "record,patient\nA,p\na,q\n", ("A", "a"))
+    assert (rows["A"].patient, rows["a"].patient) == ("p", "q")
+    with pytest.raises(ValueError, match=r"1 of 1 records have no .hea or .edf file, such as 'W/A'"):
+        read(tmp_path, "record,patient\nW/A,p\n", ("w/A", "w/a"))
 
 
 def test_a_name_that_two_recordings_have_is_none(tmp_path):
@@ -211,6 +220,7 @@ def test_what_is_no_table_is_told(tmp_path, text, match):
         ("Sinus rhythm, slow; LVH", ("LVH", "Sinus rhythm, slow")),
         ("Sinus rhythm, slow", ("Sinus rhythm, slow",)),
         ("['NORM', 'SR']", ("NORM", "SR")),
+        ("426783006.0", ("426783006",)),
         ("{'NORM': 100.0, 'SR': 0.0}", ("NORM", "SR")),
         ("[NORM]", ("NORM",)),
         ("Unknown", ()),
@@ -222,7 +232,9 @@ def test_labels_in_a_cell(cell, labels):
     assert listed_labels(cell) == tuple(sorted(labels))
 
 
-@pytest.mark.parametrize("dx", ["Unknown", "unknown", "nan", "", " ", "None", "Unknown,nan"])
+@pytest.mark.parametrize(
+    "dx", ["Unknown", "unknown", "nan", "", " ", "None", "Unknown,nan", "n.a.", "Not available", "unspecified"]
+)
 def test_a_diagnosis_that_is_not_known_is_no_label(tmp_path, dx):
     made(tmp_path / "r", "r")
     header = tmp_path / "r" / "r.hea"

@@ -15,7 +15,7 @@ from ecg_jax.data.real.segments import root
 from ecg_jax.data.real.tables import Table, identity, listed_labels, plain, read_label_table
 
 #: Endings of files by which tables name recordings.
-_ENDINGS = (".hea", ".dat", ".mat", ".edf")
+_ENDINGS = (".hea", ".dat", ".mat", ".edf", ".xml", ".dcm", ".scp", ".csv")
 _OWN = "each is a patient of its own"
 
 
@@ -99,25 +99,26 @@ def read_rows(
 
 class _Names:
     """Finds the recording that a table means: its path, with or without the ending of a file, from any folder above or
-    below the set's, where only one fits; numbers with or without zeros in front ("1" may be "00001")."""
+    below the set's and in another case, where only one fits; numbers with or without zeros in front ("1" may be
+    "00001")."""
 
     def __init__(self, records: Iterable[str], part_of: Mapping[str, str]) -> None:
         self._paths: dict[str, str] = {record: record for record in records} | dict(part_of)
         self._by_name: dict[str, list[str]] = {}
         for path in self._paths:
-            self._by_name.setdefault(_number(PurePosixPath(path).name), []).append(path)
+            self._by_name.setdefault(_number(PurePosixPath(path.lower()).name), []).append(path)
 
     def __call__(self, said: str) -> str | None:
         for name in _spellings(said):
             if name in self._paths:
                 return self._paths[name]
-            folders = PurePosixPath(name).parts[:-1]
+            *folders, last = PurePosixPath(name.lower()).parts or ("",)
             if ".." in folders:
                 continue
             fitting = {
                 self._paths[path]
-                for path in self._by_name.get(_number(PurePosixPath(name).name), ())
-                if all(a == b for a, b in zip(reversed(folders), reversed(PurePosixPath(path).parts[:-1])))
+                for path in self._by_name.get(_number(last), ())
+                if all(a == b for a, b in zip(reversed(folders), reversed(PurePosixPath(path.lower()).parts[:-1])))
             }
             if len(fitting) == 1:
                 return fitting.pop()

@@ -17,13 +17,16 @@ from pathlib import Path, PurePosixPath
 #: What the columns of a table of labels mean, and by which names, as `plain` writes them, they are known.
 MEANINGS: Mapping[str, str] = {
     "record": r"(record|recording|ecg|exam)(id|name|no|nr|number)?|studyid|file(name|path)?(hr|lr)?|path",
-    "patient": r"(patient|subject|person|participant)s?(id|no|nr|number|code|key)?|pat(id|no|nr)|pid|mrn",
+    "patient": r"(patient|subject|person|participant)s?(id|uid|uuid|hash|no|nr|number|code|key)?|pat(id|no|nr)|pid|mrn",
     "fold": r"(strat|cv)?fold(s|id|no|nr|number)?",
     "labels": r"(labels?|dx|diagnos[ie]s|statements?)(codes?)?|(scp|snomed|snomedct|aha|icd|icd10)?codes?|snomed(ct)?",
 }
 #: What says that nothing is known.
 _NOTHING = frozenset(
-    {"", "nan", "na", "n/a", "<na>", "nat", "none", "null", "unknown", "unk", "missing", "undefined", "?", "-", "--"}
+    {
+        *("", "nan", "na", "n/a", "n.a.", "<na>", "nat", "none", "null", "nil", "?", "-", "--"),
+        *("unknown", "unk", "missing", "undefined", "unspecified", "not available", "not known"),
+    }
 )
 _SEPARATORS = ",;\t|"
 
@@ -41,8 +44,9 @@ def identity(text: str) -> str:
 
 
 def split_labels(text: str, by: str) -> tuple[str, ...]:
-    """The labels in `text`, sorted, each once; malformed lists have empty ones, and "Unknown" is none."""
-    return tuple(sorted({known(part) for part in text.split(by)} - {""}))
+    """The labels in `text`, sorted, each once; malformed lists have empty ones, and "Unknown" is none. Codes that a
+    spreadsheet took for numbers ("426783006.0") are whole."""
+    return tuple(sorted({identity(part) for part in text.split(by)} - {""}))
 
 
 def listed_labels(cell: str) -> tuple[str, ...]:
@@ -178,7 +182,8 @@ def _cells(path: Path, encoding: str, separator: str, *, strict: bool = True) ->
         with path.open(newline="", encoding=encoding) as file:
             reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=strict)
             for row in reader:
-                if any(map(str.strip, row)):
+                tells_separator = reader.line_num == 1 and row and re.match("sep=", row[0], re.IGNORECASE)  # Excel's
+                if any(map(str.strip, row)) and not tells_separator:
                     yield reader.line_num, row
     except (UnicodeError, csv.Error) as error:
         raise ValueError(
