@@ -107,6 +107,24 @@ def test_windows_take_the_table_of_labels(tmp_path, capsys):
     assert "one patient is in fold 1 (x/a) and 2 (x/b): a split by fold would leak" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("turned", [str, str.upper])
+@pytest.mark.parametrize("said_hz", [None, 1000])
+def test_beats_of_frames_that_hold_several_samples(tmp_path, turned, said_hz):
+    """Annotations count frames, or what they say, not samples; and are found under names in capitals."""
+    steps = np.rint(300 * np.random.default_rng(0).normal(size=(40 * 500, 2))).astype("<i2")
+    frames = steps.reshape(-1, 2, 2).transpose(0, 2, 1)
+    (tmp_path / "r.dat").write_bytes(frames.tobytes())
+    (tmp_path / "r.hea").write_text(
+        "r 2 250 10000\n" + "".join(f"r.dat 16x2 1000/mV 16 0 0 0 0 {lead}\n" for lead in ("MLII", "V5"))
+    )
+    at = np.array([1, 12, 25, 39]) * (said_hz or 250)
+    wfdb.wrann("r", "atr", at, list("NVAL"), fs=said_hz, write_dir=str(tmp_path))
+    for path in sorted(tmp_path.iterdir()):
+        path.rename(tmp_path / turned(path.name))
+    windows = read_windows("x", tmp_path, Output(), lambda _: None, quiet)
+    assert windows.labels == (("N",), ("V",), ("A",), ("L",))
+
+
 def test_windows_of_which_none_can_be_used_say_why(tmp_path, capsys):
     made(tmp_path / "r" / "ward", "flat", change=lambda ecg: 0 * ecg)
     made(tmp_path / "r" / "ward", "short", seconds=9)

@@ -31,6 +31,7 @@ from ecg_jax.data.real.catalogue import (
 from ecg_jax.data.real.folder import list_entries
 from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line, flaw
 from ecg_jax.data.real.segments import read_wfdb
+from ecg_jax.data.real.wfdb_header import read_header
 from ecg_jax.files import whole_file
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
@@ -152,7 +153,7 @@ def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray
     if unknown is not None:
         raise ValueError(unknown)
     ecg_mv = record.samples * scale
-    samples, symbols = _beats(header)
+    samples, symbols = _beats(header, rate_hz)
     length, windows = SECONDS * rate_hz, []
     for start in range(0, len(ecg_mv) - length + 1, length):
         beats = symbols[(samples >= start) & (samples < start + length)]
@@ -169,17 +170,20 @@ def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output:
     return preprocess.to_counts(filtered_mv)
 
 
-def _beats(header: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Samples and symbols of the reference annotations of beats; none where there is no `.atr`."""
-    if not header.with_suffix(".atr").is_file():
+def _beats(header: Path, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in samples at `rate_hz`, and symbols, of the reference annotations of beats; none where there is no
+    `.atr`. Annotations count frames, or what they say themselves, annot(5)."""
+    file = next((path for end in (".atr", ".ATR") if (path := header.with_suffix(end)).is_file()), None)
+    if file is None:
         return np.empty(0, int), np.empty(0, "<U1")
     try:
-        marks = wfdb.rdann(str(header.with_suffix("")), "atr")
+        marks = wfdb.rdann(str(header.with_suffix("")), file.suffix[1:])
     except Exception as error:
-        raise ValueError(f"annotations: {header.stem}.atr: {type(error).__name__}: {first_line(error)}") from error
+        raise ValueError(f"annotations: {file.name}: {type(error).__name__}: {first_line(error)}") from error
     symbols = np.array(marks.symbol, np.str_)
     is_beat = np.isin(symbols, list("NLRBAaJSVrFejnE/fQ?"))
-    return np.asarray(marks.sample)[is_beat], symbols[is_beat]
+    places = np.asarray(marks.sample)[is_beat] * (rate_hz / (marks.fs or read_header(header).rate_hz))
+    return places.astype(int), symbols[is_beat]
 
 
 def save_windows(path: Path, windows: Windows) -> None:
