@@ -1,8 +1,8 @@
 """Which of the twelve leads a name means: one table for files, command lines and encoders.
 
 Systems name a lead in many ways: "I", "ECG I" (the standard texts of EDF+), "Lead I" (DICOM), "MDC_ECG_LEAD_I"
-(ISO/IEEE 11073-10102), "I-Ref" (against the reference), "DI" (Latin America). A name that says anything else beside the
-lead, as "-aVR" or "V1-V2" or MIT-BIH's "MLII", is another signal.
+(ISO/IEEE 11073-10102), "I-Ref" (against the reference), "DI" (Latin America), "V1 (mV)" (columns of a table). A name
+that says anything else beside the lead, as "-aVR" or "V1-V2" or MIT-BIH's "MLII", is another signal.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from collections.abc import Sequence
 
 from ecg_jax.data.ecg import LEADS
 
-#: Words in front of a lead's name and behind it that leave its meaning as it is.
-_BEFORE = frozenset({"MDC", "ECG", "EKG", "LEAD", "DERIVATION"})
-_BEHIND = frozenset({"REF", "REFERENCE", "LEAD"})
-_SEPARATORS = re.compile(r"[\s_:.-]+")
-#: What DICOM says behind the augmented leads: "aVR, augmented voltage, right" (PS3.16, CID 3001).
-_AUGMENTED = re.compile(r", *AUGMENTED VOLTAGE, *(RIGHT|LEFT|FOOT)$")
+#: Between words. A "-" after a blank and right before a lead is its sign: "Lead -aVR" is the lead turned over.
+_BETWEEN = r"(?:[\s_:./]+|\s+-\s+|-\s*)"
+#: A lead, with the words in front of it and behind it that leave its meaning as it is.
+_NAME = re.compile(
+    rf"(?:(?:MDC|DERIVATION|CHANNEL|CH){_BETWEEN}|(?:ECG|EKG|LEAD){_BETWEEN}?)*"
+    r"(?P<lead>D?I{1,3}|D[123]|A[\s_.-]?V[\s_.-]?[RLF]|V[\s_.-]?[1-6])"
+    rf"(?:{_BETWEEN}(?:REFERENCE|REF|LEAD|ECG|EKG))?[\s_:.]*"
+)
+#: What DICOM says behind the augmented leads: "aVR, augmented voltage, right" (PS3.16, CID 3001), and a unit.
+_AFTER = re.compile(r", *AUGMENTED VOLTAGE, *(RIGHT|LEFT|FOOT)$|\s*[(\[]\s*[MU\u039c]?V\s*[)\]]$")
 _MEANT = {lead.upper(): lead for lead in LEADS}
 _MEANT |= {"DI": "I", "D1": "I", "DII": "II", "D2": "II", "DIII": "III", "D3": "III"}
 
 
 def lead_of(name: str) -> str | None:
     """The lead that `name` means, as `LEADS` writes it, whatever its case and blanks; None for any other signal."""
-    plain = _AUGMENTED.sub("", unicodedata.normalize("NFKC", name).strip().upper())  # "Ⅱ" is "II"
-    words = _SEPARATORS.split(plain)
-    while len(words) > 1 and words[0] in _BEFORE:
-        words = words[1:]
-    if len(words) == 2 and words[1] in _BEHIND:
-        words = words[:1]
-    return _MEANT.get(words[0]) if len(words) == 1 else None
+    plain = unicodedata.normalize("NFKC", name).strip(" \t\"'").upper()  # "Ⅱ" is "II"
+    found = _NAME.fullmatch(_AFTER.sub("", plain))
+    return _MEANT[re.sub(r"[\s_.-]", "", found["lead"])] if found else None
 
 
 def lead_order(names: Sequence[str]) -> list[int]:

@@ -10,7 +10,7 @@ from wfdb_writing import counts
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.real import folder
-from ecg_jax.data.real.catalogue import Entry, Output, checked, to_records
+from ecg_jax.data.real.catalogue import LONGER, Entry, Output, checked, to_records
 from ecg_jax.data.real.edf import read_edf
 
 ECG = counts(limit=1000) / 1000
@@ -96,13 +96,16 @@ def test_whatever_a_name_holds(tmp_path, expected, field, value):
     ("field", "value"),
     [("time", "10:22:00"), ("time", "25.61.99"), ("time", ""), ("date", "00.00.00"), ("date", "2020-1-1"),
      ("date", "1/2/2003"), ("date", "yy"), ("records", "-1"), ("records", "0"), ("kind", "anything"),
-     ("records", "10.0"), ("seconds", "1.000000"), ("seconds", "1,0"), ("seconds", "1e0"), ("kind", "EDF+C")],
+     ("records", "10.0"), ("seconds", "1.000000"), ("seconds", "1,0"), ("seconds", "1e0"), ("kind", "EDF+C"),
+     ("records", ""), ("seconds", "1e+000")],
 )  # fmt: skip
 def test_fields_on_which_no_sample_depends(tmp_path, expected, field, value):
     np.testing.assert_array_equal(read(put(write(tmp_path / "r.edf"), field, value)), expected)
 
 
-@pytest.mark.parametrize("unit", [b"uV", b"\xb5V", b"\xc2\xb5V", b"\xce\xbcV", b"\xe6V", b"microV", b"UV", b"uV\0\0"])
+@pytest.mark.parametrize(
+    "unit", [b"uV", b"\xb5V", b"\xc2\xb5V", b"\xce\xbcV", b"\xe6V", b"microV", b"UV", b"uV\0\0", b"?V"]
+)
 def test_a_microvolt_in_any_encoding(tmp_path, unit):
     path = write(tmp_path / "r.edf")
     for k in range(12):
@@ -187,6 +190,12 @@ def test_what_lies_beside_the_leads(tmp_path, expected):
     np.testing.assert_array_equal(read(path), expected)
 
 
+def test_of_a_long_file_it_is_told_that_only_its_beginning_is_kept(tmp_path):
+    long = folder.load(Entry("x/r", write(tmp_path / "r.edf", np.tile(ECG, (2, 1))), 0, 1, None))
+    assert long.seconds == 20 and len(long.ecg_mv) == 5000 and checked(long).remarks == (LONGER,)
+    assert checked(folder.load(Entry("x/r", write(tmp_path / "r.edf"), 0, 1, None))).remarks == ()
+
+
 def test_a_gain_below_0_turns_a_lead_over(tmp_path):
     path = write(tmp_path / "r.edf", -ECG)
     for k in range(12):
@@ -197,10 +206,13 @@ def test_a_gain_below_0_turns_a_lead_over(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [("records", "11", "truncated: r.edf announces '11' data records, 10 are there"),
-     ("records", "many", "truncated: r.edf announces 'many' data records"),
+     ("records", "many", "header: r.edf announces 'many' data records, expected a number"),
      ("records", "9", "too short: 9.00 s in r.edf"),
      ("seconds", "0", "header: r.edf: data records of 6000 samples and '0' s"),
      ("seconds", "0.3", "rate: 1666.6"),
+     ("seconds", "1e-400", "header: r.edf: data records of 6000 samples and '1e-400' s"),
+     ("seconds", "1e-99", "rate: "),
+     ("physical maximum", "1e999", "gain: 0 or none in r.edf for I"),
      ("size", "3000", "unreadable: r.edf is no EDF file: its header of 3000 bytes has 12 signals"),
      ("size", "x", "unreadable: r.edf is no EDF file: the size of the header is 'x'"),
      ("digital minimum", "-40000", "header: r.edf: the digital limits of I are '-40000' to '32767'"),

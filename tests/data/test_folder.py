@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -210,14 +211,31 @@ def test_of_a_long_recording_the_first_ten_seconds_are_kept(tmp_path):
     assert np.abs(found - apply_chain(ecg[:2570].astype(np.float32), 257, 100).astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("dx", ["426783006,", "59118001,,426783006", " 426783006 ", "426783006,426783006"])
+@pytest.mark.parametrize(
+    "dx",
+    ["426783006,", "59118001,,426783006", " 426783006 ", "426783006,426783006", "59118001;426783006", "426783006.0",
+     "59118001|426783006", "[426783006, 59118001]"],
+)  # fmt: skip
 def test_malformed_lists_of_diagnoses(tmp_path, dx):
     """Chapman-Shaoxing's headers have trailing and double commas."""
     made(tmp_path / "a", "r")
     path = tmp_path / "a" / "r.hea"
-    path.write_text(path.read_text().replace("59118001,426783006", dx))
-    labels = read(listed(tmp_path / "a")[0])[1]
-    assert "426783006" in labels and "" not in labels and len(set(labels)) == len(labels)
+    for key in ("Dx:", "DX :", "dx: "):
+        path.write_text(re.sub("(?i)dx.*", f"{key}{dx}", path.read_text()))
+        labels = read(listed(tmp_path / "a")[0])[1]
+        assert labels == (("426783006", "59118001") if "59118001" in dx else ("426783006",))
+
+
+def test_a_set_is_made_from_the_signals_that_its_headers_name(tmp_path):
+    """Whatever they are called: sizes tell a set that was built from one of other files."""
+    made(tmp_path, "r")
+    (tmp_path / "r.dat").rename(tmp_path / "signals.dat")
+    (tmp_path / "r.hea").write_text((tmp_path / "r.hea").read_text().replace("r.dat", "signals.dat"))
+    before = folder.list_folder("x", tmp_path, Output()).made_from
+    (tmp_path / "notes.txt").write_text("of no recording")
+    assert folder.list_folder("x", tmp_path, Output()).made_from == before
+    (tmp_path / "signals.dat").write_bytes((tmp_path / "signals.dat").read_bytes() + bytes(24))
+    assert folder.list_folder("x", tmp_path, Output()).made_from != before
 
 
 def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):

@@ -167,7 +167,26 @@ def test_what_is_in_a_segment_is_part_of_what_a_set_is_made_from(tmp_path):
     in_segments(tmp_path, "p")
     before = records(tmp_path).made_from
     path = tmp_path / "p_0001.dat"
-    path.write_bytes(path.read_bytes()[:-24])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-24])
+    assert records(tmp_path).made_from != before
+    path.write_bytes(whole)
+    assert records(tmp_path).made_from == before
+    header = tmp_path / "p_0001.hea"
+    header.write_text(header.read_text().replace("1000(0)", "2000(0)"))
+    assert records(tmp_path).made_from != before
+
+
+@pytest.mark.parametrize("turned", [".hea", ".HEA"])
+def test_segments_are_known_in_another_case(tmp_path, turned):
+    """As on a disk that turns names into capitals, and leaves what headers say."""
+    in_segments(tmp_path, "p")
+    for path in sorted(tmp_path.iterdir()):
+        path.rename(tmp_path / f"{path.stem.upper()}{turned if path.suffix == '.hea' else '.DAT'}")
+    (whole,) = records(tmp_path).recordings
+    assert whole.record_id == "x/P" and len(read_wfdb(whole.file, every).samples) == 45 * RATE_HZ
+    before = records(tmp_path).made_from
+    (tmp_path / "P_0000.DAT").write_bytes(b"")
     assert records(tmp_path).made_from != before
 
 

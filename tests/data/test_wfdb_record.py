@@ -6,9 +6,10 @@ import wfdb
 from wfdb_writing import RATE_HZ, counts, lines, packed, write
 
 from ecg_jax.data.ecg import LEADS
-from ecg_jax.data.lead_names import lead_order
+from ecg_jax.data.lead_names import lead_of, lead_order
 from ecg_jax.data.real import folder
 from ecg_jax.data.real.catalogue import Entry, Output, checked, to_records
+from ecg_jax.data.real.segments import read_wfdb
 from ecg_jax.data.real.wfdb_record import read_record
 
 STEPS = counts()
@@ -113,7 +114,9 @@ def test_no_date_loses_a_recording(tmp_path, when, length):
     [("\u00b5V", "utf-8"), ("\u00b5V", "latin-1"), ("\u03bcV", "utf-8"), ("\u03bcV", "gb2312"),
      ("\u03bcV", "shift-jis"), ("\u00b5V", "cp437"), ("\u00b5v", "utf-8"), ("\u00c2\u00b5V", "utf-8"),
      ("uV", "ascii"), ("UV", "ascii"),
-     ("microV", "ascii"), ("microvolts", "ascii")],
+     ("microV", "ascii"), ("microvolts", "ascii"), ("\u03bcV", "big5"), ("\u03bcV", "euc-kr"), ("\u03bcV", "iso8859-7"),
+     ("\u00b5V", "hp-roman8"), ("\u03bcV", "johab"), ("\u00b5Volt", "latin-1"), ("?V", "ascii"),
+     ("??V", "ascii"), ("\ufffdV", "utf-8"), ("\u043c\u043a\u0412", "utf-8"), ("\u33b6", "utf-8")],
 )  # fmt: skip
 def test_a_microvolt_in_any_encoding(tmp_path, unit, encoding):
     header = [*lines(STEPS, gains=f"1(0)/{unit}"), "# Jos\u00e9"]
@@ -273,6 +276,31 @@ def test_names_in_another_case(tmp_path, header, signals):
     np.testing.assert_array_equal(read_record(found, everything).samples, STEPS / 200)
 
 
+def test_a_mark_at_the_beginning_and_any_character_in_a_comment(tmp_path):
+    """Latin-1 reads the "…" of Windows as the end of a line; it is none."""
+    path = plain(tmp_path)
+    header = path.read_bytes()
+    for before in (b"\xef\xbb\xbf", b"\xef\xbb\xbf# a/b\n", b"# wait \x85 1/2 hour\r"):
+        path.write_bytes(before + header)
+        np.testing.assert_array_equal(read_wfdb(path, everything).samples, STEPS / 200)
+
+
+def test_signals_may_be_named_from_here(tmp_path):
+    path = plain(tmp_path, files="./r.dat")
+    np.testing.assert_array_equal(read_record(path, everything).samples, STEPS / 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "lead"),
+    [("aV R", "aVR"), ("a-VL", "aVL"), ("V 1", "V1"), ("V-6", "V6"), ("DII", "II"), ("\u2162", "III"),
+     ("Lead aVR, augmented voltage, right", "aVR"), ("ECG-aVF", "aVF"),
+     ("Lead -aVR", None), ("ECG - -V1", None), ("MLII", None), ("V1-V2", None), ("I II", None), ("V7", None),
+     ("V1R", None), ("ECG 1", None), ("ECG", None), ("", None), ("I (mmHg)", None), ("IV", None), ("CM5", None)],
+)  # fmt: skip
+def test_what_is_a_lead_and_what_is_none(name, lead):
+    assert lead_of(name) == lead
+
+
 def test_what_a_mac_leaves_beside_its_files_is_no_recording(tmp_path):
     plain(tmp_path)
     for name in ("._r.hea", "._r.dat", "._s.edf"):
@@ -281,8 +309,10 @@ def test_what_a_mac_leaves_beside_its_files_is_no_recording(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "write_name", ["ECG {}", "Lead {}", "{}-Ref", "MDC_ECG_LEAD_{}", " {} ", "ekg_{}", "ECG Lead {}"]
-)
+    "write_name",
+    ["ECG {}", "Lead {}", "{}-Ref", "MDC_ECG_LEAD_{}", " {} ", "ekg_{}", "ECG Lead {}", "ECG{}", "Lead: {}", "{} (mV)",
+     "{} [\u00b5V]", "Channel {}", "{}_ECG", "ECG - {}", "ECG {}/Ref", "{}.", '"{}"'],
+)  # fmt: skip
 @pytest.mark.parametrize("case", [str, str.upper, str.lower])
 def test_leads_under_the_names_of_other_systems(tmp_path, write_name, case):
     order = [11, 3, 0, *range(1, 3), *range(4, 11)]
@@ -319,6 +349,9 @@ def test_leads_under_the_names_of_other_systems(tmp_path, write_name, case):
         (lambda h: [line.replace("r.dat", "link.dat") for line in h], "r.hea names 'link.dat', which is a link"),
         (lambda h: [*h[:12], h[12].replace("V6", "Lead V5")], "leads: V5, V6 not there exactly once"),
         (lambda h: [*h[:12], h[12].replace("V6", "-V6")], "leads: V6 not there exactly once"),
+        (lambda h: [*h[:12], h[12].replace("V6", "Lead -V6")], "leads: V6 not there exactly once"),
+        (lambda h: [h[0], h[1].replace(" 16 0 ", f" {'9' * 400} 0 "), *h[2:]], "leads: I not there exactly once"),
+        (lambda h: [h[0], h[1].replace(" 16 2", f" 16+{'9' * 5000} 2"), *h[2:]], "line 2: the storage format is '16+9"),
         (lambda h: ["r 13 500 5000", *h[1:], h[1].replace(" I", " Lead I")], "leads: I not there exactly once"),
     ],
 )  # fmt: skip

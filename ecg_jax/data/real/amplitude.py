@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Protocol
 
 #: Millivolts per unit, by its name in lower case.
 MILLIVOLTS = {
-    **dict.fromkeys(("mv", "millivolt", "millivolts"), 1.0),
-    **dict.fromkeys(("uv", "microv", "microvolt", "microvolts", "uvolt", "uvolts"), 1e-3),
+    **dict.fromkeys(("mv", "mvolt", "mvolts", "millivolt", "millivolts", "мв"), 1.0),
+    **dict.fromkeys(("uv", "uvolt", "uvolts", "microv", "microvolt", "microvolts", "мкв"), 1e-3),
     **dict.fromkeys(("nv", "nanovolt", "nanovolts"), 1e-6),
     **dict.fromkeys(("v", "volt", "volts"), 1e3),
 }
-#: The sign "µ" as other systems wrote it, read as Latin-1: UTF-8 twice, DOS 437 and 850, GB 2312, Shift-JIS.
-_MICRO_SIGNS = ("Âµ", "Î¼", "æ", "¦Ì", "\x83Ê")
+#: The sign "µ" in any encoding, read as Latin-1 or any other, or as the "?" of what could not write it: of all prefixes
+#: of a volt in Latin letters it alone is not ASCII. In East Asian encodings its second byte may be.
+_MICRO = re.compile(r"(?:(?:[^\x00-\x7f\u0400-\u04ff]|\?){1,6}|£g|Û\|)(?=V(olts?)?$)", re.IGNORECASE)
 #: Units of signals that were never calibrated, or no longer are.
-_NO_UNIT = frozenset({"", "nu", "n/u", "adu", "au", "a.u.", "count", "counts", "digit", "digits", "lsb", "unknown"})
+_NO_UNIT = frozenset(
+    {"", "?", "nu", "n/u", "adu", "au", "a.u.", "count", "counts", "digit", "digits", "lsb", "unknown"}
+)
 #: Gains per mV that publishers wrote by mistake. Georgia's headers say 4880 where 1000 is meant.
 WRONG_GAINS = {4880.0: "Georgia's mistake for 1000"}
 
@@ -43,10 +47,7 @@ class Calibrated(Protocol):
 
 def millivolts(unit: str) -> float:
     """Millivolts per `unit`, however its "µ" is written. Raises ValueError, as "unit: details", for no voltage."""
-    name = unit.strip()
-    for sign in _MICRO_SIGNS:
-        name = name.replace(sign, "µ")
-    plain = unicodedata.normalize("NFKC", name).lower().replace("\u03bc", "u")  # NFKC makes the sign a Greek letter
+    plain = _MICRO.sub("u", unicodedata.normalize("NFKC", unit.strip())).lower()
     if plain not in MILLIVOLTS:
         raise ValueError(f"unit: {unit.strip()!r:.40}, expected mV, uV or V")
     return MILLIVOLTS[plain]

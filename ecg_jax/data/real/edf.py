@@ -58,12 +58,12 @@ class _File:
 @dataclasses.dataclass(frozen=True)
 class EdfRecord:
     """The first ten seconds of chosen signals: `(samples, signals)` float64 in the unit of each (in steps of the
-    converter where it has no gain)."""
+    converter where it has no gain). `seconds` is how long the recording is."""
 
     rate_hz: float
     samples: np.ndarray
     signals: tuple[Signal, ...]
-    comments: tuple[str, ...] = ()
+    seconds: float
 
 
 def read_edf(path: Path, choose: Choose) -> EdfRecord:
@@ -89,7 +89,8 @@ def read_edf(path: Path, choose: Choose) -> EdfRecord:
     if file.is_discontinuous:
         _check_continuous(file, data, 0.5 / rate_hz, path)
     columns = [_physical(signal, data[:, signal.first : signal.first + count].ravel()) for signal in signals]
-    return EdfRecord(rate_hz, np.stack(columns, axis=1)[: SECONDS * int(rate_hz)], signals)
+    samples = np.stack(columns, axis=1)[: SECONDS * int(rate_hz)]
+    return EdfRecord(rate_hz, samples, signals, seconds=file.records * count / rate_hz)
 
 
 def _read_layout(path: Path) -> _File:
@@ -111,8 +112,10 @@ def _read_layout(path: Path) -> _File:
             f"header: {path.name}: data records of {record_samples} samples and {_text(fixed[244:252])!r} s"
         )
     held = (path.stat().st_size - begins) // (2 * record_samples)
-    stated = _number(_text(fixed[236:244]))
-    if stated is None or stated > held:
+    stated = _number(_text(fixed[236:244]) or "-1")
+    if stated is None:
+        raise ValueError(f"header: {path.name} announces {_text(fixed[236:244])!r} data records, expected a number")
+    if stated > held:
         raise ValueError(f"truncated: {path.name} announces {_text(fixed[236:244])!r} data records, {held} are there")
     return _File(
         begins=begins,
@@ -194,7 +197,7 @@ def _number(text: str) -> Fraction | None:
     """
     if re.fullmatch(r"[+-]?\d*,\d*", text) and not re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text):
         text = text.replace(",", ".")
-    return Fraction(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", text) else None
+    return Fraction(text) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?0*\d{1,2})?", text) else None
 
 
 def _whole(raw: bytes | str, what: str, path: Path) -> int:

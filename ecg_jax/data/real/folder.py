@@ -6,11 +6,9 @@ Challenge's headers give after `Dx`. What cannot be used is left out, by a named
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import functools
 import hashlib
-import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +28,7 @@ from ecg_jax.data.real.edf import EdfRecord, read_edf
 from ecg_jax.data.real.patients import Row, persons, read_rows
 from ecg_jax.data.real.provenance import edf_identity, refuse_synthetic, says_synthetic
 from ecg_jax.data.real.recording import SECONDS, decoded
-from ecg_jax.data.real.segments import Parts, parts_among, read_wfdb, segment_names
+from ecg_jax.data.real.segments import Parts, named_files, parts_among, read_wfdb, segment_names
 from ecg_jax.data.real.tables import split_labels
 from ecg_jax.data.real.wfdb_record import WfdbRecord
 
@@ -84,7 +82,7 @@ def whole_recordings(folder: Path) -> tuple[dict[str, Path], Parts]:
     synthetic = []
     for record, path in found.items():
         is_edf = path.suffix.lower() == ".edf"
-        text = edf_identity(path) if is_edf else path.read_text(encoding="utf-8", errors="replace")
+        text = edf_identity(path) if is_edf else decoded(path.read_bytes())
         if says_synthetic(text):
             synthetic.append(path)
         if not is_edf and (names := segment_names(text)):
@@ -116,23 +114,15 @@ def find_recordings(folder: Path) -> dict[str, Path]:
 
 
 def digest(entries: Sequence[Entry]) -> str:
-    """A hash of what the records of `entries` depend on: headers, sizes of signals, and labels."""
+    """A hash of what the records of `entries` depend on: headers, sizes of the signals that these name, and labels."""
     hashed = hashlib.sha256()
-    listed = functools.cache(lambda directory: sorted(os.listdir(directory)))  # each once, however many recordings
-
-    def sizes(folder: Path, stem: str) -> list[tuple[str, int]]:
-        """Of all that begins with "stem.": "/", which no name holds, is the character after "."."""
-        names = listed(folder)
-        files = names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
-        return [(name, (folder / name).stat().st_size) for name in files]
-
     for entry in entries:
-        content, folder = entry.file.read_bytes(), entry.file.parent
-        own = (entry.record_id, entry.patient_id, entry.fold, entry.labels, sizes(folder, entry.file.stem))
-        hashed.update(repr(own).encode())
-        hashed.update(content)
-        for name in segment_names(decoded(content)) if entry.file.suffix.lower() == ".hea" else ():
-            hashed.update(repr(sizes(folder, name)).encode())
+        hashed.update(repr((entry.record_id, entry.patient_id, entry.fold, entry.labels)).encode())
+        hashed.update(entry.file.read_bytes())
+        for file in named_files(entry.file) if entry.file.suffix.lower() == ".hea" else ():
+            hashed.update(repr((file.name, file.stat().st_size)).encode())
+            if file.suffix.lower() == ".hea":
+                hashed.update(file.read_bytes())
     return hashed.hexdigest()
 
 
@@ -158,11 +148,11 @@ def raw_of(record: WfdbRecord | EdfRecord, path: Path, labels: tuple[str, ...] =
     """The first ten seconds of a recording of twelve leads in mV. Raises as `load` does."""
     check_rate_and_length(record.rate_hz, len(record.samples), path.name)
     scale, unknown = scale_of(record.signals, path)
-    rate_hz, seconds = int(record.rate_hz), len(record.samples) / record.rate_hz
-    return Raw(rate_hz, record.samples[: SECONDS * rate_hz] * scale, labels, unknown, seconds)
+    rate_hz = int(record.rate_hz)
+    return Raw(rate_hz, record.samples[: SECONDS * rate_hz] * scale, labels, unknown, record.seconds)
 
 
 def _dx(comments: Sequence[str]) -> tuple[str, ...]:
-    """The SNOMED codes after `Dx` in a Challenge header."""
-    found = [line.partition(":")[2] for line in comments if line.strip().lower().startswith("dx:")]
-    return split_labels(",".join(found), ",")
+    """The SNOMED codes after `Dx` in a Challenge header, however they are separated."""
+    found = [dx[1] for line in comments if (dx := re.match(r"\s*dx\s*:(.*)", line, re.IGNORECASE))]
+    return split_labels(re.sub(r"[;|\[\]]", ",", ",".join(found)), ",")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
@@ -65,7 +66,9 @@ def first_line(error: BaseException) -> str:
 
 
 def decoded(raw: bytes) -> str:
-    """Text of a header: UTF-8, or else Latin-1, in which older systems write a "µ" and accents."""
+    """Text of a header: UTF-8, with or without its mark, or else Latin-1, in which older systems write a "µ" and
+    accents."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return raw.decode()
     except UnicodeDecodeError:

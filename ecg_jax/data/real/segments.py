@@ -6,8 +6,10 @@ Of a variable layout, the first segment has length 0 and tells the signals of al
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -34,8 +36,14 @@ class Parts:
 
 def segment_lines(header: str) -> list[list[str]]:
     """The words of each line on a segment in the text of a header; none for a recording in one piece."""
-    lines = [words for line in header.splitlines() if (words := line.split()) and not words[0].startswith("#")]
+    lines = _lines(header)
     return lines[1:] if lines and "/" in lines[0][0] else []
+
+
+def _lines(header: str) -> list[list[str]]:
+    """The words of each line in the text of a header that is no comment."""
+    # Not splitlines, for which a line of a comment ends at what Windows writes for "…".
+    return [words for line in re.split("[\r\n]", header) if (words := line.split()) and not words[0].startswith("#")]
 
 
 def segment_names(header: str) -> tuple[str, ...]:
@@ -43,13 +51,36 @@ def segment_names(header: str) -> tuple[str, ...]:
     return tuple(words[0] for words in segment_lines(header) if words[0] != GAP)
 
 
+def named_files(path: Path) -> Iterator[Path]:
+    """What the recording with the header `path` lies in beside it, as far as it is there: its files of signals, or its
+    segments' headers and files of signals."""
+    header = decoded(path.read_bytes())
+    segments = segment_names(header)
+    for segment in _there(path, [f"{name}.hea" for name in segments]):
+        yield segment
+        yield from _there(segment, [words[0] for words in _lines(decoded(segment.read_bytes()))[1:]])
+    if not segments:
+        yield from _there(path, [words[0] for words in _lines(header)[1:]])
+
+
+def _there(path: Path, names: Iterable[str]) -> Iterator[Path]:
+    for name in dict.fromkeys(names):
+        with contextlib.suppress(ValueError):
+            yield beside(path, name)
+
+
 def parts_among(records: Collection[str], segments: Mapping[str, tuple[str, ...]]) -> Parts:
     """What belongs together among `records`, paths of headers, some of which name `segments` beside them."""
+    spelled: dict[str, list[str]] = {}  # a header may name a file in another case than a system gave it
+    for record in records:
+        spelled.setdefault(record.lower(), []).append(record)
     owner: dict[str, str] = {}
     same: dict[str, str] = {}
     for record, names in segments.items():
         for name in names:
             segment = "" if "/" in name else PurePosixPath(record).with_name(name).as_posix()
+            if segment not in records and len(alike := spelled.get(segment.lower(), ())) == 1:
+                segment = alike[0]
             if segment in records and segment not in segments:
                 first, second = root(same, owner.setdefault(segment, record)), root(same, record)
                 same |= {second: first} if first != second else {}

@@ -21,7 +21,7 @@ from ecg_jax.data.real.recording import decoded
 DEFAULT_RATE_HZ = 250.0
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
-_FORMAT = re.compile(r"(?P<format>\d+)(?P<more>(x\d+|:-?\d+|\+\d+)*)")
+_FORMAT = re.compile(r"(?P<format>\d{1,9})(?P<more>(x\d{1,9}|:-?\d{1,9}|\+\d{1,18})*)")
 _GAIN = re.compile(r"(?P<gain>[^(/]*)(\((?P<baseline>[^()]*)\))?(/(?P<unit>.*))?")
 #: What stands around the fields of a line: blanks, and what DOS ends a file with.
 _AROUND = " \t\f\v\0\x1a"
@@ -64,7 +64,7 @@ def read_header(path: Path) -> Header:
     """The header in a file. Raises ValueError, as "header: details", for one that is none, and names the field."""
     header_lines: list[tuple[int, str]] = []
     comments: list[str] = []
-    for number, line in enumerate(re.split(rb"\r\n|\n|\r", path.read_bytes().removeprefix(b"\xef\xbb\xbf")), start=1):
+    for number, line in enumerate(re.split(rb"\r\n|\n|\r", path.read_bytes()), start=1):
         text = decoded(line).strip(_AROUND)
         if text.startswith("#"):
             comments.append(text.strip(" \t#"))
@@ -119,8 +119,8 @@ def _signal(text: str, where: str) -> Signal:
         raise _FieldError(f"{where}: {form!r:.80} holds no frames, or a skew below 0")
     gain, baseline, unit, rest = _gain(rest, where)
     whole: list[int] = []  # resolution, zero, first value, checksum, block size
-    while len(whole) < 5 and (word := re.match(r"[+-]?\d+(\.0*)?(\s+|$)", rest)):
-        whole.append(int(float(word[0])))
+    while len(whole) < 5 and (word := re.match(r"([+-]?\d{1,18})(\.0*)?(\s+|$)", rest)):
+        whole.append(int(word[1]))
         rest = rest[word.end() :]
     _, zero, first, checksum = (*whole[:4], *(None,) * (4 - len(whole)))
     return Signal(

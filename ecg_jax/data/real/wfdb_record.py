@@ -40,6 +40,11 @@ class WfdbRecord:
     signals: tuple[Signal, ...]
     comments: tuple[str, ...]
 
+    @property
+    def seconds(self) -> float:
+        """How long it is."""
+        return len(self.samples) / self.rate_hz
+
 
 def read_record(path: Path, choose: Choose, seconds: float = SECONDS) -> WfdbRecord:
     """The signals that `choose` picks by their names from the recording whose header is `path`.
@@ -106,6 +111,7 @@ def beside(path: Path, name: str) -> Path:
 
     Raises ValueError, as `read_record` does, unless it lies beside the header: a header may name any file.
     """
+    name = name.removeprefix("./")
     if Path(name).name != name or "\\" in name or ":" in name or "\0" in name:
         raise ValueError(f"header: {path.name} names {name!r:.80} as its signals; only a file beside it is read")
     stem, end = Path(name).stem, Path(name).suffix
