@@ -13,6 +13,7 @@ import errno
 import functools
 import io
 import os
+import select
 import signal
 import sys
 import threading
@@ -151,8 +152,22 @@ def _surviving_output() -> Iterator[None]:
             setattr(sys, name, stream)
 
 
+def has_reader() -> bool:
+    """Whether anybody still reads standard output. Of no use to work, which goes on; for who only shows."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if not isinstance(raw, _Surviving):
+        return True  # somebody put something else in its place
+    if not raw.outlived and hasattr(select, "poll"):
+        look = select.poll()
+        look.register(raw.fileno(), 0)  # tells of the end of a pipe alone
+        raw.outlived = any(events & (select.POLLERR | select.POLLHUP) for _, events in look.poll(0))
+    return not raw.outlived
+
+
 class _Surviving(io.FileIO):
-    """A file that turns into /dev/null when nobody reads it any more."""
+    """A file that turns into /dev/null when nobody reads it any more; it has `outlived` its reader then."""
+
+    outlived = False
 
     def write(self, data: bytes) -> int | None:
         try:
@@ -160,6 +175,7 @@ class _Surviving(io.FileIO):
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe without a reader, a terminal that was closed
                 raise
+            self.outlived = True
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)

@@ -5,7 +5,9 @@ It reads what runs write whole, so it may look at any moment: while runs are bei
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ecg_jax.command import has_reader
 from ecg_jax.config import Mixing, RunConfig
 from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.forecast import duration, flops
@@ -177,11 +180,24 @@ def _groups(status: Status) -> Table:
 
 
 def watch(stores: Sequence[Store], console: Console) -> None:
-    """Shows the studies until all their runs are done, again every few seconds."""
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
+    """Shows the studies until all their runs are done, or nobody reads it any more: again every few seconds in a
+    terminal, and elsewhere when something has changed."""
+    before = ""
+    with Live(console=console, auto_refresh=False) if console.is_terminal else contextlib.nullcontext() as live:
+        while has_reader():
             looks = [status(store) for store in stores]
-            live.update(Group(*map(shown, looks)), refresh=True)
+            now = Group(*map(shown, looks))
+            if live is not None:
+                live.update(now, refresh=True)
+            elif (text := _text(now)) != before:
+                console.print(now, soft_wrap=True)
+                before = text
             if not any(look.waiting for look in looks):
                 return
             time.sleep(LOOK_SECONDS)
+
+
+def _text(group: Group) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(group)
+    return console.file.getvalue()

@@ -165,6 +165,30 @@ def test_a_reader_who_leaves_at_once_costs_nothing(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "") and (tmp_path / "end").exists()
 
 
+WATCHER = """
+import sys, time
+from ecg_jax.command import command, has_reader
+
+@command
+def main(arguments=None):
+    for line in range(3):
+        print("line", line)
+    while has_reader():
+        time.sleep(0.02)
+
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3])
+def test_who_only_shows_notices_that_nobody_reads(lines):
+    process = subprocess.Popen(python("-c", WATCHER), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(lines):
+        process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0 and process.stderr.read() == ""
+
+
 @pytest.mark.parametrize("module", ["experiments.quickstart", "ecg_jax.sweep"])
 def test_ctrl_c_while_a_command_is_loaded_is_one_line(module):
     process = subprocess.Popen(

@@ -1,8 +1,11 @@
+import io
 import threading
+import time
 
 import pytest
 from doing import do
 from rich.console import Console
+from stores import finish, finished_store, targets
 from test_pack import DATA, PACKED, RESPONSE, Killed
 
 from ecg_jax import replay, status, sweep
@@ -76,6 +79,22 @@ def test_watching_ends_with_the_study(half_done, monkeypatch, capsys):
     do(half_done, PACKED, DATA, RESPONSE, size=2)
     watcher.join(timeout=30)
     assert not watcher.is_alive()
+
+
+def test_off_a_terminal_every_change_is_shown_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(status, "LOOK_SECONDS", 0.01)
+    wanted, console = targets(), Console(file=io.StringIO(), width=100)
+    store = finished_store(tmp_path, wanted, wanted[:1])
+    watcher = threading.Thread(target=status.watch, args=([store], console))
+    watcher.start()
+    while "1 of 2 runs done" not in console.file.getvalue():
+        time.sleep(0.01)
+    time.sleep(0.1)  # many looks
+    finish(store, wanted[1])
+    watcher.join(timeout=30)
+    heads = [line for line in console.file.getvalue().splitlines() if "runs done" in line]
+    assert not watcher.is_alive() and "2 of 2 runs done" in heads[-1]
+    assert 2 <= len(heads) == len(set(heads))
 
 
 def test_logs_are_replayed_to_tensorboard(half_done, tmp_path, capsys):

@@ -69,7 +69,7 @@ def _about(stored: Mapping[str, Stored]) -> Any:
 def _check(stored: Mapping[str, Stored], about: Any) -> None:
     """Raises ValueError where arrays and description do not fit each other; no array is read."""
     signals = stored.get("ecg")
-    if signals is not None and (signals.dtype != np.int16 or len(signals.shape) != 3):
+    if signals is not None and (signals.dtype != np.int16 or len(signals.shape) != 3 or not signals.shape[1]):
         raise ValueError(f"ecg is {signals.dtype}{signals.shape}, expected int16 (records, samples, {len(LEADS)})")
     count = signals.shape[0] if signals is not None else None
     expected = {"about": ("U", ()), "ecg": ("i", (None, None, len(LEADS))), "record_id": ("U", (count,))}

@@ -101,6 +101,7 @@ STRANGE = {
     "ids-numbers": (dict(record_id=np.arange(3)), "record_id is int64"),
     "patients-floats": (dict(patient_id=np.zeros(3)), "patient_id is float64"),
     "ecg-floats": (dict(ecg=np.zeros((3, 1000, 12))), r"ecg is float64\(3, 1000, 12\), expected int16"),
+    "ecg-no-samples": (dict(ecg=np.zeros((3, 0, 12), np.int16)), r"ecg is int16\(3, 0, 12\), expected int16"),
     "ecg-leads": (dict(ecg=np.zeros((3, 1000, 8), np.int16)), r"ecg is int16\(3, 1000, 8\)"),
     "file-beside": (dict(entries=[("run.sh", b"rm")]), "it holds .*run.sh"),
     "negative": (dict(ecg=None, entries=[("ecg.npy", header("(-3, 1000, 12)"))]), r"of shape \(-3, 1000, 12\)"),
