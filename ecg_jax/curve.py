@@ -44,6 +44,17 @@ def curve_text(config: RunConfig, losses: Mapping[int, float]) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
+def curve_points(text: str, batch_records: int) -> dict[int, float]:
+    """The losses by step in the file of a curve, which was read without a fault: each the very number it was."""
+    cells = [line.split(",") for line in text.splitlines()[1:]]
+    return {int(seen) // batch_records: float(loss or math.nan) for _, seen, loss in cells}
+
+
+def curve_until(text: str, branch_step: int) -> str:
+    """What the file of a curve holds of the steps up to `branch_step`: to the run that left there, it never changes."""
+    return "".join(text.splitlines(keepends=True)[: 1 + len(curve_steps(branch_step))])
+
+
 def curve_fault(seen: Sequence[int], losses: Sequence[float], config: RunConfig) -> str:
     """What is wrong with a curve that should reach to where `config` leaves the trunk, with a loss at every step of the
     grid, in order; "" if nothing."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg_jax.card import CardFacts
 from ecg_jax.config import RunConfig
-from ecg_jax.curve import CURVE, curve_text, points
+from ecg_jax.curve import CURVE, curve_text, curve_until, points
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
@@ -46,7 +46,8 @@ def write_run(
     write_text(folder / PATIENTS, patients.to_csv(index=False, lineterminator="\n"))
     write_text(folder / SOURCES, sources(config, pool).to_csv(index=False, lineterminator="\n"))
     trunk = store.trunk(config)
-    write_text(trunk / CURVE, curve_text(config, points(read_metrics(trunk / LOG))))
+    curve = curve_text(config, points(read_metrics(trunk / LOG)))
+    write_text(trunk / CURVE, curve)
     segments = read_segments(trunk)
     write_json(folder / "segments.json", segments)
     loss = held.overall(errors, heldout)
@@ -54,5 +55,5 @@ def write_run(
     record |= machine | {"segments": len(segments)}
     if params is not None and not record["diverged"]:
         export_encoder(store.encoder(config), config, params, CardFacts(record, pool, heldout.pool))
-    write_record(folder, record)
+    write_record(folder, record, curve=curve_until(curve, config.branch_step))
     return record

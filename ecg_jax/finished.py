@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecg_jax import curve
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import RunConfig
+from ecg_jax.curve import COLUMNS, CURVE, curve_fault, curve_until
 from ecg_jax.files import checksum, damaged, read_csv, read_json, read_text, write_json
 from ecg_jax.log import LOG, lacks, read_metrics
 
@@ -50,10 +50,12 @@ class Finished:
     checksums: dict[str, str]
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Writes the record of a run, last, with checksums of what its folder holds."""
+def write_record(folder: Path, record: dict[str, Any], *, curve: str) -> None:
+    """Writes the record of a run, last, with checksums of what its folder holds, and of its trunk's `curve` up to where
+    it left."""
     names = [name for name in (PATIENTS, SOURCES, LOG) if (folder / name).exists()]
     checksums = {name: checksum(read_text(folder / name)) for name in names} | {RECORD: fingerprint(record)}
+    checksums[CURVE] = checksum(curve)
     write_json(folder / RECORD, record | {"checksums": checksums})
 
 
@@ -148,7 +150,7 @@ def read_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> pd.
     """The curves of the trunks in these folders, each with the runs of it that are done: columns trunk_id,
     records_seen, loss. Raises OSError or ValueError, naming the file, unless a curve reaches to where the last of its
     runs that did not diverge left it."""
-    paths = [folder / curve.CURVE for folder in trunks]
+    paths = [folder / CURVE for folder in trunks]
     # Of the runs that did not diverge, the one that left last.
     lasts = [
         max((c for c, run in runs if not run.record["diverged"]), key=lambda c: c.branch_step, default=None)
@@ -158,15 +160,31 @@ def read_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> pd.
         path: again(max(runs, key=lambda pair: pair[0].branch_step)[1].folder)
         for path, runs in zip(paths, trunks.values(), strict=True)
     }
-    frame = read_csv(paths, curve.COLUMNS, remedy=remedies.__getitem__)
+    frame = read_csv(paths, COLUMNS, remedy=remedies.__getitem__)
     expected = np.array([runs[0][0].trunk_id for runs in trunks.values()])[frame.index]
     for k in frame.index[frame["trunk_id"].to_numpy() != expected]:
         raise damaged(paths[k], "has rows of another trunk", remedy=remedies[paths[k]])
     seen, losses = frame["records_seen"].tolist(), frame["loss"].tolist()
     for path, last, part in zip(paths, lasts, _parts(frame, len(paths)), strict=True):
-        if last is not None and (fault := curve.curve_fault(seen[part], losses[part], last)):
+        if last is not None and (fault := curve_fault(seen[part], losses[part], last)):
             raise damaged(path, fault, remedy=remedies[path])
     return frame
+
+
+def check_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> None:
+    """Raises OSError or ValueError, naming the file, where the curve of a trunk is not what the last of all its runs
+    that are done left there. Of several that left it at one step, on several machines, one must know it; records of
+    earlier versions know none."""
+    for folder, runs in trunks.items():
+        whole = [(config.branch_step, run) for config, run in runs if not run.record["diverged"]]
+        last = max((step for step, _ in whole), default=0)
+        lasts = [run for step, run in whole if step == last]
+        if not lasts or not all(CURVE in run.checksums for run in lasts):
+            continue
+        text = curve_until(read_text(folder / CURVE), last)
+        if checksum(text) not in {run.checksums[CURVE] for run in lasts}:
+            what = "is not what it was when its last run was recorded"
+            raise damaged(folder / CURVE, what, remedy=again(lasts[0].folder))
 
 
 def read_log(run: Finished, config: RunConfig) -> list[dict[str, Any]]:

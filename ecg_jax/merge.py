@@ -1,8 +1,9 @@
 """Merging stores: the runs that several machines did of one study, in one place.
 
 A run that both hold stays as it is in the target, and so does what it knows of a trunk; what the source knows beyond it
-comes with the runs. That they agree is checked: equal runs may differ by rounding and no more. Every run and every file
-is brought whole, a trunk before its runs, so a merge that was killed is done again and ends where it would have.
+comes with the runs. That they agree is checked: equal runs may differ by rounding and no more. Up to where the last of
+its runs left a trunk, its log and curve are those of the store that did that run. Every run and every file is brought
+whole, a trunk before its runs, so a merge that was killed is done again and ends where it would have.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
-from ecg_jax.curve import COLUMNS, CURVE, curve_text, points
+from ecg_jax.curve import COLUMNS, CURVE, curve_points, curve_text, points
 from ecg_jax.data.whole_folder import Maker, making, placed
-from ecg_jax.files import jsonl, read_csv, write_texts
+from ecg_jax.files import jsonl, read_csv, read_text, write_texts
 from ecg_jax.finished import (
     CONFIG,
     Finished,
     check_alike,
+    check_curves,
     read_config,
     read_curves,
     read_log,
     read_patients,
-    read_record,
     read_sources,
 )
 from ecg_jax.log import LOG, LOSS, divergence, line_key, reach, read_metrics
@@ -71,21 +72,22 @@ def merge(source: Store, target: Store) -> Merged:
     changed = differences(ours["settings"], theirs["settings"])
     if changed:
         raise ValueError(f"{source.path} and {target.path} were made with other settings: {'; '.join(changed)}")
-    done = {config: source.finished(config) for config in source.targets() if source.is_done(config)}
-    both = {config: _difference(done[config], target) for config in done if target.is_done(config)}
-    trunks: dict[str, list[RunConfig]] = {}
-    for config in done:
-        trunks.setdefault(config.trunk_id, []).append(config)
+    done = _finished(source, source.targets())
+    held = _finished(target, dict.fromkeys([*target.targets(), *done]))
+    both = {config: _difference(run, held[config]) for config, run in done.items() if config in held}
+    trunks, ours_too = _by_trunk(done), _by_trunk(dict.fromkeys([*target.targets(), *done]))
     _check_source(source, done, [config for config in done if config not in both])
     lasts = {trunk_id: max(runs, key=lambda config: config.branch_step) for trunk_id, runs in trunks.items()}
-    for last in lasts.values():
-        _beyond(source.trunk(last), target.trunk(last), last)
+    for trunk_id, last in lasts.items():
+        left_at = _left(trunks[trunk_id], done), _left(ours_too[trunk_id], held)
+        _beyond(source.trunk(last), target.trunk(last), last, left_at)
     copied, brought, left, busy = 0, 0, 0, set()
     with _planning(target), making(target.path / "runs") as maker:
         packs = {member.trunk_id: folder for folder, members in target.recorded_packs() for member in members}
         for trunk_id, runs in trunks.items():
             with _owned(packs.get(trunk_id)) as is_ours:
-                texts = _beyond(source.trunk(runs[0]), target.trunk(runs[0]), lasts[trunk_id])
+                left_at = _left(runs, done), _left(ours_too[trunk_id], _finished(target, ours_too[trunk_id]))
+                texts = _beyond(source.trunk(runs[0]), target.trunk(runs[0]), lasts[trunk_id], left_at)
                 missing = [config for config in runs if not target.is_done(config)]
                 if not is_ours:
                     left += len(missing)
@@ -99,18 +101,34 @@ def merge(source: Store, target: Store) -> Merged:
     return Merged(copied, len(both), max(both.values(), default=0.0), brought, left, tuple(sorted(busy)))
 
 
-def _difference(run: Finished, target: Store) -> float:
+def _finished(store: Store, configs: Iterable[RunConfig]) -> dict[RunConfig, Finished]:
+    return {config: store.finished(config) for config in configs if store.is_done(config)}
+
+
+def _by_trunk(configs: Iterable[RunConfig]) -> dict[str, list[RunConfig]]:
+    trunks: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        trunks.setdefault(config.trunk_id, []).append(config)
+    return trunks
+
+
+def _left(runs: Iterable[RunConfig], finished: Mapping[RunConfig, Finished]) -> int:
+    """The step at which the last of the runs of a trunk left it that are done and did not diverge; 0 without any."""
+    done = [config for config in runs if config in finished and not finished[config].record["diverged"]]
+    return max((config.branch_step for config in done), default=0)
+
+
+def _difference(run: Finished, ours: Finished) -> float:
     """The relative difference of a run's losses in both stores, infinite where it diverged in one alone. Raises
     ValueError where these are not one run."""
-    ours = read_record(target.path / "runs" / run.folder.name)
     first, second = run.record["loss"], ours.record["loss"]
     if first == second:
         return 0.0
     apart = math.inf if first is None or second is None else abs(first - second) / max(abs(first), abs(second))
     if apart > AGREEMENT:
         raise ValueError(
-            f"run {run.folder.name} has losses {first} and {second} in {run.folder.parents[1]} and {target.path}: more "
-            f"than {AGREEMENT:.0%} apart, so these are not one run"
+            f"run {run.folder.name} has losses {first} and {second} in {run.folder.parents[1]} and "
+            f"{ours.folder.parents[1]}: more than {AGREEMENT:.0%} apart, so these are not one run"
         )
     return apart
 
@@ -122,6 +140,7 @@ def _check_source(source: Store, done: dict[RunConfig, Finished], wanted: Sequen
         trunks.setdefault(source.trunk(config), []).append((config, run))
     if trunks:
         read_curves(trunks)
+        check_curves(trunks)
     check_alike(list(done.values()))
     if wanted:
         read_patients([done[config] for config in wanted])
@@ -143,7 +162,7 @@ class _Trunk:
     @property
     def points(self) -> dict[int, float]:
         """The curve, of which the log may know more, or less."""
-        return {step: loss for step, loss in (points(self.lines) | self.curve).items() if math.isfinite(loss)}
+        return {step: loss for step, loss in (self.curve | points(self.lines)).items() if math.isfinite(loss)}
 
     @property
     def reach(self) -> float:
@@ -152,15 +171,18 @@ class _Trunk:
 
 def _trunk(folder: Path, batch: int) -> _Trunk:
     path = folder / CURVE
-    table = read_csv([path], COLUMNS) if path.exists() else None
-    curve = {} if table is None else dict(zip((table["records_seen"] // batch).tolist(), table["loss"].tolist()))
+    curve = {}
+    if path.exists():
+        read_csv([path], COLUMNS)  # whole
+        curve = curve_points(read_text(path), batch)
     return _Trunk(folder, read_metrics(folder / LOG), curve, read_segments(folder))
 
 
-def _beyond(source: Path, target: Path, config: RunConfig) -> dict[Path, str]:
+def _beyond(source: Path, target: Path, config: RunConfig, left_at: tuple[int, int]) -> dict[Path, str]:
     """What the trunk of `config` in the folder `source` has beyond the one in `target`: files to be written there, with
-    their text. Of two logs or curves the one that reaches further is taken, with what it lacks and the other has.
-    Raises ValueError where the two do not agree."""
+    their text. Of two logs and curves those are taken of the store whose last run left later (`left_at`: source,
+    target), or without runs reach further, with what they lack and the other has: a run knows its curve. Raises
+    ValueError where the two do not agree."""
     theirs, ours = (_trunk(folder, config.batch_records) for folder in (source, target))
     _check_agreement(theirs, ours)
     texts = {}
@@ -168,13 +190,14 @@ def _beyond(source: Path, target: Path, config: RunConfig) -> dict[Path, str]:
         texts[target / CONFIG] = json.dumps(config.stored(), indent=1) + "\n"
     if more := [segment for segment in theirs.segments if segment not in ours.segments]:
         texts[target / SEGMENTS] = jsonl(sorted([*ours.segments, *more], key=lambda segment: segment["started"]))
-    if {*map(line_key, theirs.lines)} - {*map(line_key, ours.lines)}:
-        first, second = (theirs, ours) if theirs.reach > ours.reach else (ours, theirs)
-        lines = {line_key(line): line for line in (*second.lines, *first.lines)}
+    theirs_first = left_at[0] > left_at[1] or (left_at == (0, 0) and theirs.reach > ours.reach)
+    first, second = (theirs, ours) if theirs_first else (ours, theirs)
+    lines = {line_key(line): line for line in (*second.lines, *first.lines)}
+    if lines != {line_key(line): line for line in ours.lines}:
         texts[target / LOG] = jsonl(sorted(lines.values(), key=lambda line: line["step"]))
-    if theirs.points.keys() - ours.curve.keys() or not (target / CURVE).exists():
-        is_further = max(theirs.points, default=0) > max(ours.points, default=0)
-        losses = ours.points | theirs.points if is_further else theirs.points | ours.points
+    losses = second.points | first.points
+    is_other = theirs_first and losses != ours.curve
+    if is_other or theirs.points.keys() - ours.curve.keys() or not (target / CURVE).exists():
         texts[target / CURVE] = curve_text(config, losses)
     return texts
 

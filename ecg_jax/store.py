@@ -35,6 +35,7 @@ from ecg_jax.files import write_text as write_text
 from ecg_jax.finished import (
     Finished,
     check_alike,
+    check_curves,
     read_config,
     read_curves,
     read_log,
@@ -254,12 +255,14 @@ def export(store: Store, directory: Path) -> dict[str, Path]:
     trunks: dict[Path, list[tuple[RunConfig, Finished]]] = {}
     for config, run in done:
         trunks.setdefault(store.trunk(config), []).append((config, run))
+    curves = read_curves(trunks)
+    check_curves(trunks)
     runs = pd.DataFrame([run.record for run in finished])
     keys = [key for key in ("n_params", "real_fraction", "seed", "records_seen", "run_id") if key in runs]
     tables = {
         "runs": runs.sort_values(keys, kind="stable"),
         "patients": read_patients(finished),
-        "curve": read_curves(trunks).sort_values(["trunk_id", "records_seen"]),
+        "curve": curves.sort_values(["trunk_id", "records_seen"]),
     }
     sources = read_sources(finished)
     if sources is not None:

@@ -11,7 +11,8 @@ import ecg_jax
 from ecg_jax import files, sweep
 from ecg_jax.curve import curve_steps
 from ecg_jax.finished import read_record
-from ecg_jax.store import Store, export, read_json, read_study, write_json
+from ecg_jax.merge import merge
+from ecg_jax.store import Store, export, open_store, read_json, read_study, write_json
 
 TARGETS = targets(seeds=(0, 1))
 SHORT, LONG = TARGETS[:2]
@@ -133,6 +134,19 @@ def test_a_table_of_an_earlier_version_is_held_to_its_record(tmp_path):
     frame[frame.patient_id != frame.patient_id.iloc[0]].to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"has not the rows of .*, of the same response|has the mean loss"):
         export(store, tmp_path / "out")
+
+
+def test_a_digit_of_a_curve_that_was_changed_is_noticed(tmp_path):
+    store = finished_store(tmp_path / "store", TARGETS)
+    target = open_store(tmp_path / "target", "s", TARGETS, {"target": "t"})
+    path = store.trunk(LONG) / "curve.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[2].replace("\n", "1\n"), *lines[3:]]))
+    for read in (lambda: export(store, tmp_path / "tables"), lambda: merge(store, target)):
+        with pytest.raises(ValueError, match=r"curve\.csv is not what it was when its last run was recorded"):
+            read()
+    without_checksums(store)
+    export(store, tmp_path / "tables")  # of an earlier version nobody knows
 
 
 def test_two_rows_of_one_source_are_refused(tmp_path):

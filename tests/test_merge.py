@@ -117,6 +117,34 @@ def test_of_two_curves_the_one_that_reaches_further_is_taken_whole(source, tmp_p
     pd.testing.assert_frame_equal(curve_of(target, tmp_path / "a"), curve_of(source, tmp_path / "b"))
 
 
+@pytest.mark.parametrize(
+    ("had", "came", "steps"),
+    [
+        ((), (1,), 200),  # the target trained further, and did no run
+        ((), (0, 2), 0),
+        ((0,), (1, 2), 0),
+        ((0,), (1,), 200),
+        ((1,), (0, 1), 0),
+        ((2,), (0, 1), 0),
+        ((0, 2), (1, 2), 200),
+    ],
+)
+def test_a_store_of_two_machines_stays_whole_and_goes_on(tmp_path, had, came, steps):
+    """The last run of a trunk knows its curve: of both machines that did it, and when more runs are done later."""
+    wanted = targets(budgets=(512, 1024, 2048))
+    source = finished_store(tmp_path / "source", wanted, [wanted[k] for k in came])
+    target = finished_store(tmp_path / "target", wanted, [wanted[k] for k in had], machine=0.01)
+    begin(target, wanted[-1], steps=steps, machine=0.01)
+    merge(source, target)
+    export(target, tmp_path / "merged")
+    before = contents(target)
+    assert merge(source, target).trunks == 0 and contents(target) == before
+    for run in wanted:
+        if not target.is_done(run):
+            finish(target, run, machine=0.01)
+            export(target, tmp_path / "grown")
+
+
 def test_what_an_earlier_merge_left_behind_is_brought_later(source, tmp_path):
     target = finished_store(tmp_path / "target", TARGETS)
     shutil.rmtree(target.trunk(LONG))
