@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 STOPPED, CLOSED = 130, 141  # exit statuses of shells for SIGINT and SIGPIPE
+#: Seconds that a command has to end by itself once Ctrl-C was pressed.
+GRACE_SECONDS = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded() -> int:
     """`main`, with one line instead of a traceback for Ctrl-C, and no word for a pipe that was closed."""
+    _heed_ctrl_c()
     try:
         try:
             status = main()
@@ -26,12 +33,31 @@ def _guarded() -> int:
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("\nstopped; nothing was written: the same command begins anew", file=sys.stderr, flush=True)
-        status = STOPPED
+        _end_stopped()
     except BrokenPipeError:
-        status = CLOSED
+        os._exit(CLOSED)
+
+
+def _end_stopped() -> NoReturn:
+    print("\nstopped; nothing was written: the same command begins anew", file=sys.stderr, flush=True)
     # At once: Python would take down what XLA's threads still compute with, and they would crash the process.
-    os._exit(status)
+    os._exit(STOPPED)
+
+
+def _heed_ctrl_c() -> None:
+    """Ends the process soon after Ctrl-C even where no KeyboardInterrupt gets through: XLA may compute for minutes
+    before Python runs again, and one that is raised within a callback is dropped."""
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while signal.SIGINT not in os.read(heard, 1):
+            pass
+        time.sleep(GRACE_SECONDS)
+        _end_stopped()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. Missing shared data skips a test on a person's machine and fails it in CI."""
 
 import os
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,6 +13,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="ecg-jax-compiled-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+
+# Started in the background of a script, a process ignores Ctrl-C, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest
