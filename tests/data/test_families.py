@@ -403,8 +403,10 @@ def test_code15s_amplitude_is_unknown_unless_a_factor_is_stated(tmp_path, output
     assert set(pool.unit) == {unit}
     if times is not None:
         assert np.abs(pool.ecg[0] - times * apply_chain(signals[0, :4000], 400, 100)).max() <= 1
-    made_from = list_set("code15", tmp_path / "c", output).made_from
+    listed = list_set("code15", tmp_path / "c", output)
+    made_from = listed.made_from
     assert made_from["unit"] == unit and made_from.get("factor") == output.factor
+    assert (code15.AS_PUBLISHED in listed.notes) == (unit == "AU")
 
 
 def test_a_factor_is_an_option_of_the_builder_and_kept(tmp_path, capsys):

@@ -11,7 +11,7 @@ from test_folder import copied, damaged, made
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import build
 from ecg_jax.data.real.catalogue import Output
-from ecg_jax.data.real.windows import load_windows, read_windows, save_windows
+from ecg_jax.data.real.windows import OTHERS, load_windows, read_windows, save_windows
 
 
 def quiet(done, total):
@@ -123,6 +123,23 @@ def test_beats_of_frames_that_hold_several_samples(tmp_path, turned, said_hz):
         path.rename(tmp_path / turned(path.name))
     windows = read_windows("x", tmp_path, Output(), lambda _: None, quiet)
     assert windows.labels == (("N",), ("V",), ("A",), ("L",))
+
+
+def test_signals_that_are_no_voltage_cost_no_lead(tmp_path):
+    """Monitors keep pressures beside the ECG."""
+    steps = np.rint(300 * np.random.default_rng(0).normal(size=(2500, 3))).astype("<i2")
+    (tmp_path / "r.dat").write_bytes(steps.tobytes())
+    units = {"ABP": "10/mmHg", "MLII": "1000/mV", "V5": "1/uV"}
+    lines = [f"r.dat 16 {gain} 16 0 0 0 0 {name}" for name, gain in units.items()]
+    (tmp_path / "r.hea").write_text("\n".join(["r 3 250 2500", *lines]))
+    windows = read_windows("x", tmp_path, Output(), lambda _: None, quiet)
+    assert windows.leads == ("MLII", "V5") and f"1 of 1 records {OTHERS}" in windows.notes
+    assert np.array_equal(windows.ecg[0], apply_chain(steps[:, 1:] / np.float32(1000), 250, 100))
+    (tmp_path / "r.hea").write_text("\n".join(["r 3 250 2500", *(line.replace("V", "K") for line in lines)]))
+    told = []
+    with pytest.raises(ValueError, match="none of 1 recordings"):
+        read_windows("x", tmp_path, Output(), told.append, quiet)
+    assert told[0].reason.startswith("unit: 'mmHg', expected mV")
 
 
 def test_windows_of_which_none_can_be_used_say_why(tmp_path, capsys):

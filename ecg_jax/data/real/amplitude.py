@@ -53,6 +53,16 @@ def millivolts(unit: str) -> float:
     return MILLIVOLTS[plain]
 
 
+def is_voltage(unit: str) -> bool:
+    """Whether a signal may be one: not where its unit is that of something else, such as a pressure."""
+    if unit.strip().lower() in _NO_UNIT:
+        return True
+    try:
+        return millivolts(unit) > 0
+    except ValueError:
+        return False
+
+
 def scale_of(signals: Sequence[Calibrated], path: Path) -> tuple[list[float], str | None]:
     """Millivolts per unit of each signal, and why the amplitude is unknown, where it is.
 
@@ -68,7 +78,7 @@ def scale_of(signals: Sequence[Calibrated], path: Path) -> tuple[list[float], st
         try:
             scale.append(millivolts(signal.unit))
         except ValueError as error:
-            if signal.unit.strip().lower() not in _NO_UNIT:
+            if not is_voltage(signal.unit):
                 raise
             scale.append(1.0)
             unknown = f"{error}; the amplitude is unknown: --unit NU takes it in standard deviations"

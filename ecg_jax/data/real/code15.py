@@ -27,6 +27,10 @@ from ecg_jax.data.real.tables import identity, known, plain_name, read_table
 RATE_HZ = 400
 #: Columns that are labels; "normal_ecg" is what a machine said.
 LABELS = ("1dAVb", "RBBB", "LBBB", "SB", "AF", "ST", "normal_ecg")
+AS_PUBLISHED = (
+    "the millivolts of CODE-15% are about twice too large: they are kept as published, of unknown amplitude, unless "
+    "--factor states what they are to be multiplied by"
+)
 #: An exam whose part was not fetched.
 _NO_ROW = -1
 
@@ -57,10 +61,12 @@ def list_code15(name: str, folder: Path, output: Output) -> Catalogue:
         )
         for exam, (_, row) in zip(exams, rows, strict=True)
     ]
+    notes = without_patient("exams.csv", patients)
     if output.unit == "mV" and output.factor is None:
         output = dataclasses.replace(output, unit="AU")
+        notes += (AS_PUBLISHED,)
     digest = digest_of(folder, tables=[folder / "exams.csv"], files=sorted(files.values()))
-    return catalogue(name, entries, load, output, digest=digest, notes=without_patient("exams.csv", patients))
+    return catalogue(name, entries, load, output, digest=digest, notes=notes)
 
 
 def load(entry: Entry) -> Raw:

@@ -1,7 +1,7 @@
 """Long recordings of few leads, such as MIT-BIH's, cut into windows of ten seconds with a mask of leads.
 
-Leads keep their own names: MLII is no lead II. A set of windows is no pool of records and enters no 12-lead training;
-who trains on it chooses to, and how.
+Leads keep their own names: MLII is no lead II. Signals that are no voltage, such as a pressure, are not kept. A set
+of windows is no pool of records and enters no 12-lead training; who trains on it chooses to, and how.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import wfdb
 
 from ecg_jax.data import arrays, preprocess
 from ecg_jax.data.arrays import field
-from ecg_jax.data.real.amplitude import scale_of
+from ecg_jax.data.real.amplitude import is_voltage, scale_of
 from ecg_jax.data.real.catalogue import (
     UNCHECKED,
     Entry,
@@ -38,6 +38,8 @@ from ecg_jax.files import whole_file
 #: records of 47 subjects).
 SAME_PATIENT = {"mitdb": {"202": "201"}}
 _ARRAYS = ("ecg", "present", "record_id", "patient_id", "fold")
+#: What is remarked of windows, beside what is of records, and counted.
+OTHERS = "are of recordings that hold signals of other units than volts, which are not kept"
 _TEXTS = ("source", "sample_rate_hz", "leads", "labels", "diagnoses", "notes")
 
 
@@ -123,7 +125,7 @@ def read_windows(
 def _windows_of(entry: Entry, output: Output, on_bad: OnBad, on_remark: Callable[[str], None]) -> Iterator[Window]:
     """The windows of a recording that can be used; `on_bad` gets the others, or the recording."""
     try:
-        leads, rate_hz, windows, is_checked = _cut(entry.file)
+        leads, rate_hz, windows, remarks = _cut(entry.file)
     except ValueError as error:
         on_bad(Exclusion(entry.record_id, without_paths(str(error), entry.file)))
         return
@@ -135,30 +137,34 @@ def _windows_of(entry: Entry, output: Output, on_bad: OnBad, on_remark: Callable
         except ValueError as error:
             on_bad(Exclusion(f"{entry.record_id}@{second}", str(error)))
             continue
-        if not is_checked:
-            on_remark(UNCHECKED)
+        for remark in remarks:
+            on_remark(remark)
         yield Window(entry, second, held, counts, beats)
 
 
-def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray, tuple[str, ...]]], bool]:
+def _cut(header: Path) -> tuple[tuple[str, ...], int, list[tuple[int, np.ndarray, tuple[str, ...]]], list[str]]:
     """A recording's leads and rate, its windows (the second each begins at, `(samples, leads)` in mV, its beats), and
-    whether its files' checksums are those stated."""
+    what is to be remarked of each."""
     if header.suffix.lower() != ".hea":
         raise ValueError(f"format: {header.name} is no WFDB header")
     record = read_wfdb(header, lambda names: range(len(names)))
-    leads, rate_hz = tuple(signal.name for signal in record.signals), int(record.rate_hz)
+    voltages = [k for k, signal in enumerate(record.signals) if is_voltage(signal.unit)]
+    kept = voltages or range(len(record.signals))  # without any, the first unit is refused
+    signals = [record.signals[k] for k in kept]
+    leads, rate_hz = tuple(signal.name for signal in signals), int(record.rate_hz)
     if len(set(leads)) < len(leads):
         raise ValueError(f"leads: {', '.join(leads)} are not all different")
-    scale, unknown = scale_of(record.signals, header)
+    scale, unknown = scale_of(signals, header)
     if unknown is not None:
         raise ValueError(unknown)
-    ecg_mv = record.samples * scale
+    ecg_mv = record.samples[:, kept] * scale
     samples, symbols = _beats(header, rate_hz)
     length, windows = SECONDS * rate_hz, []
     for start in range(0, len(ecg_mv) - length + 1, length):
         beats = symbols[(samples >= start) & (samples < start + length)]
         windows.append((start // rate_hz, ecg_mv[start : start + length], tuple(sorted(set(beats.tolist())))))
-    return leads, rate_hz, windows, all(signal.checksum is not None for signal in record.signals)
+    remarks = [OTHERS] * (len(signals) < len(record.signals))
+    return leads, rate_hz, windows, remarks + [UNCHECKED] * any(signal.checksum is None for signal in signals)
 
 
 def _to_counts(ecg_mv: np.ndarray, leads: tuple[str, ...], rate_hz: int, output: Output) -> np.ndarray:
