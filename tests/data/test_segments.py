@@ -119,6 +119,13 @@ def test_a_lead_that_a_segment_lacks_is_absent_from_its_windows(tmp_path):
     assert there["V6"] == [True, True, False, False] and there["MLII"] == [False, False, True, True]
 
 
+def test_segments_may_be_named_by_their_headers(tmp_path):
+    ecg = in_segments(tmp_path, "p")
+    named(tmp_path, "p", [f"p_{k:04d}.hea {15 * RATE_HZ}" for k in range(3)])
+    (p,) = records(tmp_path).recordings
+    assert np.abs(read_wfdb(p.file, every).samples - ecg).max() < 1e-9
+
+
 def test_recordings_that_share_a_segment_are_one_person(tmp_path):
     in_segments(tmp_path, "p")
     named(tmp_path, "excerpt", ["p_0001 3750"])

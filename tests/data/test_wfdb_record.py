@@ -301,11 +301,14 @@ def test_what_is_a_lead_and_what_is_none(name, lead):
     assert lead_of(name) == lead
 
 
-def test_what_a_mac_leaves_beside_its_files_is_no_recording(tmp_path):
+def test_what_systems_leave_beside_files_is_no_recording(tmp_path):
     plain(tmp_path)
+    for hidden in (".ipynb_checkpoints", ".Trash-0/files", ".git"):
+        plain(tmp_path / hidden)
     for name in ("._r.hea", "._r.dat", "._s.edf"):
         (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(60))
     assert list(folder.find_recordings(tmp_path)) == ["r"]
+    assert list(folder.find_recordings(tmp_path / ".git")) == ["r"]
 
 
 @pytest.mark.parametrize(

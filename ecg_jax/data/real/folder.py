@@ -93,13 +93,15 @@ def whole_recordings(folder: Path) -> tuple[dict[str, Path], Parts]:
 
 
 def find_recordings(folder: Path) -> dict[str, Path]:
-    """The WFDB headers and EDF files below `folder`, by their paths without suffix. Raises as `list_folder` does."""
+    """The WFDB headers and EDF files below `folder`, but for hidden ones, by their paths without suffix. Raises as
+    `list_folder` does."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder")
     root = folder.resolve()
     headers: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.name.startswith("._"):  # what macOS keeps beside a file on other systems
+        # "._NAME" is what macOS keeps beside a file on other systems; hidden folders hold copies and what was removed.
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         # a link may lead anywhere
         if path.suffix.lower() in (".hea", ".edf") and path.is_file() and path.resolve().is_relative_to(root):

@@ -35,9 +35,11 @@ class Parts:
 
 
 def segment_lines(header: str) -> list[list[str]]:
-    """The words of each line on a segment in the text of a header; none for a recording in one piece."""
+    """The words of each line on a segment in the text of a header, first its name, which some write as that of its
+    header; none for a recording in one piece."""
     lines = _lines(header)
-    return lines[1:] if lines and "/" in lines[0][0] else []
+    segments = lines[1:] if lines and "/" in lines[0][0] else []
+    return [[re.sub(r"\.hea$", "", words[0], flags=re.IGNORECASE), *words[1:]] for words in segments]
 
 
 def _lines(header: str) -> list[list[str]]:
