@@ -430,5 +430,5 @@ def test_an_exam_without_a_patient_is_one_of_its_own(tmp_path):
     text = (tmp_path / "c" / "exams.csv").read_text()
     (tmp_path / "c" / "exams.csv").write_text(text.replace(",8,True,", ",nan,True,").replace(",9,", ",,", 1))
     listed = list_set("code15", tmp_path / "c", Output())
-    assert listed.notes == ("exams.csv: no patient for 2 of 6 recordings (such as '30'): each is a patient of its own",)
+    assert listed.notes[0] == "exams.csv: no patient for 2 of 6 recordings (such as '30'): each is a patient of its own"
     assert len({entry.patient_id for entry in listed.recordings}) == 4

@@ -168,8 +168,9 @@ def test_windows_come_back_and_damage_is_told(ecg_data_dir, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ValueError, match=r"w\.npz is not a whole set of windows"):
         load_windows(path)
-    arguments = ["mitdb", "--source", str(source), "--data-dir", str(tmp_path), "--windows", "--unit", "NU"]
-    assert build.main(arguments) == 2 and "windows are in mV" in capsys.readouterr().err
+    arguments = ["mitdb", "--source", str(source), "--data-dir", str(tmp_path), "--windows"]
+    assert build.main([*arguments, "--unit", "NU"]) == 2 and "windows are in mV" in capsys.readouterr().err
+    assert build.main([*arguments, "--pack"]) == 2 and "leave out --pack" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 400), marks=pytest.mark.long)], ids=len)

@@ -240,6 +240,8 @@ def build_windows(options: argparse.Namespace, output: Output, console: Console)
     """
     if options.unit != "mV":
         raise ValueError("windows are in mV: leave out --unit")
+    if options.pack:
+        raise ValueError("a set of windows is one file already: leave out --pack")
     target = options.data_dir / f"{options.name}-windows-{options.rate}hz.npz"
     left_out = target.with_suffix(".exclusions.csv")
     excluded: list[Exclusion] = []

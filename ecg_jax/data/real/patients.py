@@ -6,6 +6,7 @@ A patient who is not known is never shared: each such recording is a patient of 
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -99,30 +100,37 @@ def read_rows(
 
 class _Names:
     """Finds the recording that a table means: its path, with or without the ending of a file, from any folder above or
-    below the set's and in another case, where only one fits; numbers with or without zeros in front ("1" may be
-    "00001")."""
+    below the set's, where only one fits, if need be in another case and with accents as macOS writes them; numbers
+    with or without zeros in front ("1" may be "00001")."""
 
     def __init__(self, records: Iterable[str], part_of: Mapping[str, str]) -> None:
         self._paths: dict[str, str] = {record: record for record in records} | dict(part_of)
         self._by_name: dict[str, list[str]] = {}
         for path in self._paths:
-            self._by_name.setdefault(_number(PurePosixPath(path.lower()).name), []).append(path)
+            self._by_name.setdefault(_number(PurePosixPath(_folded(path)).name), []).append(path)
 
     def __call__(self, said: str) -> str | None:
         for name in _spellings(said):
             if name in self._paths:
                 return self._paths[name]
-            *folders, last = PurePosixPath(name.lower()).parts or ("",)
-            if ".." in folders:
+            if ".." in PurePosixPath(name).parts:
                 continue
-            fitting = {
-                self._paths[path]
-                for path in self._by_name.get(_number(last), ())
-                if all(a == b for a, b in zip(reversed(folders), reversed(PurePosixPath(path.lower()).parts[:-1])))
-            }
-            if len(fitting) == 1:
-                return fitting.pop()
+            alike = self._by_name.get(_number(PurePosixPath(_folded(name)).name), ())
+            for written in (str, _folded):
+                fitting = {self._paths[path] for path in alike if _end_alike(written(name), written(path))}
+                if len(fitting) == 1:
+                    return fitting.pop()
         return None
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", path).lower()
+
+
+def _end_alike(one: str, other: str) -> bool:
+    """Whether two paths are the same, as far as both tell folders."""
+    (*folders, name), (*others, last) = PurePosixPath(one).parts, PurePosixPath(other).parts
+    return _number(name) == _number(last) and all(a == b for a, b in zip(reversed(folders), reversed(others)))
 
 
 def _spellings(said: str) -> Iterator[str]:
