@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ecg_jax.codec import fingerprint
 from ecg_jax.data.arrays import checksums, field
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
-from ecg_jax.files import read_json, write_json
+from ecg_jax.files import damaged, read_json, write_json
 from ecg_jax.store import check_folder
 from experiments.data import StudyData, is_frozen
 
@@ -28,14 +29,14 @@ def pack_data(folder: Path, data: StudyData) -> None:
     for name, pool in ((TRAINING, data.training), (HELDOUT, data.heldout.pool)):
         save_pool(folder / name, pool)
         about[name] = checksums(folder / name)
-    write_json(folder / ABOUT, about)
+    write_json(folder / ABOUT, about | {"checksum": fingerprint(about)})
 
 
 def load_packed(folder: Path) -> StudyData:
     """The data that `pack_data` wrote, with the masks drawn anew; every array is compared with the checksum it had.
 
-    Raises FileNotFoundError for a folder without them, and ValueError where an array is of another pack, held-out
-    records and masks are not those that were packed, or training records are held out.
+    Raises FileNotFoundError for a folder without them, and ValueError where its description or an array is another,
+    held-out records and masks are not those that were packed, or training records are held out.
     """
     path = folder / ABOUT
     if not path.is_file():
@@ -43,7 +44,11 @@ def load_packed(folder: Path) -> StudyData:
             f"{folder} holds no packed data: it has no {ABOUT}; write them with --pack {folder} (or again, "
             "where packing was broken off)"
         )
-    about, known = read_json(path, remedy=f"pack the data again with --pack {folder}"), {}
+    remedy = f"pack the data again with --pack {folder}"
+    about, known = read_json(path, remedy=remedy), {}
+    expected = about.pop("checksum", None)
+    if expected is not None and expected != fingerprint(about):
+        raise damaged(path, "is not what was written: its checksum is another", remedy=remedy)
     try:
         identity, response = field(about, "identity", str), field(about, "response", str)
         patches = field(about, "patches", int, least=1)

@@ -121,11 +121,20 @@ def test_two_packs_in_one_folder_are_refused(tmp_path, name):
 )
 def test_a_description_that_is_none_is_told(tmp_path, changed, match):
     pack_data(tmp_path, studied("one"))
-    about = json.loads((tmp_path / "about.json").read_text()) | changed
+    about = json.loads((tmp_path / "about.json").read_text()) | {"checksum": None} | changed
     (tmp_path / "about.json").write_text(
         json.dumps({name: value for name, value in about.items() if value is not None})
     )
     with pytest.raises(ValueError, match=match):
+        load_packed(tmp_path)
+
+
+def test_a_description_that_was_changed_is_noticed(tmp_path):
+    one = studied("one")
+    pack_data(tmp_path, one)
+    about = tmp_path / "about.json"
+    about.write_text(about.read_text().replace(one.identity, one.identity[::-1]))
+    with pytest.raises(ValueError, match=r"about\.json is not what was written: .*pack the data again with --pack"):
         load_packed(tmp_path)
 
 
