@@ -24,7 +24,7 @@ from ecg_jax.data.synthetic import (
 )
 from ecg_jax.data.synthetic.acquisition import Acquisition
 from ecg_jax.data.synthetic.conditions import CAN_JOIN, sample_conditions
-from ecg_jax.data.synthetic.draws import Stage, stage_uniforms
+from ecg_jax.data.synthetic.draws import Stage, draw_rows
 from ecg_jax.data.synthetic.noise import Noise
 from ecg_jax.data.synthetic.patient import sample_patient
 from ecg_jax.data.synthetic.rhythm import rr_process
@@ -46,7 +46,7 @@ PERCENTILES = (50, 2, 98)
 def rows_of(stage: Stage, patients: int) -> jax.Array:
     index = np.arange(patients, dtype=np.uint32)
     keys = index_keys(np.uint32(SEED), np.zeros_like(index), index)
-    return stage_uniforms(*keys, (stage,))[stage]
+    return draw_rows(*keys, (stage,))[0][stage]
 
 
 # Population ----------------------------------------------------------------------------------------------------------

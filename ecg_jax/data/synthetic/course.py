@@ -11,6 +11,7 @@ import numpy as np
 
 from ecg_jax.data.synthetic.conditions import Rhythm
 from ecg_jax.data.synthetic.constants import declare
+from ecg_jax.data.synthetic.draws import cut
 from ecg_jax.data.synthetic.rhythm import Beat
 
 Range = tuple[float, float]
@@ -90,7 +91,10 @@ _COLUMNS = {
 def course_of(rhythm: jax.Array) -> dict[str, jax.Array]:
     """The fields of the `Course` of a rhythm code: int32, float32 or boolean, ranges with their two ends as an axis."""
     dtypes = {"i": jnp.int32, "f": jnp.float32, "b": jnp.bool_}
-    return {name: jnp.asarray(column, dtypes[column.dtype.kind])[rhythm] for name, column in _COLUMNS.items()}
+    # One lookup for all: a CPU compiles each by itself. Counts and codes are small integers, exact as floats.
+    table = np.concatenate([column.reshape(len(Rhythm), -1) for column in _COLUMNS.values()], axis=1)
+    pieces = cut(jnp.asarray(table, jnp.float32)[rhythm], *(column.shape[1:] for column in _COLUMNS.values()))
+    return {name: piece.astype(dtypes[column.dtype.kind]) for (name, column), piece in zip(_COLUMNS.items(), pieces)}
 
 
 def between(ends: Range, uniform: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Random numbers of the generator: threefry keys by record, and one row of uniform draws for each stage of it.
 
 A stage is a deterministic function of its own row, so what one stage draws never moves the others. All rows come from
-one call: XLA compiles every threefry call anew, at about a second each on a CPU.
+one call: XLA compiles every threefry call anew.
 """
 
 from __future__ import annotations
@@ -54,30 +54,28 @@ def record_keys(seed: jax.Array, index_high: jax.Array, index_low: jax.Array) ->
     return jax.vmap(jax.random.fold_in)(of_high, index_low)
 
 
-def stage_uniforms(
+def draw_rows(
     patient_keys: jax.Array, record_keys: jax.Array, stages: tuple[Stage, ...]
-) -> dict[Stage, jax.Array]:
-    """Uniform draws `(B, draws)` of each stage, from the keys `(B,)` of the patient or of the record.
+) -> tuple[dict[Stage, jax.Array], jax.Array]:
+    """Uniform draws `(B, draws)` of each stage, from the keys `(B,)` of the patient or of the record, and two uint32
+    words per record `(B, 2)` that seed its counter-hash noise.
 
     Records that share a patient key are recordings of one patient.
     """
     rows = [(stage, stage + i) for stage in stages for i in range(_ROWS.get(stage, 1))]
-    keys = jnp.stack([record_keys if stage in OF_RECORD else patient_keys for stage, _ in rows], axis=1)
-    numbers = jnp.array([number for _, number in rows])
-
-    def of_row(key: jax.Array, number: jax.Array) -> jax.Array:
-        return jax.random.uniform(jax.random.fold_in(key, number), (DRAWS_PER_ROW,))
-
-    drawn = jax.vmap(jax.vmap(of_row, (0, 0)), (0, None))(keys, numbers)
+    keys = [record_keys if stage in OF_RECORD else patient_keys for stage, _ in rows]
+    numbers = jnp.array([*(number for _, number in rows), _WORDS])
+    fold = jax.vmap(jax.vmap(jax.random.fold_in), (0, None))
+    folded = fold(jnp.stack([*keys, record_keys], axis=1), numbers)
+    words = jax.random.key_data(folded[:, -1])
+    if not rows:
+        return {}, words
+    uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, (DRAWS_PER_ROW,))))
+    drawn = uniform(folded[:, :-1])
     return {
         stage: drawn[:, [i for i, (of, _) in enumerate(rows) if of is stage]].reshape(len(drawn), -1)
         for stage in stages
-    }
-
-
-def noise_words(record_keys: jax.Array) -> jax.Array:
-    """Two uint32 words per record `(B, 2)` that seed its counter-hash noise."""
-    return jax.vmap(lambda key: jax.random.key_data(jax.random.fold_in(key, _WORDS)))(record_keys)
+    }, words
 
 
 def truncated_normal(uniform: jax.Array, limit_sd: float = TRUNCATION_SD) -> jax.Array:

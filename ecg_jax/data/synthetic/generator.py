@@ -19,7 +19,7 @@ from ecg_jax.data.synthetic.arrhythmia import FASTEST_BPM, sample_trains
 from ecg_jax.data.synthetic.atrial import DRAWS as ATRIAL_DRAWS
 from ecg_jax.data.synthetic.atrial import sample_atrial_vectors
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.draws import Stage, noise_words, stage_uniforms
+from ecg_jax.data.synthetic.draws import Stage, draw_rows
 from ecg_jax.data.synthetic.ecgsyn import render_ecgsyn
 from ecg_jax.data.synthetic.fitted import Priors, ii_to_i, render_fitted
 from ecg_jax.data.synthetic.leads import ELECTRODES_TO_LEADS, sample_weights, twelve_leads
@@ -77,15 +77,14 @@ def draw(
 
     `edges` are those of the recipe's `ConditionMix`, None where it has none.
     """
-    stages = _stages(recipe)
-    rows = stage_uniforms(patient_keys, record_keys, stages) if stages else {}
+    rows, words = draw_rows(patient_keys, record_keys, _stages(recipe))
     heart = settings = None
     if recipe.signal in (Signal.VECTORS, Signal.ECGSYN):
         heart = jax.vmap(functools.partial(_draw_heart, edges=edges, recipe=recipe, seconds=seconds))(rows)
     if recipe.acquisition:
         sample = functools.partial(recorder.sample_acquisition, acquisition=recipe.acquisition)
         settings = jax.vmap(sample)(rows[Stage.ACQUISITION])
-    return Draft(heart, settings, rows, noise_words(record_keys))
+    return Draft(heart, settings, rows, words)
 
 
 def _draw_heart(rows: dict[Stage, jax.Array], edges: jax.Array | None, recipe: Recipe, seconds: int) -> Heart:
