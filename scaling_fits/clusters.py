@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from scaling_fits.mixed_effects import reml_information, reml_ratio
 
@@ -43,18 +45,14 @@ def robust_variance(
     members = [np.flatnonzero(cluster_N == cluster) for cluster in range(clusters)]
     pulls = [influence_NxP[own].T @ _adjusted(basis_NxQ[own]) for own in members]  # (P, rows of the cluster)
     variance_P = sum((pull @ residual_N[own]) ** 2 for pull, own in zip(pulls, members))
-    belongs_NxC = (cluster_N[:, None] == np.arange(clusters)).astype(float)
-    left_NxC = belongs_NxC - basis_NxQ @ (basis_NxQ.T @ belongs_NxC)
+    belongs_NxC = sparse.csr_array((np.ones(len(cluster_N)), (np.arange(len(cluster_N)), cluster_N)))
     scaled_N = residual_N / max(np.sqrt(np.mean(residual_N**2)), 1e-300)
     tells = clusters < len(cluster_N) and scaled_N.any()
     ratio = reml_ratio(basis_NxQ, scaled_N, belongs_NxC) if tells else 0.0
+    basis_CxQ = belongs_NxC.T @ basis_NxQ
     dof_P = np.empty(influence_NxP.shape[1])
     for p in range(len(dof_P)):
-        own_C = np.array([pull[p] @ pull[p] for pull in pulls])
-        along_CxQ = np.stack([pull[p] @ basis_NxQ[own] for pull, own in zip(pulls, members)])
-        between_CxC = np.stack([pull[p] @ left_NxC[own] for pull, own in zip(pulls, members)])
-        spread_CxC = np.diag(own_C) - along_CxQ @ along_CxQ.T + ratio * between_CxC @ between_CxC.T
-        dof_P[p] = np.trace(spread_CxC) ** 2 / max(np.sum(spread_CxC**2), 1e-300)
+        dof_P[p] = _degrees([pull[p] for pull in pulls], [basis_NxQ[own] for own in members], basis_CxQ, ratio)
     return RobustVariance(variance_P, dof_P, (influence_NxP**2).sum(axis=0))
 
 
@@ -64,6 +62,25 @@ def _influence(design_NxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left, values, right = np.linalg.svd(design_NxP / length_P, full_matrices=False)
     seen = values > UNSEEN * values[0]
     return left[:, seen], (left[:, seen] / values[seen]) @ right[seen] / length_P
+
+
+def _degrees(pulls: Sequence[np.ndarray], basis: Sequence[np.ndarray], basis_CxQ: np.ndarray, ratio: float) -> float:
+    """Satterthwaite's dof of one coefficient, from each cluster's pull (R,) and rows of the basis (R, Q).
+
+    The clusters' covariance is a diagonal and a product of few columns, and is never formed: C clusters cost C.
+    """
+    own_C, whole_C = np.array([pull @ pull for pull in pulls]), np.array([pull.sum() for pull in pulls])
+    along_CxQ = np.stack([pull @ rows for pull, rows in zip(pulls, basis)])
+    diagonal_C = own_C + ratio * whole_C**2
+    one_QxQ = np.eye(along_CxQ.shape[1])
+    columns_CxK = np.column_stack([along_CxQ, whole_C[:, None] * basis_CxQ])
+    middle_KxK = np.block(
+        [[ratio * basis_CxQ.T @ basis_CxQ - one_QxQ, -ratio * one_QxQ], [-ratio * one_QxQ, np.zeros_like(one_QxQ)]]
+    )
+    off_C = np.einsum("ck,kl,cl->c", columns_CxK, middle_KxK, columns_CxK, optimize=True)
+    turned_KxK = middle_KxK @ (columns_CxK.T @ columns_CxK)
+    squares = np.sum(diagonal_C**2) + 2 * diagonal_C @ off_C + np.sum(turned_KxK * turned_KxK.T)
+    return (np.sum(diagonal_C) + np.sum(off_C)) ** 2 / max(squares, 1e-300)
 
 
 def _adjusted(basis_RxP: np.ndarray) -> np.ndarray:
