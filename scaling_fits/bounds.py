@@ -50,9 +50,14 @@ class AtBound:
     moved: dict[str, tuple[float, float]]
 
     @property
+    def stands(self) -> str:
+        """Where it stands."""
+        return f"{self.name} stands at its {self.side} bound {self.bound:.4g}"
+
+    @property
     def sentence(self) -> str:
         """That it stands there and what lies beyond, in plain words."""
-        stands = f"{self.name} stands at its {self.side} bound {self.bound:.4g}"
+        stands = self.stands
         if self.share <= FLAT:
             return f"{stands}; beyond it the objective does not fall"
         fall = f"{self.gain:.3g} ({100 * self.share:.3g} %)"
@@ -77,15 +82,28 @@ def at_bounds(data: Observations, theta_P: np.ndarray) -> tuple[AtBound, ...]:
 def open_ends(
     data: Observations, theta_RxP: np.ndarray, intervals: dict[str, tuple[float, float]], level: float
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Percentile intervals of draws (R, P), an end being None (open) where so many draws stand at a bound."""
-    lower, upper = (touching.mean(axis=0) for touching in _touching(data.problem, theta_RxP))
-    tail = (1 - level) / 2
+    """Percentile intervals of draws (R, P), an end being None (open) where so many draws stand at a bound.
+
+    So it is where the draws beyond the end have an exponent at its bound: the size of a factor A / N^alpha is then the
+    bound's choice as much as alpha is.
+    """
+    touching = _touching(data.problem, theta_RxP)
+    lower, upper = (side.mean(axis=0) for side in touching)
+    form, values_RxP, tail = data.problem.form, published(data, theta_RxP), (1 - level) / 2
     found = {}
-    for p, name in enumerate(data.problem.form.names):
+    for p, name in enumerate(form.names):
         low, high = intervals[name]
-        low = None if lower[p] >= tail or upper[p] > 1 - tail else low
-        found[name] = (low, None if upper[p] >= tail or lower[p] > 1 - tail else high)
+        powers = [form.names.index(one) for one in sorted(form.parameters[p].exponents)]
+        led_R = (touching[0] | touching[1])[:, powers].any(axis=1)
+        is_low = lower[p] >= tail or upper[p] > 1 - tail or _leads(led_R, values_RxP[:, p] <= low)
+        is_high = upper[p] >= tail or lower[p] > 1 - tail or _leads(led_R, values_RxP[:, p] >= high)
+        found[name] = (None if is_low else low, None if is_high else high)
     return found
+
+
+def _leads(led_R: np.ndarray, beyond_R: np.ndarray) -> bool:
+    """Whether most of the draws beyond an end are led by a bound."""
+    return bool(beyond_R.any() and led_R[beyond_R].mean() > 0.5)
 
 
 def _touching(problem: Problem, theta_SxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -87,6 +87,8 @@ def run_fit(options: Options) -> Work:
 def run_compare(options: Options) -> Work:
     """`compare`: several laws on the same rows, nested tests, criteria, and a backtest."""
     forms = [form(name) for name in options.forms.split(",")]
+    if twice := sorted({one.name for one in forms if forms.count(one) > 1}):
+        raise ValueError(f"--forms {options.forms!r}: {twice[0]} is given twice")
     of = asked(options, forms)
     folds, told, plan = _folds(options, of), fitting(options), bootstrap(options)
 
@@ -220,6 +222,8 @@ def _fixed(options: Options, law: Form) -> dict[str, float]:
                 f"--fix {pair!r}: {law.name} has the constants {', '.join(sorted(law.names))}, not {name!r}"
                 f"{nearest([name], law.names)}"
             )
+        if name in found:
+            raise ValueError(f"--fix {pair!r}: {name} is given twice")
         try:
             found[name] = float(text)
         except ValueError as error:

@@ -127,9 +127,9 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.rows} rows in {self.clusters} clusters, {self.estimator}"]
-        lines.append(
-            self.frame().drop(columns="reason").to_string(index=False, na_rep="-", float_format="{:.5g}".format)
-        )
+        shown = self.frame().drop(columns="reason")
+        shown = shown.astype({name: float for name in shown if name not in ("form", "constants")})
+        lines.append(shown.to_string(index=False, na_rep="-", float_format="{:.5g}".format))
         for entry in self.entries:
             why = entry.reason or (entry.criteria_reason if entry is self.entries[0] else None)
             lines += [f"{entry.form}: {word}" for word in (why, *entry.warnings) if word]
@@ -201,7 +201,7 @@ def _entry(form: Form, law: Fit | None, reason: str | None, scores: Backtest) ->
     try:
         criteria = information_criteria(law)
     except ValueError as error:
-        criteria_reason = str(error)
+        criteria_reason = str(error).removeprefix(f"{form.name}: ")
     return Entry(
         form=form.name,
         equation=form.equation,

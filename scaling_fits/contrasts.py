@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from scaling_fits.clusters import robust_variance
+from scaling_fits.observations import AXES
 from scaling_fits.refusal import Refused
 from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, Unpaired, components, holm, slope_in_size
 from scaling_fits.table import FRESH_EPOCHS, RunTable, require_columns
@@ -283,10 +284,12 @@ def _refuse_repeats(arm: RunTable, on: list[str], response: str) -> None:
     first = repeated[(repeated[on] == repeated[on].iloc[0]).all(axis=1)]
     names = [column for column in first if column not in (*on, "run_id", "trunk_id", response)]
     differing = [column for column in names if first[column].nunique(dropna=False) > 1]
-    key: Mapping[str, object] = dict(first[on].iloc[0])
+    # What sets kinds of runs apart is an axis of the design, or has names; what was measured differs in any case.
+    differing.sort(key=lambda c: AXES.index(c) if c in AXES else len(AXES) + pd.api.types.is_numeric_dtype(first[c]))
+    key = ", ".join(f"{column} {first[column].iloc[0]:.12g}" for column in on)
     column = differing[0] if differing else "COLUMN"
     raise Refused(
-        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {differing[:8]}",
+        f"{arm.source}: {len(first)} runs of one arm share {key}; they differ in {', '.join(differing[:8])}",
         python=f"select one kind with .where({column}=...)",
         command=f"select one kind with --where {column}=VALUE",
     )

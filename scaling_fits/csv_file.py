@@ -15,16 +15,18 @@ import pandas as pd
 NAMES = ("run_id", "trunk_id")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab"}
 WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"))
+PADDED = re.compile(r"\s*0\d+\s*")  # 007 is a name, and another than 7
 WIDE += ((codecs.BOM_UTF16_BE, "UTF-16"),)
+BLANKS_OR_BARS = re.compile(r"[\s|]+")
 DECIMAL_COMMA, DECIMAL_POINT = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?"), re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 
 
 def read_csv(path: Path | str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The table in a CSV of UTF-8 separated by commas, semicolons or tabs, and notes on how it was read.
 
-    Blanks around names of columns do not count. Where commas do not separate, numbers may have decimal commas. Raises
-    FileNotFoundError, or ValueError naming file and line: for another encoding, an empty file, two columns of one
-    name, lines of other length than the header's.
+    Blanks around names of columns do not count. Columns of digits of which some begin with 0 hold names. Where commas
+    do not separate, numbers may have decimal commas. Raises FileNotFoundError, or ValueError naming file and line: for
+    another encoding, an empty file, two columns of one name, lines of other length than the header's.
     """
     path = Path(path)
     text = _text(path)
@@ -32,7 +34,8 @@ def read_csv(path: Path | str) -> tuple[pd.DataFrame, tuple[str, ...]]:
     lines = _lines(text, separator, path.name)
     header = _header(lines, path.name)
     comma = separator != "," and _has_decimal_commas(lines[1:], path.name)
-    kinds = {name: str for name in NAMES if name in header}
+    padded = [name for name, *fields in zip(header, *lines[1:]) if any(map(PADDED.fullmatch, fields))]
+    kinds = {name: str for name in (*NAMES, *padded) if name in header}
     frame = pd.read_csv(
         io.StringIO(text),
         sep=separator,
@@ -75,7 +78,7 @@ def _text(path: Path) -> str:
         line = raw[: raw.index(b"\0")].count(b"\n") + 1
         raise ValueError(f"{path.name}, line {line}: holds a zero byte, so it is no CSV of UTF-8, or it is damaged")
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ValueError(
@@ -100,7 +103,11 @@ def _lines(text: str, separator: str, name: str) -> list[list[str]]:
             if lines and len(fields) != len(lines[0]):
                 raise ValueError(
                     f"{name}, line {reader.line_num}: has {len(fields)} fields, the header {len(lines[0])}; "
-                    "is the file cut, or a separator inside a field?"
+                    + (
+                        f"the header is the first line, here {separator.join(lines[0])[:40]!r}"
+                        if len(lines) == 1
+                        else "is the file cut, or a separator inside a field?"
+                    )
                 )
             lines.append(fields)
     except csv.Error as error:
@@ -112,6 +119,11 @@ def _header(lines: list[list[str]], name: str) -> list[str]:
     """Names of the columns without the blanks around them; those without a name are numbered."""
     header = [field.strip() or f"Unnamed: {at}" for at, field in enumerate(lines[0])]
     require_distinct(header, name)
+    if len(header) == 1 and len(BLANKS_OR_BARS.split(header[0].strip("| "))) > 1:
+        raise ValueError(
+            f"{name}: has one column, {header[0]!r}; columns are separated by commas, semicolons or tabs, not by "
+            f"{'bars' if '|' in header[0] else 'blanks'}"
+        )
     if len(lines) == 1:
         raise ValueError(f"{name}: has a header and no rows")
     return header

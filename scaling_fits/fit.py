@@ -61,6 +61,11 @@ class Fit:
     bank_SxP: np.ndarray = field(repr=False, compare=False)
 
     @property
+    def held(self) -> tuple[str, ...]:
+        """The constants that were held at given values."""
+        return tuple(self.form.names[position] for position, _ in self.observations.problem.fixed)
+
+    @property
     def intervals(self) -> dict[str, tuple[float | None, float | None]] | None:
         """Percentile intervals of the constants, None where `draws.reason` says why.
 
@@ -91,14 +96,25 @@ class Fit:
         """The unit of every constant; N, D, … stand for the units of their columns."""
         return {parameter.name: parameter.unit for parameter in self.form.parameters}
 
+    @functools.cached_property
+    def _rising(self) -> list[str]:
+        return rising_losses(self.form, self.observations.values, self.observations.problem.log_y_N)
+
+    @property
+    def _misfits(self) -> tuple[str, ...]:
+        """Where losses rise, that in one sentence with the constants at bounds; else a sentence for each of those."""
+        if self._rising:
+            return ("; ".join([*self._rising, *(one.stands for one in self.at_bounds)]),)
+        return tuple(one.sentence for one in self.at_bounds)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Losses that rise, constants at bounds or that the design does not identify, suspicious units: in words."""
-        rising = rising_losses(self.form, self.observations.values, self.observations.problem.log_y_N)
-        wanted = {one.name for one in self.at_bounds if one.wanted}
-        found = [*rising, *(one.sentence for one in self.at_bounds)]
+        found = list(self._misfits)
         # Where a falling law does not hold, or a bound says why a constant stays open, that is the one thing to say.
-        found += [one.sentence for one in self.profiles if one.sentence and not rising and one.name not in wanted]
+        if not self._rising:
+            wanted = {one.name for one in self.at_bounds if one.wanted}
+            found += [one.sentence for one in self.profiles if one.sentence and one.name not in wanted]
         if not self.certificate.converged:
             found.append(f"not converged: stationarity {self.certificate.stationarity:.1e} at the best point")
         return (*found, *self.data.warnings)
@@ -166,6 +182,7 @@ class Fit:
             },
             "estimator": self.estimator.description,
             "parameters": self.parameters,
+            "fixed": list(self.held),
             "objective": self.objective,
             "residual_log_sd": self.residual_log_sd,
             "data": asdict(self.data),
@@ -184,18 +201,16 @@ class Fit:
     def to_latex(self) -> str:
         """A `booktabs` table of the constants with their intervals, for a paper, and what the intervals are."""
         lines = [r"\begin{tabular}{lrll}", r"\toprule", r"constant & estimate & 95\,\% interval & unit \\", r"\midrule"]
-        profiles = {interval.name: interval for interval in self.profiles}
+        profiles = {interval.name: (interval.low, interval.high) for interval in self.profiles}
+        shown = profiles if self.intervals is None else self.intervals
         for name, value in self.parameters.items():
-            low, high = (self.intervals or {}).get(name, (None, None))
-            profile = profiles.get(name)
-            if low is None and profile is not None:
-                low, high = profile.low, profile.high
-            known = profile is not None or self.intervals is not None
-            ends = f"{_end(low)} to {_end(high)}" if known else "---"
+            ends = " to ".join(map(_end, shown[name])) if name in shown else "---"
+            ends = "held" if name in self.held else ends
             lines.append(rf"{_latex(name)} & {value:.6g} & {ends} & {_latex(self.units[name])} \\")
         said = [
-            *(one.sentence for one in self.at_bounds),
+            *self._misfits,
             *(self.interval_notes if self.intervals is None else [self.draws.sentence]),
+            *(["intervals of the profile"] if shown is profiles and profiles else []),
         ]
         notes = [rf"\multicolumn{{4}}{{l}}{{\footnotesize {_latex(one)}}} \\" for one in said]
         return "\n".join([*lines, r"\midrule", *notes, r"\bottomrule", r"\end{tabular}"]) + "\n"
@@ -210,7 +225,9 @@ class Fit:
         profiles = {interval.name: interval for interval in self.profiles}
         for name, value in self.parameters.items():
             parts = [f"  {name:<7} {value:<12.6g}"]
-            if self.intervals is not None:
+            if name in self.held:
+                parts.append("held")
+            elif self.intervals is not None:
                 low, high = self.intervals[name]
                 parts.append(f"{100 * self.draws.plan.level:.0f} % bootstrap {_end(low)} to {_end(high)}")
             if name in profiles:
@@ -223,6 +240,7 @@ class Fit:
         lines.append(f"data: {data.source}, {data.rows} rows in {data.clusters} clusters{by}, {data.columns}")
         lines.append(f"excluded: {data.excluded or 'none'}; varying axes: {data.varying_axes or 'none'}")
         lines.append(f"certificate: {self.certificate.sentence}")
+        lines += [f"note: {note}" for note in data.reading]
         return "\n".join([*lines, *(f"WARNING: {warning}" for warning in self.warnings)])
 
     def prepared(self, variables: Mapping[str, object]) -> tuple[tuple[int, ...], dict[str, np.ndarray]]:

@@ -56,6 +56,12 @@ class Parameter:
         words = [("loss" if name == LOSS else name) + ("" if power == 1 else f"^{power}") for name, power in self.units]
         return " ".join(words) or "1"
 
+    @property
+    def exponents(self) -> frozenset[str]:
+        """The constants that stand as powers in the unit: its size is known only with theirs."""
+        words = [word for _, power in self.units if isinstance(power, str) for word in power.lstrip("-").split("/")]
+        return frozenset(words) - {"1"}
+
 
 def floor(name: str = "E") -> Parameter:
     """A positive part of the loss that no variable changes."""

@@ -7,6 +7,7 @@ In the functions `p` holds the constants and `x` the variables; what must be pos
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -115,6 +116,9 @@ def _coupled(p: Any, x: Any) -> jax.Array:
     return log_sum(p.E, p.g * log_sum(p.A - p.a * x.N, p.B - p.b * x.D))
 
 
+# Of these factors the loss sees the power g alone: with g = 0.05 a twentieth of the loss is e^-60 here.
+_WIDE = {"low": -400.0, "high": 400.0}
+
 COUPLED = Form(
     name="coupled",
     equation="L = E + (A / N^a + B / D^b)^g",
@@ -122,8 +126,8 @@ COUPLED = Form(
     variables=(N, D),
     parameters=(
         floor(),
-        coefficient("A", linear=False, loss="1/g", N="a"),
-        coefficient("B", linear=False, loss="1/g", D="b"),
+        replace(coefficient("A", linear=False, loss="1/g", N="a"), **_WIDE),
+        replace(coefficient("B", linear=False, loss="1/g", D="b"), **_WIDE),
         exponent("a"),
         exponent("b"),
         number("g", (0.3, 2.0), 0.02, 10.0),

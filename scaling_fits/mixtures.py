@@ -150,7 +150,7 @@ D_CPT = Form(
         exponent("alpha"),
         exponent("beta"),
         exponent("eta", (0.0, 1.0)),
-        positive("epsilon", (0.01, 0.5), 1e-6, 10.0),
+        positive("epsilon", (0.01, 0.5), 1e-12, 10.0),
         exponent("gamma", (0.05, 1.5)),
     ),
     log_loss=_d_cpt,
@@ -171,8 +171,8 @@ _EXCHANGE_PARAMETERS = (
     coefficient("B", D="beta"),
     exponent("alpha"),
     exponent("beta"),
-    positive("kappa", (0.01, 2.0), 1e-8, 1e3),
-    positive("R_D", (0.5, 100.0), 1e-3, 1e6),
+    positive("kappa", (0.01, 2.0), 1e-12, 1e12),
+    positive("R_D", (0.5, 100.0), 1e-6, 1e6),
 )
 _PROTOCOL = "this project's protocol; repetition after Muennighoff et al. 2023, arXiv:2305.16264"
 _EFFECTIVE = "D_eff = U + U R_D (1 - exp(-(R/U - 1) / R_D)) + "
@@ -219,7 +219,7 @@ RATE_OF_SIZE = Form(
     variables=_REAL_SYNTHETIC,
     parameters=(
         *_EXCHANGE_PARAMETERS[:6],
-        positive("kappa", (0.01, 2.0), 1e-8, 1e3, N="-kappa_1"),
+        positive("kappa", (0.01, 2.0), 1e-12, 1e12, N="-kappa_1"),
         _EXCHANGE_PARAMETERS[7],
         Parameter("kappa_1", -5.0, 5.0, (-0.5, 0.5)),
     ),

@@ -69,7 +69,7 @@ class Link(Enum):
 class DataDefinition:
     """Which numbers were fitted: columns behind the letters and the response, rows, exclusions, axes held or varying.
 
-    `warnings` names rows given twice, and what looks like a unit mixed up.
+    `reading` says how the file was read, `warnings` names rows given twice, and what looks like a unit mixed up.
     """
 
     source: str
@@ -85,6 +85,7 @@ class DataDefinition:
     excluded: dict[str, int]
     constant_axes: dict[str, str]
     varying_axes: dict[str, int]
+    reading: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -122,6 +123,10 @@ def observe(
     `cluster` must be a column; None is `trunk_id` where the table has it, and every row its own where not.
     """
     columns = _columns_of(form, columns)
+    if response in columns.values():
+        raise ValueError(
+            f"column {response!r} is both the loss and a variable of {form.name} ({columns}); name another for one"
+        )
     table = _checked(form, table, response, link, columns)
     rows = table.rows
     values = {letter: rows[column].to_numpy(dtype=float) for letter, column in columns.items()}
@@ -260,19 +265,19 @@ def _pinned(form: Form, fixed: Mapping[str, float], references: dict[str, float]
         raise ValueError(f"{form.name} has the constants {list(form.names)}, not {unknown}")
     for parameter in form.parameters:
         if parameter.name in fixed:
-            needed = {word for _, power in parameter.units if isinstance(power, str) for word in _words(power)}
-            if needed - set(fixed):
+            value = fixed[parameter.name]
+            # Working bounds of what has a unit keep a search finite; those of pure numbers and signs are the law's own.
+            inside = value > 0 if parameter.log else bool(parameter.units) or parameter.low <= value <= parameter.high
+            if not (np.isfinite(value) and inside):
+                raise ValueError(f"{form.name}: {parameter.name} cannot be held at {value:g}: {parameter.constraint}")
+            if needed := parameter.exponents - set(fixed):
                 raise ValueError(
                     f"{form.name}: {parameter.name} (unit {parameter.unit}) can be fixed only together with "
-                    f"{sorted(needed - set(fixed))}"
+                    f"{sorted(needed)}"
                 )
     given = np.array([[fixed.get(name, 1.0) for name in form.names]])
     working = form.working(given, references)[0]
     return tuple((p, float(working[p])) for p, name in enumerate(form.names) if name in fixed)
-
-
-def _words(power: str) -> list[str]:
-    return [word for word in power.lstrip("-").split("/") if word != "1"]
 
 
 def _relative(rows: pd.DataFrame, column: str | None, source: str, *, geometric: bool = False) -> np.ndarray:
@@ -319,5 +324,6 @@ def _define(
         excluded=table.excluded,
         constant_axes={axis: str(rows[axis].iloc[0]) for axis, count in counts.items() if count == 1},
         varying_axes={axis: count for axis, count in counts.items() if count > 1},
-        warnings=(*table.notes, *mixed_units(rows, columns)),
+        reading=table.reading,
+        warnings=(*table.warnings, *mixed_units(rows, columns)),
     )

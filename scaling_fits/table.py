@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ PRE_TRANSITION_RATIO = 0.95  # of the mean baseline: above it a model has not ye
 PRE_TRANSITION_SHARE_MAX = 0.10
 FRESH_EPOCHS = 1.0 + 1e-9
 DIVERGED, PRE_TRANSITION, NOT_FINITE = "diverged", "pre_transition", "not_finite"
-DUPLICATE = "exact_duplicate"
+DUPLICATE, SAME_RUN = "exact_duplicate", "same_run"
 NAMED = 5  # rows that a note names before it says how many more there are
 #: Columns that together mark a table as one that this project exported. Only there do names like `exclusion` have a
 #: meaning of their own; anybody else's column of such a name is data like any other.
@@ -29,6 +30,7 @@ FLAGS = ("diverged", "exclusion", "pre_transition")
 NO_REASON = frozenset(("", "0", "0.0", "false", "no", "none", "nan"))
 ROUNDING = 4 * np.finfo(float).eps  # by which a number may change when it is written and read
 VALUES_SHOWN = 8
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class RunTable:
     `frame` holds every row in a fixed order with the column `excluded_because` ("" for rows that count).
     `pre_transition_share` is that of the study as read, and stays so when rows are selected: selecting cannot hide it.
     `run` is the column that names the rows, where there is one; `exported` says that the table has the columns of this
-    project's export, `reading` how it was read.
+    project's export, `reading` how its file was read, `doubts` what in it may be meant otherwise.
     """
 
     frame: pd.DataFrame
@@ -47,6 +49,7 @@ class RunTable:
     run: str = "run_id"
     exported: bool = False
     reading: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -60,11 +63,18 @@ class RunTable:
         return {str(reason): int(count) for reason, count in reasons.value_counts().sort_index().items()}
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """How the table was read, and rows that were given twice, by name."""
-        twice = self.frame[self.frame["excluded_because"] == DUPLICATE]
+    def warnings(self) -> tuple[str, ...]:
+        """What may be meant otherwise, and rows that were given twice, by name."""
+        twice, again = (self.frame[self.frame["excluded_because"] == reason] for reason in (DUPLICATE, SAME_RUN))
         words = (f"{len(twice)} rows given twice, counted once: {names(twice, self.run)}",) if len(twice) else ()
-        return (*self.reading, *words)
+        if len(again):
+            words += (f"{len(again)} rows list a run again, counted once: {names(again, self.run)}",)
+        return (*self.doubts, *words)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the table was read, and its warnings."""
+        return (*self.reading, *self.warnings)
 
     @property
     def law_refusal(self) -> str | None:
@@ -90,7 +100,7 @@ class RunTable:
             wanted = ", ".join(f"{column} = {value!r}" for column, value in equals.items())
             held = "; ".join(_held(self.frame, column, value) for column, value in equals.items())
             raise ValueError(f"{self.source}: no row with {wanted}; {held}")
-        return replace(self, frame=self.frame[keep])
+        return replace(self, frame=_once(self.frame[keep], self.run) if self.exported else self.frame[keep])
 
     def leaving_out(self, which_N: np.ndarray, reason: str) -> RunTable:
         """The table with some of the rows that count (N,) excluded for `reason`."""
@@ -124,26 +134,28 @@ def read_runs(
     above 0 wherever the row counts. Rows are left out, with a named reason, when the response is not finite, or when
     they repeat an earlier row in every column (in a frame only where `run` names the rows: without, it may have lost
     what tells them apart); in a table that this project exported (it has all columns of `EXPORTED`) also when their
-    `exclusion` says so, when they diverged, or when they are pre_transition (flagged, or `loss` above 0.95 of
-    `loss_mean`). Raises FileNotFoundError or ValueError, naming file, column and row.
+    `exclusion` says so, when they diverged, when they are pre_transition (flagged, or `loss` above 0.95 of
+    `loss_mean`), or when they list a run again, as a part of another question that a study asks. Raises
+    FileNotFoundError or ValueError, naming file, column and row.
     """
-    frame, name, notes = _load(source)
-    exported = set(frame) >= EXPORTED
-    if not exported:
-        notes += _unused_flags(frame, [response, *numeric, *positive])
+    frame, name, reading = _load(source)
+    exported, used = set(frame) >= EXPORTED, list(dict.fromkeys([response, *numeric, *positive]))
+    doubts = () if exported else _unused_flags(frame, used)
     frame = _with_seen(frame)
-    require_columns(frame, [response, *numeric, *positive], name)
-    frame = _sorted(frame, run, name, exported)
-    for column in dict.fromkeys([response, *numeric, *positive]):
+    require_columns(frame, used, name)
+    if exported:
+        _refuse_two_results(frame, run, used, name)
+    frame = _sorted(frame, run)
+    for column in used:
         frame[column] = _numbers(frame, column, name)
     reason = _exclusion_reasons(frame, response, exported)
     unnumbered = frame.drop(columns=[column for column in frame if str(column).startswith("Unnamed:")])
     repeated = (reason == "") & unnumbered.duplicated()
     if isinstance(source, pd.DataFrame) and run not in frame:
-        notes += _kept_repeats(frame[repeated], run)
+        doubts += _kept_repeats(frame[repeated], run)
     else:
         reason = reason.mask(repeated, DUPLICATE)
-    kept = frame[reason == ""]
+    kept = frame[reason == ""].sort_index()
     for column in dict.fromkeys([response, *positive]):
         bad = kept[~(kept[column] > 0)]
         if len(bad):
@@ -153,7 +165,8 @@ def read_runs(
             )
     finite = reason.isin(["", PRE_TRANSITION])
     share = float((reason[finite] == PRE_TRANSITION).mean()) if finite.any() else 0.0
-    return RunTable(frame.assign(excluded_because=reason), name, share, run, exported, notes)
+    frame = frame.assign(excluded_because=reason)
+    return RunTable(_once(frame, run) if exported else frame, name, share, run, exported, reading, doubts)
 
 
 def require_columns(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -225,29 +238,57 @@ def _with_seen(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _sorted(frame: pd.DataFrame, run: str, name: str, exported: bool) -> pd.DataFrame:
+def _refuse_two_results(frame: pd.DataFrame, run: str, used: Sequence[str], name: str) -> None:
+    """ValueError for a run that is listed twice with different results: nobody could say which is its own."""
+    results = sorted({*EXPORTED, *used} & set(frame.columns) - {run})
+    one_each = frame[[run, *results]].drop_duplicates()
+    twice = one_each[one_each[run].duplicated(keep=False)]
+    if twice.empty:
+        return
+    rows = frame[frame[run] == twice[run].iloc[0]]
+    differ = [column for column in frame if rows[column].nunique(dropna=False) > 1]
+    raise ValueError(
+        f"{name}: column {run!r} names {twice[run].iloc[0]!r} twice, in rows that differ in {', '.join(differ)}; a run "
+        "is one row: keep one, or give tables that are of different things one by one"
+    )
+
+
+def _once(frame: pd.DataFrame, run: str) -> pd.DataFrame:
+    """An exported table with every run counted at its first place among the rows that are there."""
+    reason = frame["excluded_because"].mask(frame["excluded_because"] == SAME_RUN, "")
+    counted = (reason == "").to_numpy()
+    again = np.zeros(len(frame), dtype=bool)
+    again[counted] = frame.loc[counted, run].duplicated()
+    return frame.assign(excluded_because=reason.mask(again, SAME_RUN))
+
+
+def _sorted(frame: pd.DataFrame, run: str) -> pd.DataFrame:
     """An order that depends on the contents only, so that equal tables give equal bytes; rows keep their index."""
-    different = frame.loc[~frame.duplicated(), run] if run in frame else pd.Series(dtype=object)
-    twice = different[different.duplicated()]
-    if len(twice) and exported:
-        raise ValueError(f"{name}: column {run!r} names {twice.iloc[0]!r} twice, in rows that differ; a run is one row")
-    keys = [run] if run in frame and twice.empty else sorted(map(str, frame.columns))
-    return frame.sort_values(keys, kind="stable")
+    named = run in frame and not frame.loc[~frame.duplicated(), run].duplicated().any()
+    return frame.sort_values([run] if named else sorted(map(str, frame.columns)), kind="stable")
 
 
 def _numbers(frame: pd.DataFrame, column: str, name: str) -> pd.Series:
     numbers = pd.to_numeric(frame[column], errors="coerce").astype(float)
-    wrong = frame[numbers.isna() & frame[column].notna()]
+    wrong = frame[numbers.isna() & frame[column].notna()].sort_index()
     if len(wrong):
+        text = str(wrong[column].iloc[0])
         raise ValueError(
             f"{name}: column {column!r} must hold numbers, but {len(wrong)} rows do not, first "
-            f"{_row_name(wrong, 'run_id')} with {wrong[column].iloc[0]!r}{_decimal_comma(str(wrong[column].iloc[0]))}"
+            f"{_row_name(wrong, 'run_id')} with {text!r}{_remedy(text.strip())}"
         )
     return numbers
 
 
-def _decimal_comma(text: str) -> str:
-    return "; write numbers with a decimal point" if DECIMAL_COMMA.fullmatch(text.strip()) else ""
+def _remedy(text: str) -> str:
+    """How a number written in another way is written here."""
+    plain = re.sub(r"(?<=\d)[,._ '\u00a0\u202f](?=\d{3}(?!\d))", "", text)
+    if DECIMAL_COMMA.fullmatch(text) and not THOUSANDS.fullmatch(text):
+        return "; write numbers with a decimal point"
+    if plain != text and _number(plain) is not None:
+        return f"; write numbers without marks between thousands, like {plain}"
+    words = re.fullmatch(r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*([%a-zA-Z]+)", text)
+    return f"; write numbers without a unit ({words[2]})" if words else "; leave cells without a number empty"
 
 
 def _exclusion_reasons(frame: pd.DataFrame, response: str, exported: bool) -> pd.Series:
@@ -307,7 +348,7 @@ def _number(value: object) -> int | float | None:
 def _held(frame: pd.DataFrame, column: str, value: object) -> str:
     """What a column holds instead of `value`."""
     values = frame[column].dropna().unique()
-    numbers = pd.api.types.is_numeric_dtype(frame[column])
+    numbers = pd.api.types.is_numeric_dtype(frame[column]) and not pd.api.types.is_bool_dtype(frame[column])
     shown = sorted(values) if numbers else sorted(map(str, values))
     if numbers and _number(value) is None:
         return f"column {column!r} holds numbers"

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from scaling_fits.bootstrap import Bootstrap
+from scaling_fits.bootstrap import Bootstrap, published
 from scaling_fits.bounds import open_ends
 from scaling_fits.estimators import Huber, LeastSquares, Residual
 from scaling_fits.fit import fit
-from scaling_fits.forms import CHINCHILLA, power_law
-from scaling_fits.mixtures import exponential_mixing
+from scaling_fits.forms import CHINCHILLA, COUPLED, power_law
+from scaling_fits.mixtures import COMMON_RATE, exponential_mixing
 
 N = np.geomspace(1e5, 1e9, 16)
 DRAWN = Bootstrap(40)
@@ -94,6 +94,56 @@ def test_draws_at_either_bound_open_that_end(pushed):
     assert open_ends(data, theta, given, 0.95) == {"E": (None, 2.0), "A": (1.0, 2.0), "alpha": (1.0, None)}
 
 
+def test_a_factor_is_open_where_the_bound_of_its_exponent_sets_its_size(pushed):
+    data, high = pushed.observations, pushed.observations.problem.bounds[1]
+    theta = np.tile(pushed.theta_KxP[0], (100, 1))
+    theta[:, 0], theta[:10, 2] = 0.0, high[2]
+    drawn = published(data, theta)
+    given = {name: tuple(np.quantile(drawn[:, p], [0.025, 0.975])) for p, name in enumerate(data.problem.form.names)}
+    found = open_ends(data, theta, given, 0.95)
+    assert given["A"][1] > 1e50 and found["A"] == (given["A"][0], None)
+
+
+def test_factors_of_a_coupled_law_are_reached_however_small_their_power_makes_them():
+    n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e11, 6)))
+    loss = 1.8 + ((0.6**20 / (n / 10**8.5) ** 6) + 0.3**20 / (d / 1e10) ** 7) ** 0.05
+    frame = pd.DataFrame({"n_params": n, "records_seen": d, "loss": loss})
+    law = fit(COUPLED, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False)
+    assert law.objective < 1e-20 and law.at_bounds == ()
+    assert [law.parameters[name] for name in "abg"] == pytest.approx([6, 7, 0.05], rel=1e-4)
+
+
+@pytest.mark.parametrize(("kappa", "decay"), [(5000.0, 5.0), (1e-9, 5.0), (0.3, 1e-4)])
+def test_an_exchange_rate_and_a_decay_are_reached_far_from_one(kappa, decay):
+    n, seen = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e5, 1e7, 4), np.geomspace(1e4, 1e6, 12)))
+    real = seen * np.tile([0.0, 0.25, 0.5, 1.0, 0.5, 0.25], 8)
+    unique = np.where(real > 0, 3000.0, 0.0)
+    repeated = np.maximum(real / 3000 - 1, 0)
+    worth = np.minimum(real, unique) + unique * decay * -np.expm1(-repeated / decay) + kappa * (seen - real)
+    columns = {"n_params": n, "real_seen": real, "synthetic_seen": seen - real, "unique_real_records": unique}
+    frame = pd.DataFrame(columns).assign(loss=0.3 + 0.05 * (real == 0) + 30 / n**0.5 + 20 / worth**0.4)
+    law = fit(COMMON_RATE, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False, starts=64)
+    assert law.at_bounds == () and law.objective < 1e-20
+    assert law.parameters["kappa"] == pytest.approx(kappa, rel=1e-3)
+    assert law.parameters["R_D"] == pytest.approx(decay, rel=1e-3)
+
+
+def test_constants_held_have_no_interval_and_are_held_within_their_law():
+    held = {"estimator": LeastSquares(), "bootstrap": DRAWN, "fixed": {"alpha": 0.1}}
+    law = fit(power_law("N"), line(0.4), columns={"N": "N"}, **held)
+    assert json.loads(law.to_json())["fixed"] == ["alpha"] and r"alpha & 0.1 & held" in law.to_latex()
+    assert "alpha   0.1            held" in str(law)
+    for value in (-0.1, 11.0, np.nan):
+        with pytest.raises(ValueError, match=r"alpha cannot be held at .*: 0 <= alpha <= 10"):
+            fit(power_law("N"), line(0.4), columns={"N": "N"}, fixed={"alpha": value})
+
+
+def test_a_table_for_a_paper_says_when_its_intervals_are_those_of_the_profile():
+    law = fit(power_law("N"), line(0.4), columns={"N": "N"}, estimator=LeastSquares(), bootstrap=Bootstrap(0))
+    ends = law.profiles[0]
+    assert f"{ends.low:.4g} to {ends.high:.4g}" in law.to_latex() and "intervals of the profile" in law.to_latex()
+
+
 @pytest.mark.parametrize("log_k", [(-0.4, -0.8, -90.0), (-0.4, 1.0, -300.0), (40.0, 0.5, 0.2)])
 def test_a_mixing_laws_constants_are_reached_however_small_or_large(log_k):
     shares = np.random.default_rng(5).dirichlet(np.ones(3), 40)
@@ -133,7 +183,9 @@ def grid(loss) -> pd.DataFrame:
 def test_a_loss_that_rises_is_said_to_in_one_sentence(letter, loss):
     law = fit(CHINCHILLA, grid(loss), bootstrap=Bootstrap(0))
     sentence = f"loss rises with {letter} (rank correlation +1.00 at equal others): a falling law does not hold"
-    assert law.warnings[0] == sentence and not any("not identified" in warning for warning in law.warnings)
+    (found,) = law.warnings
+    assert found.startswith(sentence) and found in law.to_latex().replace(r"\_", "_")
+    assert found.removeprefix(sentence).split("; ")[1:] == [one.stands for one in law.at_bounds]
 
 
 def test_sizes_that_follow_the_budget_do_not_make_a_falling_law_rise():

@@ -60,6 +60,9 @@ def refused(capsys, words) -> str:
         (["--column", "D=params"], ["--column 'D=params'", "N"]),
         (["--fix", "alfa=1"], ["'alfa'", "did you mean 'alpha'?"]),
         (["--fix", "alpha=x"], ["--fix 'alpha=x'"]),
+        (["--fix", "alpha=.3", "--fix", "alpha=.4"], ["--fix 'alpha=.4'", "given twice"]),
+        (["--fix", "alpha=-1"], ["alpha", "-1", "0 <= alpha <= 10"]),
+        (["--loss", "params"], ["'params' is both the loss and a variable"]),
         (["--replicates", "1"], ["--replicates", "not 1"]),
         (["--seed", "-1"], ["--seed", "not -1"]),
         (["--delta", "nan"], ["--delta", "not nan"]),
@@ -118,6 +121,16 @@ def test_only_files_of_its_own_are_written_over(table, capsys, tmp_path):
         (b"params,loss\n1,2\n3\n", ["runs.csv, line 3", "1 fields"]),
         (b"params,loss\n1,2,3\n", ["runs.csv, line 2", "3 fields"]),
         (b'params,loss\n1,"2\n', ["runs.csv, line 2"]),
+        (b"# mine\nparams,loss\n1,2\n", ["runs.csv, line 2", "the header is the first line, here '# mine'"]),
+        (b"params|loss\n1|2\n", ["one column, 'params|loss'", "not by bars"]),
+        (b"| params | loss |\n|---|---|\n| 1 | 2 |\n", ["one column", "not by bars"]),
+        (b"params loss\n1 2\n", ["one column, 'params loss'", "not by blanks"]),
+        (b'params,loss\n"1,000,000",2\n', ["row 0 with '1,000,000'", "like 1000000"]),
+        (b"params;loss\n1.000.000;2,5\n", ["row 0 with '1.000.000'", "like 1000000"]),
+        (b"params,loss\n2_000,2\n", ["'2_000'", "like 2000"]),
+        (b"params,loss\n20M,2\n", ["'20M'", "without a unit (M)"]),
+        (b"params,loss\n20,2.5 %\n", ["'2.5 %'", "without a unit (%)"]),
+        (b"params,loss\n20,-\n", ["'-'", "leave cells without a number empty"]),
         (b"params;loss\n1,5;2.5\n", ["runs.csv", "decimal commas (1,5)"]),
         (b'params,loss\n1,"2,5"\n2,"3,5"\n', ["'loss' must hold numbers", "decimal point"]),
     ],
@@ -140,7 +153,7 @@ def test_folders_and_files_that_are_not_there_or_not_ours_to_read_are_named(tmp_
     assert "runs.csv: cannot be read (Permission denied)" in refused(capsys, ["fit", tmp_path / "runs.csv", *QUICK])
 
 
-@pytest.mark.parametrize("style", ["blanks", "semicolons", "tabs", "byte order mark", "unnamed index"])
+@pytest.mark.parametrize("style", ["blanks", "semicolons", "tabs", "byte order mark", "old line ends", "unnamed index"])
 def test_a_table_written_another_way_is_read_the_same(style, tmp_path):
     frame, path = runs(), tmp_path / "runs.csv"
     match style:
@@ -150,6 +163,8 @@ def test_a_table_written_another_way_is_read_the_same(style, tmp_path):
             frame.to_csv(path, index=False, sep=";", decimal=",")
         case "tabs":
             frame.to_csv(path, index=False, sep="\t", decimal=",")
+        case "old line ends":
+            path.write_bytes(frame.to_csv(index=False).replace("\n", "\r").encode())
         case "byte order mark":
             frame.to_csv(path, index=False, encoding="utf-8-sig")
         case _:
@@ -180,6 +195,24 @@ def test_where_keeps_equal_values_and_no_others(column, values, wanted, rows):
     assert len(read_runs(frame).where(**{column: wanted}).rows) == rows
 
 
+def test_digits_that_begin_with_zero_are_names_in_a_file(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("loss,run,flag\n0.5,001,True\n0.6,1,False\n0.7,02,True\n")
+    table = read_runs(path)
+    kept = {wanted: list(table.where(run=wanted).rows["loss"]) for wanted in ("001", "1", "2")}
+    assert kept == {"001": [0.5], "1": [0.6], "2": [0.7]}
+    with pytest.raises(ValueError, match="column 'flag' holds 'False', 'True'"):
+        table.where(flag="yes")
+
+
+def test_how_a_file_is_separated_is_a_note_and_no_warning(tmp_path, capsys):
+    runs().to_csv(tmp_path / "runs.csv", index=False, sep=";")
+    assert main(["fit", str(tmp_path / "runs.csv"), *QUICK, "--out", str(tmp_path / "x.json")]) == 0
+    said, written = capsys.readouterr().out, json.loads((tmp_path / "x.json").read_text())
+    assert "note: runs.csv is separated by ';'" in said and "WARNING" not in said
+    assert written["data"]["reading"] == ["runs.csv is separated by ';'"] and written["warnings"] == []
+
+
 @pytest.mark.parametrize("said", [False, 0, "no", "False", "", np.nan])
 def test_an_exclusion_that_says_no_leaves_no_row_out(said):
     assert read_runs(exported(runs()).assign(exclusion=said)).excluded == {}
@@ -195,7 +228,7 @@ def test_names_mean_something_in_exported_tables_alone():
     assert read_runs(exported(runs()).assign(exclusion=["bad"] + [""] * 15)).excluded == {"bad": 1}
 
 
-@pytest.mark.parametrize("study", ["quickstart", "pilot"])
+@pytest.mark.parametrize("study", ["quickstart", "pilot", "lr_transfer"])
 def test_committed_tables_count_as_exported(study):
     table = read_runs(f"results/{study}/runs.csv")
     assert table.exported and set(table.frame) >= EXPORTED

@@ -127,7 +127,8 @@ def test_the_table_sets_the_held_out_score_beside_the_fit_and_names_failures():
     assert [(test.small, test.large) for test in whole.tests] == [(LINE.name, FLOORED.name)]
     written = json.loads(whole.to_json())
     assert written["forms"][1]["objective"] == whole.entries[1].objective
-    assert "records_seen" in str(whole) and "F(1, 45)" in str(whole)
+    assert "records_seen" in str(whole) and "F(1, 45)" in str(whole) and "None" not in str(whole)
+    assert str(compare([LINE], runs(0.1), bootstrap=Bootstrap(0), starts=16)).count("line_N: sum of Huber") == 1
 
 
 @pytest.mark.long

@@ -54,6 +54,19 @@ def test_what_is_wrong_is_named(change, words):
     assert words in str(error.value)
 
 
+def test_a_run_listed_for_two_questions_is_one_run_of_either():
+    twice = pd.concat([runs(question="width"), runs().iloc[:3].assign(question="depth")], ignore_index=True)
+    table = read_runs(twice)
+    assert table.excluded == {"same_run": 3} and len(table.rows) == 20
+    assert table.warnings == ("3 rows list a run again, counted once: run00, run01, run02",)
+    assert len(table.where(question="depth").rows) == 3 and table.where(question="depth").excluded == {}
+    twice.loc[20, "loss"] = 0.21
+    with pytest.raises(
+        ValueError, match="names 'run00' twice, in rows that differ in loss, question; a run is one row"
+    ):
+        read_runs(twice)
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.csv"):
         read_runs(tmp_path / "none.csv")
