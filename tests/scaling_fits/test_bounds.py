@@ -108,7 +108,7 @@ def test_factors_of_a_coupled_law_are_reached_however_small_their_power_makes_th
     n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e11, 6)))
     loss = 1.8 + ((0.6**20 / (n / 10**8.5) ** 6) + 0.3**20 / (d / 1e10) ** 7) ** 0.05
     frame = pd.DataFrame({"n_params": n, "records_seen": d, "loss": loss})
-    law = fit(COUPLED, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False)
+    law = fit(COUPLED, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False, starts=64)
     assert law.objective < 1e-20 and law.at_bounds == ()
     assert [law.parameters[name] for name in "abg"] == pytest.approx([6, 7, 0.05], rel=1e-4)
 

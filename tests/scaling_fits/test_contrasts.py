@@ -123,7 +123,7 @@ def test_controls_stay_out_of_the_headline_arms_and_ambiguous_rows_are_named():
     everything["loss_mean"] = 20.0
     table = read_runs(everything)
     assert protocol_contrasts(table, tier="T1")[0].estimate == pytest.approx(-0.05, abs=1e-12)
-    with pytest.raises(ValueError, match=r"differ in \['tier'\]"):
+    with pytest.raises(ValueError, match=r"differ in tier; select one kind with .where\(tier=...\)"):
         protocol_contrasts(table)
 
 
