@@ -261,6 +261,12 @@ def split(
 
     Raises ValueError when either is empty, or training would see a fold that is held out or sealed.
     """
+    leaked = sorted({VALIDATION_FOLD, SEALED_FOLD} & set(TRAIN_FOLDS))
+    if leaked or SEALED_FOLD in validation.fold:
+        raise ValueError(
+            f"{pool.source}: folds {leaked} are among the training folds {TRAIN_FOLDS}, or fold {SEALED_FOLD} is held "
+            f"out: fold {VALIDATION_FOLD} is for validation, fold {SEALED_FOLD} is sealed"
+        )
     folds = pool.take(np.flatnonzero(np.isin(pool.fold, HELD_OUT_FOLDS) | np.isin(pool.record_id, named)))
     beside = validation.take(np.flatnonzero(~np.isin(validation.record_id, folds.record_id)))
     training, left_out, kept = pool.in_folds(TRAIN_FOLDS), (), list(others)
@@ -273,12 +279,6 @@ def split(
     for name, part in (("training", training), ("validation", validation)):
         if not len(part):
             raise ValueError(f"{pool.source}: no record in the {name} folds; the folds are {sorted(set(pool.fold))}")
-    leaked = sorted({VALIDATION_FOLD, SEALED_FOLD} & {int(fold) for fold in training.fold})
-    if leaked or SEALED_FOLD in validation.fold:
-        raise ValueError(
-            f"{pool.source}: folds {leaked} are among the training folds {TRAIN_FOLDS}, or fold {SEALED_FOLD} is held "
-            f"out: fold {VALIDATION_FOLD} is for validation, fold {SEALED_FOLD} is sealed"
-        )
     training = join([training, *kept], weights)
     identity = fingerprint([origin, training.record_id.tolist(), training.patient_id.tolist()])
     heldout = freeze(validation, 1000 * validation.ecg.shape[1] // pool.sample_rate_hz // PATCH_MS)

@@ -45,7 +45,7 @@ def start(path, lines: int, seconds: float, ignored: tuple[int, ...] = ()) -> su
 @pytest.mark.parametrize(
     "error",
     [
-        PermissionError(errno.EACCES, "Permission denied", "/root/x"),
+        PermissionError(errno.EACCES, "Permission denied", "store/x"),
         OSError(errno.ENOSPC, "No space left on device"),
         ValueError("one\nline"),
         RuntimeError("the runtime gave up"),

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -156,6 +157,7 @@ def test_the_roll_is_called():
 
 AGREE = """
 import sys
+import threading
 from ecg_jax import processes
 processes.join()
 import jax
@@ -239,14 +241,13 @@ def test_the_launcher_hands_a_signal_on_once_and_waits_until_all_have_saved(numb
     def tell(line_of=local._print):
         def printing(number_of, process):
             process.stdout.readline()
-            ready.append(number_of)
-            if len(ready) == 2:
+            if both_ready.wait() == 0:  # in one of the two threads
                 os.kill(os.getpid(), number)
             line_of(number_of, process)
 
         return printing
 
-    ready = []
+    both_ready = threading.Barrier(2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "_print", tell())
         assert local.main(["--processes", "2", "--", "-c", script]) == 128 + number

@@ -103,7 +103,7 @@ def test_a_forecast_needs_a_record_with_all_leads(next_patch):
 
 @pytest.mark.parametrize("objective", Objective)
 def test_every_objective_has_its_response_and_its_row(objective):
-    training = made_up_pool(40, 1)
+    training = made_up_pool(40, 3)  # none of which is like one of the held-out twelve
     heldout = held.freeze(made_up_pool(12), 50, objective=objective, masks=3)
     lines = response_of(heldout, training, objective=objective).references
     assert lines.keys() == {f"{kind}_{name}" for kind in ("loss", "curve_loss") for name in ("mean", "linear")}
