@@ -73,14 +73,15 @@ class ProfileCurve:
     level: float
 
 
-def threshold(problem: Problem, theta_P: np.ndarray, level: float = 0.95) -> float:
-    """The rise of the summed loss that a true constant exceeds in a share `1 - level` of tables of independent rows.
+def thresholds(problem: Problem, theta_P: np.ndarray, cluster_N: np.ndarray, level: float = 0.95) -> np.ndarray:
+    """(P,) rises of the summed loss that the constants' true values exceed in a share `1 - level` of tables.
 
-    ½ a F(1, n - P) with a = mean(psi²) / mean(psi'), the robust analogue of the residual variance (Heritier & Ronchetti
-    1994); for least squares it is the F test. Kinks are smoothed over a bandwidth, as for a density at zero.
+    unit x F(1, dof) of `references`. For independent rows it is ½ a F(1, n - P) with a = mean(psi²) / mean(psi'), the
+    robust analogue of the residual variance (Heritier & Ronchetti 1994); for least squares it is the F test. Kinks are
+    smoothed over a bandwidth, as for a density at zero.
     """
-    spare = degrees_of_freedom(problem)
-    return unit_of_rise(problem, theta_P) * float(stats.f.ppf(level, 1, spare)) if spare > 0 else math.inf
+    unit_P, dof_P = references(problem, theta_P, cluster_N)
+    return unit_P * stats.f.ppf(level, 1, dof_P)
 
 
 def degrees_of_freedom(problem: Problem) -> int:
@@ -161,11 +162,10 @@ def profile_intervals(
     if too_few_clusters(data.cluster_N) is not None:
         return ()
     raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
-    unit_P, dof_P = references(raw, theta_KxP[0], data.cluster_N)
     pinned = {position for position, _ in raw.fixed}
     sides = [(p, end) for p in range(len(raw.form.parameters)) if p not in pinned for end in (0, 1)]
     which = np.array([p for p, _ in sides])
-    limit = (unit_P * stats.f.ppf(level, 1, dof_P))[which]
+    limit = thresholds(raw, theta_KxP[0], data.cluster_N, level)[which]
     best = float(minimise(raw, theta_KxP[:1]).objective_S[0])
     inner, at_inner = theta_KxP[0, which].copy(), np.zeros(len(sides))
     outer = np.array([_farthest(raw, theta_KxP[0], p, end) for p, end in sides])
@@ -213,7 +213,6 @@ def profile_curve(
     """The profile of one constant to twice the distance of its interval's ends, half the points on each side."""
     raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
     p = raw.form.names.index(interval.name)
-    unit_P, dof_P = references(raw, theta_KxP[0], data.cluster_N)
     parameter = raw.form.parameters[p]
     ends = [interval.lowest if interval.low is None else interval.low]
     ends.append(interval.highest if interval.high is None else interval.high)
@@ -227,9 +226,8 @@ def profile_curve(
     rise = _refit_pinned(raw, starts, np.full(len(grid), p), grid).objective_S
     rise = rise - min(rise.min(), minimise(raw, theta_KxP[:1]).objective_S[0])
     values = np.exp(grid) if parameter.log else grid
-    return ProfileCurve(
-        interval.name, values, rise / (unit_P[p] * stats.f.ppf(interval.level, 1, dof_P[p])), interval.level
-    )
+    limit = thresholds(raw, theta_KxP[0], data.cluster_N, interval.level)[p]
+    return ProfileCurve(interval.name, values, rise / limit, interval.level)
 
 
 def uncentred(

@@ -15,7 +15,7 @@ from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA
 from scaling_fits.observations import observe
 from scaling_fits.problem import Problem
-from scaling_fits.profile import threshold
+from scaling_fits.profile import thresholds
 from scaling_fits.solver import minimise
 
 
@@ -37,7 +37,9 @@ def covered(law: Planted, estimator, data_sets: int) -> np.ndarray:
     noisy = exact + np.random.default_rng(5).normal(0, law.noise, (data_sets, len(exact)))
     start = np.tile(truth, (data_sets, 1))
     best = minimise(problem, start, log_y_SxN=noisy)
-    limit = np.array([threshold(_seeing(problem, y), theta) for y, theta in zip(noisy, best.theta_SxP)])
+    limit = np.array(
+        [thresholds(_seeing(problem, y), theta, np.arange(len(y)))[0] for y, theta in zip(noisy, best.theta_SxP)]
+    )
     inside = []
     for p in range(len(form.parameters)):
         low, high = (bound.copy() for bound in problem.bounds)
