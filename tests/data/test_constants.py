@@ -52,6 +52,16 @@ def test_moving_a_constant_to_another_file_changes_nothing():
     assert identity.fingerprint() == before
 
 
+def test_what_another_version_declares_changes_nothing_of_this_one():
+    before = identity.fingerprint()
+    constants.declare("rhythm", {"LF_HZ": 0.2}, "LF_HZ", version=3)
+    try:
+        assert identity.fingerprint() == before
+        assert constants.declared(3)["rhythm.LF_HZ"] == "0.2" != constants.declared()["rhythm.LF_HZ"]
+    finally:
+        del constants._DECLARED[3]["rhythm.LF_HZ"]
+
+
 def test_one_key_for_two_values_is_refused():
     with pytest.raises(ValueError, match=r"rhythm\.LF_HZ was declared before, with another value"):
         constants.declare("rhythm", {"LF_HZ": 0.2}, "LF_HZ")

@@ -2,7 +2,8 @@
 
 A module declares its own at its end: `declare("rhythm", vars(), "LF_HZ")` makes `LF_HZ` part of the generator's
 identity under the key "rhythm.LF_HZ". Keys are frozen, files are not: a constant that moves to another file is
-declared there under the owner that it had, so that the fingerprint (`identity`) changes with a value only.
+declared there under the owner that it had, so that the fingerprint (`identity`) changes with a value only. Each version
+of the generator has a register of its own: what version 3 declares is no part of version 2.
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ import numbers
 
 import numpy as np
 
-_DECLARED: dict[str, object] = {}
+_DECLARED: dict[int, dict[str, object]] = {2: {}, 3: {}}
 
 
-def declare(owner: str, module: dict[str, object], names: str) -> None:
-    """Makes the constants of `module` (its `vars()`) that `names` lists, blanks between them, part of the identity.
+def declare(owner: str, module: dict[str, object], names: str, version: int = 2) -> None:
+    """Makes the constants of `module` (its `vars()`) that `names` lists, blanks between them, part of the identity of
+    the generator's `version`.
 
-    Raises ValueError for a key that stands already for another value, KeyError for a name that the module lacks, and
-    TypeError for a value that cannot be hashed.
+    Raises ValueError for a key that stands already for another value, KeyError for a name that the module lacks or a
+    version that does not exist, and TypeError for a value that cannot be hashed.
     """
+    register = _DECLARED[version]
     for name in names.split():
         key, plain = f"{owner}.{name}", to_plain(module[name])
-        if _DECLARED.setdefault(key, plain) != plain:
+        if register.setdefault(key, plain) != plain:
             raise ValueError(f"the constant {key} was declared before, with another value: choose another key")
 
 
-def declared() -> dict[str, object]:
-    """What the modules imported so far have declared, by key, as plain JSON types."""
-    return dict(_DECLARED)
+def declared(version: int = 2) -> dict[str, object]:
+    """What the modules imported so far have declared for a version of the generator, by key, as plain JSON types."""
+    return dict(_DECLARED[version])
 
 
 def to_plain(value: object) -> object:

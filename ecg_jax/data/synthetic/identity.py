@@ -11,8 +11,8 @@ from ecg_jax.data import ecg, preprocess
 from ecg_jax.data.synthetic.constants import declare, declared, to_plain
 from ecg_jax.data.synthetic.tiers import Recipe, Tier, recipe
 
-#: Modules that measure, draw or store records, and decide nothing in them.
-NOT_RENDERING = ("__main__", "page", "export", "pool", "annotation", "criteria", "identity", "constants")
+#: Modules and sub-packages that measure, draw or store records, and decide nothing in them.
+NOT_RENDERING = ("__main__", "page", "export", "pool", "annotation", "criteria", "identity", "constants", "norms")
 _PACKAGE = "ecg_jax.data.synthetic"
 
 #: Generator version 2 hashed a constant once more for each module that imported it: `(owner, where from, names)`. Kept
@@ -50,7 +50,7 @@ def rendering_modules() -> list[str]:
     """The full names of the package's modules that decide what a record holds, sub-packages included."""
     package = importlib.import_module(_PACKAGE)
     found = pkgutil.walk_packages(package.__path__, f"{_PACKAGE}.")
-    return [info.name for info in found if info.name.rpartition(".")[2] not in NOT_RENDERING]
+    return [info.name for info in found if not set(info.name[len(_PACKAGE) + 1 :].split(".")) & set(NOT_RENDERING)]
 
 
 def constants() -> dict[str, object]:
