@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks import coverage_page, machine
 from benchmarks.writing import write_csv, write_json
-from scaling_fits.writing import write_text
+from scaling_fits.files import write_text
 
 TRUNKS, CORRELATIONS = (4, 8, 16), (0.0, 0.5, 0.9)
 REPLICATES = 200

@@ -20,12 +20,12 @@ from scaling_fits.contrasts import (
     protocol_contrasts,
 )
 from scaling_fits.convergence import SpeedRatio, add_axes, records_to_close, records_to_target, speed_ratio
+from scaling_fits.files import write_text
 from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
 from scaling_fits.forms import CHINCHILLA
 from scaling_fits.mixtures import COMMON_RATE
 from scaling_fits.table import RunTable, read_runs
-from scaling_fits.writing import write_text
 
 WARNING = (
     "A study this small settles nothing: it shows every part at work on a few minutes of computing. Neither signs nor "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scaling_fits.refusal import Refused
+from scaling_fits.errors import Refused
 from scaling_fits.table import names
 
 SIZES_MIN = 4  # a parabola through three sizes has no residual

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from scaling_fits.errors import Refused
 from scaling_fits.estimators import Quantile
 from scaling_fits.problem import Problem, derivatives, jacobian, residuals
-from scaling_fits.refusal import Refused
 from scaling_fits.solver import Solutions
 
 SAME_OBJECTIVE = 1e-8

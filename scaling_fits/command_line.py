@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scaling_fits import commands
+from scaling_fits.errors import Refused, nearest
+from scaling_fits.files import write_text
 from scaling_fits.options import FORMS, Options
 from scaling_fits.outputs import check_outputs, to_json
 from scaling_fits.power import ALPHA
-from scaling_fits.refusal import Refused, nearest
-from scaling_fits.writing import write_text
 
 DESCRIPTION = (
     "Command line: laws of loss in size, data and mix from any CSV; the protocol's contrasts from a run table."

@@ -17,8 +17,8 @@ import pandas as pd
 from scipy import stats
 
 from scaling_fits.clusters import robust_variance
+from scaling_fits.errors import Refused
 from scaling_fits.observations import AXES
-from scaling_fits.refusal import Refused
 from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, Unpaired, components, holm, slope_in_size
 from scaling_fits.table import FRESH_EPOCHS, RunTable, require_columns
 

@@ -16,6 +16,7 @@ from scaling_fits.bootstrap import published as published_constants
 from scaling_fits.bounds import AtBound, at_bounds, open_ends
 from scaling_fits.certificate import Certificate, NotConverged, certify, distinct
 from scaling_fits.estimators import HUBER_HOFFMANN, Estimator
+from scaling_fits.files import write_text
 from scaling_fits.form import Form
 from scaling_fits.observations import DataDefinition, Link, Observations, observe
 from scaling_fits.problem import log_predictions
@@ -31,7 +32,6 @@ from scaling_fits.starts import bank, spread_starts
 from scaling_fits.suspicions import rising_losses
 from scaling_fits.table import RunTable
 from scaling_fits.uncertainty import Identifiability, identifiability, residual_logs, standard_errors
-from scaling_fits.writing import write_text
 
 STARTS = 256
 LEAST_BANK = 512  # points of the bank kept for refits

@@ -41,7 +41,7 @@ from scaling_fits.budgets import (
     too_few,
 )
 from scaling_fits.clusters import robust_variance
-from scaling_fits.refusal import Refused
+from scaling_fits.errors import Refused
 from scaling_fits.table import DUPLICATE, RunTable, read_runs, require_columns
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own

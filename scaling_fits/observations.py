@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from scaling_fits.errors import Refused
 from scaling_fits.estimators import Estimator
 from scaling_fits.form import Form
 from scaling_fits.problem import Problem
-from scaling_fits.refusal import Refused
 from scaling_fits.suspicions import mixed_units
 from scaling_fits.table import RunTable, read_runs, require_columns
 

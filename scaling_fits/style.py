@@ -26,7 +26,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from scaling_fits.writing import MADE_BY, figure_paths, whole_file
+from scaling_fits.files import MADE_BY, figure_paths, whole_file
 
 # Black last: it also draws the reference lines. Yellow, which fades on white, before it.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
