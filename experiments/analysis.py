@@ -25,7 +25,7 @@ from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
 from scaling_fits.forms import CHINCHILLA
 from scaling_fits.mixtures import COMMON_RATE
-from scaling_fits.table import RunTable, read_runs
+from scaling_fits.tables.run_table import RunTable, read_runs
 
 WARNING = (
     "A study this small settles nothing: it shows every part at work on a few minutes of computing. Neither signs nor "

@@ -26,7 +26,7 @@ from scaling_fits.plots import (
     loss_against_size,
     save_figure,
 )
-from scaling_fits.table import seed_summary
+from scaling_fits.tables.run_table import seed_summary
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }

@@ -24,7 +24,7 @@ from scaling_fits.estimators import Estimator
 from scaling_fits.form import LOG_NEGLIGIBLE, Form, Parameter, Variable, coefficient, exponent, floor, positive
 from scaling_fits.forms import log_sum
 from scaling_fits.problem import Problem, log_predictions
-from scaling_fits.table import require_columns
+from scaling_fits.tables.run_table import require_columns
 
 BLOCKS = 24
 DECAY = 0.999

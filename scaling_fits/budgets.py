@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_fits.errors import Refused
-from scaling_fits.table import names
+from scaling_fits.tables.run_table import names
 
 SIZES_MIN = 4  # a parabola through three sizes has no residual
 SAME_SIZE = 0.01  # relative: sizes closer than this are one

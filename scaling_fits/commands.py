@@ -29,7 +29,6 @@ from scaling_fits.contrasts import (
     unpaired_runs,
 )
 from scaling_fits.convergence import records_to_target
-from scaling_fits.csv_file import read_csv
 from scaling_fits.errors import nearest
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
@@ -54,7 +53,8 @@ from scaling_fits.options import (
 from scaling_fits.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.profile import CLUSTERS_MIN
 from scaling_fits.style import save_figure
-from scaling_fits.table import RunTable, read_runs, require_columns
+from scaling_fits.tables.csv_file import read_csv
+from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
 from scaling_fits.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.observations import COLUMNS
-from scaling_fits.table import RunTable, read_runs
+from scaling_fits.tables.run_table import RunTable, read_runs
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from scaling_fits.clusters import robust_variance
 from scaling_fits.errors import Refused
 from scaling_fits.observations import AXES
 from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, Unpaired, components, holm, slope_in_size
-from scaling_fits.table import FRESH_EPOCHS, RunTable, require_columns
+from scaling_fits.tables.run_table import FRESH_EPOCHS, RunTable, require_columns
 
 PRIMARY_CONTRASTS = 3
 ARM_COLUMNS = ("trunk_id", "n_params", "records_seen", "seed", "real_fraction")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scaling_fits.table import RunTable, require_columns
+from scaling_fits.tables.run_table import RunTable, require_columns
 
 REACHED_SHARE_MIN = 0.9
 CURVE_COLUMNS = ("trunk_id", "records_seen", "loss")

@@ -18,7 +18,7 @@ from scaling_fits.allocation import (
     power_law_from_draws,
     with_compute,
 )
-from scaling_fits.table import RunTable, read_runs, require_columns
+from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 ENVELOPE_POINTS = 1500  # as in Hoffmann et al. 2022, section 3.1
 

@@ -30,7 +30,7 @@ from scaling_fits.profile import (
 from scaling_fits.solver import minimise
 from scaling_fits.starts import bank, spread_starts
 from scaling_fits.suspicions import rising_losses
-from scaling_fits.table import RunTable
+from scaling_fits.tables.run_table import RunTable
 from scaling_fits.uncertainty import Identifiability, identifiability, residual_logs, standard_errors
 
 STARTS = 256

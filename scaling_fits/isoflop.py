@@ -42,7 +42,7 @@ from scaling_fits.budgets import (
 )
 from scaling_fits.clusters import robust_variance
 from scaling_fits.errors import Refused
-from scaling_fits.table import DUPLICATE, RunTable, read_runs, require_columns
+from scaling_fits.tables.run_table import DUPLICATE, RunTable, read_runs, require_columns
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own
 PARABOLA_BIAS = (

@@ -34,7 +34,7 @@ from scaling_fits.style import (
     shades,
     short,
 )
-from scaling_fits.table import RunTable
+from scaling_fits.tables.run_table import RunTable
 
 LINES_MAX, LEVELS, LEVELS_MAX = 8, 5, 10
 GRID, OPTIMA = 61, 17

@@ -15,7 +15,7 @@ from scaling_fits.estimators import Estimator
 from scaling_fits.form import Form
 from scaling_fits.problem import Problem
 from scaling_fits.suspicions import mixed_units
-from scaling_fits.table import RunTable, read_runs, require_columns
+from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 #: The columns of this project's run tables behind the letters of the laws.
 COLUMNS = {

@@ -26,7 +26,7 @@ from scaling_fits.style import (
     shades,
     short,
 )
-from scaling_fits.table import require_columns
+from scaling_fits.tables.run_table import require_columns
 
 LAW_POINTS = 41
 OPEN_END = 1.6  # factor by which an arrow leaves the minimum

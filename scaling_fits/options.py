@@ -22,7 +22,7 @@ from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION,
 from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
 from scaling_fits.observations import COLUMNS, Link
 from scaling_fits.suspicions import compute_notes
-from scaling_fits.table import RunTable, read_runs, require_columns
+from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 FORMS: tuple[Form, ...] = (
     power_law("N"),

@@ -35,7 +35,7 @@ from scaling_fits.style import (
     short,
 )
 from scaling_fits.style import save_figure as save_figure  # found here together with the figures
-from scaling_fits.table import require_columns
+from scaling_fits.tables.run_table import require_columns
 
 EPOCH_ROW_HEIGHT = 0.06  # of a panel
 PANEL_HEIGHT_IN, PANELS_PER_ROW = 2.6, 3

@@ -16,7 +16,7 @@ from scipy import sparse, stats
 from scipy.sparse.csgraph import connected_components
 
 from scaling_fits.mixed_effects import MixedSlope, mixed_slope
-from scaling_fits.table import names
+from scaling_fits.tables.run_table import names
 
 SMALLEST_EFFECT = 0.035  # relative; smaller differences are called unresolved
 CLUSTERS_MIN = 4

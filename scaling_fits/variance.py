@@ -17,7 +17,7 @@ from scipy import stats
 
 from scaling_fits.contrasts import PAIRED_ON, paired_differences
 from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED
-from scaling_fits.table import RunTable, require_columns
+from scaling_fits.tables.run_table import RunTable, require_columns
 
 SEED, DRAW, PATIENT, MASK = "seed", "pool draw", "patient", "mask"
 SEED_AND_DRAW = "seed and pool draw together"

@@ -22,7 +22,7 @@ from ecg_jax.files import read_csv
 from ecg_jax.mesh import make_mesh
 from ecg_jax.store import Store, export, open_store
 from ecg_jax.study import response_of, run_study
-from scaling_fits.table import EXPORTED
+from scaling_fits.tables.run_table import EXPORTED
 
 DATA = TrainingData(real=made_up_pool(20, 2), synthetic={"b": made_up_pool(2000, 1)})
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5), 50, masks=2), DATA.real)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from scaling_fits.table import EXPORTED
+from scaling_fits.tables.run_table import EXPORTED
 
 PLAIN = {"study": "s", "response": "r", "loss_mean": 1e9, "pre_transition": False, "diverged": False, "exclusion": ""}
 

@@ -16,7 +16,7 @@ from scaling_fits.files import MADE_BY
 from scaling_fits.fit import fit
 from scaling_fits.forms import power_law
 from scaling_fits.suspicions import compute_notes
-from scaling_fits.table import EXPORTED, read_runs
+from scaling_fits.tables.run_table import EXPORTED, read_runs
 
 QUICK = ["--form", "power_law_N", "--n", "params", "--estimator", "squares", "--replicates", "0", "--quiet"]
 

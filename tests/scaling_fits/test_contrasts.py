@@ -23,7 +23,7 @@ from scaling_fits.contrasts import (
 from scaling_fits.convergence import add_axes, records_to_close, records_to_target, speed_ratio
 from scaling_fits.mixed_effects import mixed_slope
 from scaling_fits.slopes import slope_design
-from scaling_fits.table import read_runs
+from scaling_fits.tables.run_table import read_runs
 
 SIZES = (3e4, 1e5, 3e5)
 BUDGETS = (4e3, 1e4, 2.5e4)

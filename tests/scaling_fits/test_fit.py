@@ -19,7 +19,7 @@ from scaling_fits.forms import CHINCHILLA, power_law
 from scaling_fits.observations import Link, observe
 from scaling_fits.problem import derivatives, row_losses
 from scaling_fits.solver import minimise
-from scaling_fits.table import read_runs
+from scaling_fits.tables.run_table import read_runs
 
 TRUTH = {"E": 0.15, "A": 12.0, "B": 60.0, "alpha": 0.35, "beta": 0.45}
 NONE = Bootstrap(0)

@@ -24,7 +24,7 @@ from scaling_fits.mixtures import COMMON_RATE
 from scaling_fits.optimum_plots import exchange_rates, isoflop_figure, isoflops, optima_table
 from scaling_fits.plots import loss_against_size, target_times
 from scaling_fits.style import Width, save_figure, short, symbol
-from scaling_fits.table import read_runs, seed_summary
+from scaling_fits.tables.run_table import read_runs, seed_summary
 
 SIZES, BUDGETS = (3e4, 1e5, 3e5, 1e6), (4e3, 1.6e4, 6.4e4)
 

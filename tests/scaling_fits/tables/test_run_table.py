@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from exported import exported
 
-from scaling_fits.table import read_runs, seed_summary
+from scaling_fits.tables.run_table import read_runs, seed_summary
 
 
 def runs(count: int = 20, **columns) -> pd.DataFrame:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling_fits.csv_file import DECIMAL_COMMA, read_csv, require_distinct
 from scaling_fits.errors import nearest
+from scaling_fits.tables.csv_file import DECIMAL_COMMA, read_csv, require_distinct
 
 PRE_TRANSITION_RATIO = 0.95  # of the mean baseline: above it a model has not yet learned the task
 PRE_TRANSITION_SHARE_MAX = 0.10
