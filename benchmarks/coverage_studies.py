@@ -11,11 +11,11 @@ import pandas as pd
 from scipy import stats
 
 from scaling_fits.bootstrap import Bootstrap, draw
+from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts import summarise_differences
 from scaling_fits.estimators import Estimator
 from scaling_fits.form import Form
 from scaling_fits.forms import CHINCHILLA
-from scaling_fits.isoflop import isoflop
 from scaling_fits.observations import Observations, observe
 from scaling_fits.problem import Problem, log_predictions
 from scaling_fits.profile import references

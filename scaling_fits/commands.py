@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
-from scaling_fits.allocation import SIX_N_D
 from scaling_fits.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.bootstrap import cluster_noise
 from scaling_fits.compare import compare
+from scaling_fits.compute_optimal.allocation import SIX_N_D
+from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts import (
     PAIRED_ON,
     contrasts_json,
@@ -33,7 +34,6 @@ from scaling_fits.errors import nearest
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
-from scaling_fits.isoflop import isoflop
 from scaling_fits.observations import cluster_column
 from scaling_fits.options import (
     COMPUTE,

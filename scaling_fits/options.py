@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from scaling_fits.allocation import SIX_N_D, Compute, with_compute
 from scaling_fits.bootstrap import Bootstrap
+from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, with_compute
 from scaling_fits.errors import nearest
 from scaling_fits.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
 from scaling_fits.form import Form

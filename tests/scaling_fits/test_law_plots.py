@@ -9,14 +9,14 @@ from exported import exported
 from matplotlib.text import Text
 
 from scaling_fits.__main__ import main
-from scaling_fits.allocation import Optimum, chinchilla_optimum, law_optimum
 from scaling_fits.bootstrap import Bootstrap
+from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum, law_optimum
+from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.convergence import add_axes, records_to_target
 from scaling_fits.diagnostic_plots import profiles, residuals
 from scaling_fits.estimators import LeastSquares
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA, power_law
-from scaling_fits.isoflop import isoflop
 from scaling_fits.law_plots import contours, loss_against, loss_against_compute, mix_curves
 from scaling_fits.mix import ExchangeRate
 from scaling_fits.mixed_records import Estimate

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from scaling_fits.budgets import BudgetCurve
+from scaling_fits.compute_optimal.budgets import BudgetCurve
 
 SEARCH_POINTS = 513
 BUDGETS_MIN = 3  # a line through two points has no residual, and so no interval

@@ -17,7 +17,8 @@ from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 from scipy.linalg import block_diag
 
-from scaling_fits.allocation import (
+from scaling_fits.clusters import robust_variance
+from scaling_fits.compute_optimal.allocation import (
     BUDGETS_MIN,
     EDGE_SHARE_MAX,
     SIX_N_D,
@@ -31,7 +32,7 @@ from scaling_fits.allocation import (
     percentile_interval,
     with_compute,
 )
-from scaling_fits.budgets import (
+from scaling_fits.compute_optimal.budgets import (
     SIZES_MIN,
     Bucket,
     assign_budgets,
@@ -40,7 +41,6 @@ from scaling_fits.budgets import (
     split_budgets,
     too_few,
 )
-from scaling_fits.clusters import robust_variance
 from scaling_fits.errors import Refused
 from scaling_fits.tables.run_table import DUPLICATE, RunTable, read_runs, require_columns
 

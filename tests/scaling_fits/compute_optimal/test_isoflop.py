@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.coverage_studies import Cell, isoflops
-from scaling_fits.allocation import (
+from scaling_fits.compute_optimal.allocation import (
     SIX_N_D,
     Compute,
     chinchilla_optimum,
@@ -15,9 +15,9 @@ from scaling_fits.allocation import (
     flops_per_record,
     law_optimum,
 )
-from scaling_fits.budgets import assign_budgets
-from scaling_fits.envelope import lower_envelope
-from scaling_fits.isoflop import isoflop
+from scaling_fits.compute_optimal.budgets import assign_budgets
+from scaling_fits.compute_optimal.envelope import lower_envelope
+from scaling_fits.compute_optimal.isoflop import isoflop
 
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 EVEN = {"E": 1.69, "A": 400.0, "B": 400.0, "alpha": 0.31, "beta": 0.31}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from scaling_fits.allocation import (
+from scaling_fits.compute_optimal.allocation import (
     BUDGETS_MIN,
     SIX_N_D,
     Allocation,
