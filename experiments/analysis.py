@@ -12,7 +12,7 @@ import pandas as pd
 
 from ecg_jax.config import RunConfig
 from ecg_jax.store import IDENTITIES
-from scaling_fits.contrasts import (
+from scaling_fits.contrasts.contrasts import (
     PatientDifference,
     Slope,
     contrasts_json,

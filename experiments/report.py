@@ -17,7 +17,7 @@ from ecg_jax.store import Store, write_text
 from experiments import figures
 from experiments.analysis import MIX, WARNING, Findings
 from experiments.data import StudyData
-from scaling_fits.contrasts import PatientDifference
+from scaling_fits.contrasts.contrasts import PatientDifference
 from scaling_fits.convergence import SpeedRatio
 from scaling_fits.plots import (
     contrast_forest,

@@ -21,7 +21,7 @@ from scaling_fits.bootstrap import cluster_noise
 from scaling_fits.compare import compare
 from scaling_fits.compute_optimal.allocation import SIX_N_D
 from scaling_fits.compute_optimal.isoflop import isoflop
-from scaling_fits.contrasts import (
+from scaling_fits.contrasts.contrasts import (
     PAIRED_ON,
     contrasts_json,
     paired_differences,

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from scaling_fits.contrasts import SMALLEST_EFFECT, Slope
+from scaling_fits.contrasts.contrasts import SMALLEST_EFFECT, Slope
 from scaling_fits.convergence import BEFORE_FIRST, NOT_REACHED, REACHED
 from scaling_fits.fit import Fit
 from scaling_fits.style import (

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.contrasts import PRIMARY_CONTRASTS
-from scaling_fits.slopes import SMALLEST_EFFECT, SlopeDesign, components, slope_design, slope_in_size
+from scaling_fits.contrasts.contrasts import PRIMARY_CONTRASTS
+from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, SlopeDesign, components, slope_design, slope_in_size
 
 ALPHA = 0.05 / PRIMARY_CONTRASTS  # what Holm grants the smallest of the primary p-values: power under Holm is no less
 SIMULATIONS = 4000

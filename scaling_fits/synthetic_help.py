@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from scipy import stats
 
+from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, UNRESOLVED
 from scaling_fits.fit import Fit
 from scaling_fits.mixed_records import (
     Estimate,
@@ -24,7 +25,6 @@ from scaling_fits.mixed_records import (
 )
 from scaling_fits.problem import jacobian
 from scaling_fits.profile import references, unit_of_rise
-from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED
 from scaling_fits.solver import minimise
 
 STARTS = 32  # of the bank, tried beside the optima when kappa is held
@@ -80,7 +80,7 @@ class SyntheticTest:
             lines.append(f"  {mixing}: {self.verdict(mixing)} (one-sided p {p_words}); ln L(1) - ln L(r): {words}")
         p_words = "none" if self.p_kappa is None else f"{self.p_kappa:.3g}"
         lines.append(f"  kappa > 0 among rows with real data: one-sided p {p_words}")
-        lines.append("  without a law: paired rows at r = 0.5 and r = 1, scaling_fits.contrasts")
+        lines.append("  without a law: paired rows at r = 0.5 and r = 1, scaling_fits.contrasts.contrasts")
         return "\n".join([*lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from scaling_fits.__main__ import main
-from scaling_fits.contrasts import slope_in_size
+from scaling_fits.contrasts.contrasts import slope_in_size
 from scaling_fits.power import (
     Noise,
     Plan,

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scaling_fits.contrasts import paired_differences, select_arm
+from scaling_fits.contrasts.contrasts import paired_differences, select_arm
+from scaling_fits.contrasts.variance import Part, arm_differences, combine, four_parts, run_components
 from scaling_fits.tables.run_table import RunTable, read_runs
-from scaling_fits.variance import Part, arm_differences, combine, four_parts, run_components
 
 PARTS = {"seed": 0.01, "draw": 0.01, "interplay": 0.005, "patient": 0.1, "patient_run": 0.05, "mask": 0.05}
 

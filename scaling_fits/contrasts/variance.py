@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.contrasts import PAIRED_ON, paired_differences
-from scaling_fits.slopes import SMALLEST_EFFECT, UNRESOLVED
+from scaling_fits.contrasts.contrasts import PAIRED_ON, paired_differences
+from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, UNRESOLVED
 from scaling_fits.tables.run_table import RunTable, require_columns
 
 SEED, DRAW, PATIENT, MASK = "seed", "pool draw", "patient", "mask"

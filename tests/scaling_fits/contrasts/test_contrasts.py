@@ -10,7 +10,7 @@ import pytest
 from scipy import optimize, stats
 
 from scaling_fits.__main__ import main
-from scaling_fits.contrasts import (
+from scaling_fits.contrasts.contrasts import (
     contrasts_json,
     holm,
     paired_differences,
@@ -20,9 +20,9 @@ from scaling_fits.contrasts import (
     slope_in_size,
     summarise_differences,
 )
+from scaling_fits.contrasts.slopes import slope_design
 from scaling_fits.convergence import add_axes, records_to_close, records_to_target, speed_ratio
 from scaling_fits.mixed_effects import mixed_slope
-from scaling_fits.slopes import slope_design
 from scaling_fits.tables.run_table import read_runs
 
 SIZES = (3e4, 1e5, 3e5)

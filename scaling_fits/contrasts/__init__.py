@@ -1,0 +1,1 @@
+"""The protocol's contrasts: paired differences, their `slopes` in size, and the `variance` of a study's parts."""
