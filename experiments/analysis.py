@@ -19,7 +19,7 @@ from scaling_fits.contrasts.contrasts import (
     paired_patient_difference,
     protocol_contrasts,
 )
-from scaling_fits.convergence import SpeedRatio, add_axes, records_to_close, records_to_target, speed_ratio
+from scaling_fits.convergence.times import SpeedRatio, add_axes, records_to_close, records_to_target, speed_ratio
 from scaling_fits.files import write_text
 from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form

@@ -18,7 +18,7 @@ from experiments import figures
 from experiments.analysis import MIX, WARNING, Findings
 from experiments.data import StudyData
 from scaling_fits.contrasts.contrasts import PatientDifference
-from scaling_fits.convergence import SpeedRatio
+from scaling_fits.convergence.times import SpeedRatio
 from scaling_fits.plots import (
     contrast_forest,
     convergence_curves,

@@ -29,7 +29,7 @@ from scaling_fits.contrasts.contrasts import (
     select_arm,
     unpaired_runs,
 )
-from scaling_fits.convergence import records_to_target
+from scaling_fits.convergence.times import records_to_target
 from scaling_fits.errors import nearest
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from scaling_fits.contrasts.contrasts import SMALLEST_EFFECT, Slope
-from scaling_fits.convergence import BEFORE_FIRST, NOT_REACHED, REACHED
+from scaling_fits.convergence.times import BEFORE_FIRST, NOT_REACHED, REACHED
 from scaling_fits.fit import Fit
 from scaling_fits.style import (
     DASHES,

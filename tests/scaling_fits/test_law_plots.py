@@ -12,7 +12,7 @@ from scaling_fits.__main__ import main
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum, law_optimum
 from scaling_fits.compute_optimal.isoflop import isoflop
-from scaling_fits.convergence import add_axes, records_to_target
+from scaling_fits.convergence.times import add_axes, records_to_target
 from scaling_fits.diagnostic_plots import profiles, residuals
 from scaling_fits.estimators import LeastSquares
 from scaling_fits.fit import fit

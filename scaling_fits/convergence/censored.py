@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from scaling_fits.convergence import BEFORE_FIRST, NOT_REACHED, REACHED
+from scaling_fits.convergence.times import BEFORE_FIRST, NOT_REACHED, REACHED
 
 DOF_MIN = 2
 EFFECT_MAX = math.log(1e6)  # an effect beyond a factor of a million is an open end

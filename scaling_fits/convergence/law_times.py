@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy import optimize
 
-from scaling_fits.convergence import REACHED
+from scaling_fits.convergence.times import REACHED
 
 NEVER, BEYOND_RANGE, BEFORE_RANGE = "never under this law", "beyond the range", "before the range"
 ENDLESS_RECORDS = 1e200  # a law that has not come down to a loss by then has its floor above it

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scaling_fits.censored import LogEffect, censored_regression, size_effect, speed_effect
-from scaling_fits.law_times import BEYOND_RANGE, NEVER, law_ratio, law_records_to_target
+from scaling_fits.convergence.censored import LogEffect, censored_regression, size_effect, speed_effect
+from scaling_fits.convergence.law_times import BEYOND_RANGE, NEVER, law_ratio, law_records_to_target
 
 EFFECT, SLOPE = -0.7, -0.3
 MEASURED = (1e3, 1e5)
