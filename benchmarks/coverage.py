@@ -57,7 +57,7 @@ def main() -> None:
 def _work(cell: object, studies: int, bootstraps: int) -> Iterator[tuple[str, str, Callable]]:
     """Kinds of intervals, the estimator each was tried with, and the simulation of one cell."""
     from benchmarks import coverage_studies as simulate
-    from scaling_fits.estimators import HUBER_HOFFMANN, LeastSquares
+    from scaling_fits.estimation.estimators import HUBER_HOFFMANN, LeastSquares
 
     for estimator in (LeastSquares(), HUBER_HOFFMANN):
         name = type(estimator).__name__

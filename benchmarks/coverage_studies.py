@@ -14,13 +14,13 @@ from scaling_fits.bootstrap import Bootstrap, draw
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts.contrasts import summarise_differences
 from scaling_fits.contrasts.slopes import slope_in_size
-from scaling_fits.estimators import Estimator
+from scaling_fits.estimation.estimators import Estimator
+from scaling_fits.estimation.observations import Observations, observe
+from scaling_fits.estimation.problem import Problem, log_predictions
+from scaling_fits.estimation.solver import minimise
 from scaling_fits.form import Form
 from scaling_fits.forms import CHINCHILLA
-from scaling_fits.observations import Observations, observe
-from scaling_fits.problem import Problem, log_predictions
 from scaling_fits.profile import references
-from scaling_fits.solver import minimise
 
 TRUTH = {"E": 0.30, "A": 12.0, "B": 25.0, "alpha": 0.35, "beta": 0.45}
 ROWS = 6  # cool-downs of a trunk

@@ -22,11 +22,11 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from scaling_fits.bootstrap import Bootstrap, refit
-from scaling_fits.estimators import Huber
+from scaling_fits.estimation.estimators import Huber
+from scaling_fits.estimation.problem import Problem, float64, objective_function
+from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit, fit
 from scaling_fits.forms import CHINCHILLA
-from scaling_fits.problem import Problem, float64, objective_function
-from scaling_fits.solver import minimise
 
 DELTA = 1e-3
 

@@ -8,12 +8,12 @@ from enum import Enum
 
 import numpy as np
 
-from scaling_fits.clusters import Noise, noise
-from scaling_fits.estimators import LeastSquares
+from scaling_fits.estimation.clusters import Noise, noise
+from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.observations import Observations
+from scaling_fits.estimation.problem import Problem, jacobian, log_predictions, row_losses
+from scaling_fits.estimation.solver import minimise
 from scaling_fits.form import LOG_NEGLIGIBLE, LOG_VANISHED
-from scaling_fits.observations import Observations
-from scaling_fits.problem import Problem, jacobian, log_predictions, row_losses
-from scaling_fits.solver import minimise
 
 CLUSTERS_MIN = 8
 EFFECTS_DOF_MIN = 3

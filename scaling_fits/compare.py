@@ -19,11 +19,11 @@ import pandas as pd
 from scaling_fits.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.errors import reason_of
-from scaling_fits.estimators import LeastSquares, Residual, StudentT
+from scaling_fits.estimation.estimators import LeastSquares, Residual, StudentT
+from scaling_fits.estimation.observations import COLUMNS
 from scaling_fits.fit import Fit, fit
 from scaling_fits.form import Form
 from scaling_fits.nested import REPLICATES, NestedTest, nested_test
-from scaling_fits.observations import COLUMNS
 from scaling_fits.tables.run_table import RunTable, read_runs
 
 

@@ -14,12 +14,15 @@ import pandas as pd
 from scaling_fits.bootstrap import Bootstrap, Draws, draw
 from scaling_fits.bootstrap import published as published_constants
 from scaling_fits.bounds import AtBound, at_bounds, open_ends
-from scaling_fits.certificate import Certificate, NotConverged, certify, distinct
-from scaling_fits.estimators import HUBER_HOFFMANN, Estimator
+from scaling_fits.estimation.certificate import Certificate, NotConverged, certify, distinct
+from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator
+from scaling_fits.estimation.multistart import bank, spread_starts
+from scaling_fits.estimation.observations import DataDefinition, Link, Observations, observe
+from scaling_fits.estimation.problem import log_predictions
+from scaling_fits.estimation.solver import minimise
+from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
 from scaling_fits.form import Form
-from scaling_fits.observations import DataDefinition, Link, Observations, observe
-from scaling_fits.problem import log_predictions
 from scaling_fits.profile import (
     ProfileCurve,
     ProfileInterval,
@@ -27,9 +30,6 @@ from scaling_fits.profile import (
     profile_intervals,
     too_few_clusters,
 )
-from scaling_fits.solver import minimise
-from scaling_fits.starts import bank, spread_starts
-from scaling_fits.suspicions import rising_losses
 from scaling_fits.tables.run_table import RunTable
 from scaling_fits.uncertainty import Identifiability, identifiability, residual_logs, standard_errors
 

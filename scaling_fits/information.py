@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scaling_fits.estimation.problem import jacobian
 from scaling_fits.fit import Fit
-from scaling_fits.problem import jacobian
 from scaling_fits.profile import scores
 
 DRAWS = 24  # of the constants, over which a design is averaged

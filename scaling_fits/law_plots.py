@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, law_optimum
+from scaling_fits.estimation.observations import Link, row_names
 from scaling_fits.fit import Fit
-from scaling_fits.observations import Link, row_names
 from scaling_fits.optimum_plots import optima_table
 from scaling_fits.style import (
     DASHES,

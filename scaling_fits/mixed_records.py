@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scaling_fits.estimation.problem import float64
 from scaling_fits.fit import Fit
 from scaling_fits.form import Form
-from scaling_fits.problem import float64
 
 LETTERS = ("N", "R", "S", "U")
 CHUNK_NUMBERS = 1 << 21

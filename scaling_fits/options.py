@@ -16,12 +16,12 @@ import numpy as np
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, with_compute
 from scaling_fits.errors import nearest
-from scaling_fits.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
+from scaling_fits.estimation.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
+from scaling_fits.estimation.observations import COLUMNS, Link
+from scaling_fits.estimation.suspicions import compute_notes
 from scaling_fits.form import Form
 from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION, TIED, broken_power_law, power_law
 from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
-from scaling_fits.observations import COLUMNS, Link
-from scaling_fits.suspicions import compute_notes
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 FORMS: tuple[Form, ...] = (

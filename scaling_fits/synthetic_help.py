@@ -9,6 +9,8 @@ import numpy as np
 from scipy import stats
 
 from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, UNRESOLVED
+from scaling_fits.estimation.problem import jacobian
+from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit
 from scaling_fits.mixed_records import (
     Estimate,
@@ -23,9 +25,7 @@ from scaling_fits.mixed_records import (
     range_notes,
     with_replacement,
 )
-from scaling_fits.problem import jacobian
 from scaling_fits.profile import references, unit_of_rise
-from scaling_fits.solver import minimise
 
 STARTS = 32  # of the bank, tried beside the optima when kappa is held
 

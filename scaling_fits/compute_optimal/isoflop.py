@@ -17,7 +17,6 @@ from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 from scipy.linalg import block_diag
 
-from scaling_fits.clusters import robust_variance
 from scaling_fits.compute_optimal.allocation import (
     BUDGETS_MIN,
     EDGE_SHARE_MAX,
@@ -42,6 +41,7 @@ from scaling_fits.compute_optimal.budgets import (
     too_few,
 )
 from scaling_fits.errors import Refused
+from scaling_fits.estimation.clusters import robust_variance
 from scaling_fits.tables.run_table import DUPLICATE, RunTable, read_runs, require_columns
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own

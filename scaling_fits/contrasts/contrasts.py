@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.clusters import robust_variance
 from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, Unpaired, components, holm, slope_in_size
 from scaling_fits.errors import Refused
-from scaling_fits.observations import AXES
+from scaling_fits.estimation.clusters import robust_variance
+from scaling_fits.estimation.observations import AXES
 from scaling_fits.tables.run_table import FRESH_EPOCHS, RunTable, require_columns
 
 PRIMARY_CONTRASTS = 3

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import sparse, stats
 from scipy.sparse.csgraph import connected_components
 
-from scaling_fits.mixed_effects import MixedSlope, mixed_slope
+from scaling_fits.estimation.random_intercept import MixedSlope, mixed_slope
 from scaling_fits.tables.run_table import names
 
 SMALLEST_EFFECT = 0.035  # relative; smaller differences are called unresolved

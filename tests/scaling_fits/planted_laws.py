@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.form import Form
 from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION, TIED, broken_power_law, power_law
 from scaling_fits.mixtures import (
@@ -18,7 +19,6 @@ from scaling_fits.mixtures import (
     exponential_mixing,
     joint_mixture,
 )
-from scaling_fits.problem import log_predictions
 
 
 @dataclass(frozen=True)

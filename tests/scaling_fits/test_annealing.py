@@ -20,11 +20,11 @@ from scaling_fits.annealing import (
     tissue,
     warmup_stable_decay,
 )
-from scaling_fits.estimators import LeastSquares
+from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.multistart import bank, spread_starts
+from scaling_fits.estimation.problem import float64, row_losses
+from scaling_fits.estimation.solver import minimise
 from scaling_fits.form import LOG_NEGLIGIBLE
-from scaling_fits.problem import float64, row_losses
-from scaling_fits.solver import minimise
-from scaling_fits.starts import bank, spread_starts
 
 TISSUE_TRUTH = [0.2, 0.15, 0.5, 0.6]
 MULTI_POWER_TRUTH = [0.2, 0.15, 0.5, 40.0, 0.5, 0.6, 0.4]

@@ -9,7 +9,7 @@ from scipy import optimize
 
 from scaling_fits.bootstrap import Bootstrap, published
 from scaling_fits.bounds import open_ends
-from scaling_fits.estimators import Huber, LeastSquares, Residual
+from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA, COUPLED, power_law
 from scaling_fits.mixtures import COMMON_RATE, exponential_mixing

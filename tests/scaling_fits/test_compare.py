@@ -10,7 +10,7 @@ from scipy import stats
 
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compare import compare, information_criteria
-from scaling_fits.estimators import Huber, LeastSquares, Residual, StudentT
+from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual, StudentT
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA, COUPLED, KAPLAN, TIED, broken_power_law, power_law
 from scaling_fits.mixtures import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING

@@ -12,13 +12,13 @@ from scipy import stats
 
 from scaling_fits.__main__ import main
 from scaling_fits.bootstrap import Bootstrap, Resampling
-from scaling_fits.certificate import NotConverged
-from scaling_fits.estimators import LEAST_ABSOLUTE, Huber, LeastSquares, Quantile, StudentT
+from scaling_fits.estimation.certificate import NotConverged
+from scaling_fits.estimation.estimators import LEAST_ABSOLUTE, Huber, LeastSquares, Quantile, StudentT
+from scaling_fits.estimation.observations import Link, observe
+from scaling_fits.estimation.problem import derivatives, row_losses
+from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA, power_law
-from scaling_fits.observations import Link, observe
-from scaling_fits.problem import derivatives, row_losses
-from scaling_fits.solver import minimise
 from scaling_fits.tables.run_table import read_runs
 
 TRUTH = {"E": 0.15, "A": 12.0, "B": 60.0, "alpha": 0.35, "beta": 0.45}
@@ -249,7 +249,7 @@ def test_profile_intervals_of_least_squares_agree_with_the_f_test():
 
 
 def test_a_fit_that_has_not_converged_is_an_error(monkeypatch):
-    from scaling_fits import solver
+    from scaling_fits.estimation import solver
 
     monkeypatch.setattr(solver, "STEPS_MAX", 8)
     monkeypatch.setattr(solver, "DAMPING_FIRST", 1e11)

@@ -7,10 +7,10 @@ import pytest
 from planted_laws import LAWS, Planted
 
 from scaling_fits.bootstrap import Bootstrap
-from scaling_fits.estimators import LeastSquares
+from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.fit import fit
 from scaling_fits.form import LOSS
-from scaling_fits.problem import log_predictions
 
 BY_NAME = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.form.name)
 

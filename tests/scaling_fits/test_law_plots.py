@@ -14,7 +14,7 @@ from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum,
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.convergence.times import add_axes, records_to_target
 from scaling_fits.diagnostic_plots import profiles, residuals
-from scaling_fits.estimators import LeastSquares
+from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.fit import fit
 from scaling_fits.forms import CHINCHILLA, power_law
 from scaling_fits.law_plots import contours, loss_against, loss_against_compute, mix_curves

@@ -10,7 +10,7 @@ import pytest
 from scaling_fits import mix, synthetic_help
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compute_optimal.allocation import flops_per_record
-from scaling_fits.estimators import LeastSquares
+from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.fit import Fit, fit
 from scaling_fits.forms import CHINCHILLA
 from scaling_fits.mixtures import COMMON_RATE

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from scaling_fits.bootstrap import Bootstrap
-from scaling_fits.estimators import LeastSquares
+from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.fit import fit
 from scaling_fits.forms import power_law
 from scaling_fits.posterior import posterior_predict, sample_posterior

@@ -22,7 +22,7 @@ from scaling_fits.contrasts.contrasts import (
 )
 from scaling_fits.contrasts.slopes import slope_design
 from scaling_fits.convergence.times import add_axes, records_to_close, records_to_target, speed_ratio
-from scaling_fits.mixed_effects import mixed_slope
+from scaling_fits.estimation.random_intercept import mixed_slope
 from scaling_fits.tables.run_table import read_runs
 
 SIZES = (3e4, 1e5, 3e5)

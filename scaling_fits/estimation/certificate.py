@@ -8,9 +8,9 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from scaling_fits.errors import Refused
-from scaling_fits.estimators import Quantile
-from scaling_fits.problem import Problem, derivatives, jacobian, residuals
-from scaling_fits.solver import Solutions
+from scaling_fits.estimation.estimators import Quantile
+from scaling_fits.estimation.problem import Problem, derivatives, jacobian, residuals
+from scaling_fits.estimation.solver import Solutions
 
 SAME_OBJECTIVE = 1e-8
 DISTINCT_OBJECTIVE = 1e-6

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from scaling_fits.clusters import robust_variance
-from scaling_fits.mixed_effects import reml_ratio
+from scaling_fits.estimation.clusters import robust_variance
+from scaling_fits.estimation.random_intercept import reml_ratio
 
 
 def clustered(counts: list[int], effect: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from scaling_fits.mixed_effects import reml_information, reml_ratio
+from scaling_fits.estimation.random_intercept import reml_information, reml_ratio
 
 SAME = 1e-9  # of a leverage: nearer to 1 the residual says nothing
 UNSEEN = 1e-12  # of the largest singular value: directions that rounding cannot tell from flat

@@ -5,9 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_fits.estimators import LeastSquares
-from scaling_fits.mixtures import joint_mixture
-from scaling_fits.problem import (
+from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.problem import (
     Problem,
     columns_of,
     derivatives,
@@ -17,6 +16,7 @@ from scaling_fits.problem import (
     log_predictions,
     residuals,
 )
+from scaling_fits.mixtures import joint_mixture
 
 FORM = joint_mixture(3)
 

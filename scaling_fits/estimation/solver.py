@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_fits.estimators import Estimator, Quantile
-from scaling_fits.form import Form
-from scaling_fits.problem import (
+from scaling_fits.estimation.estimators import Estimator, Quantile
+from scaling_fits.estimation.problem import (
     CORES,
     MANY_CONSTANTS,
     Problem,
@@ -29,6 +28,7 @@ from scaling_fits.problem import (
     float64,
     residual_of,
 )
+from scaling_fits.form import Form
 
 CHUNK_FITS = 64
 STEPS_MAX = 400

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_fits.estimators import Estimator, Quantile, Residual
+from scaling_fits.estimation.estimators import Estimator, Quantile, Residual
 from scaling_fits.form import Form
 
 LOG_SCALE_BOUNDS = (-40.0, 20.0)
