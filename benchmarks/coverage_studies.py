@@ -18,8 +18,8 @@ from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.observations import Observations, observe
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.estimation.solver import minimise
-from scaling_fits.form import Form
-from scaling_fits.forms import CHINCHILLA
+from scaling_fits.laws.law import Form
+from scaling_fits.laws.size_and_data import CHINCHILLA
 from scaling_fits.profile import references
 
 TRUTH = {"E": 0.30, "A": 12.0, "B": 25.0, "alpha": 0.35, "beta": 0.45}

@@ -26,7 +26,7 @@ from scaling_fits.estimation.estimators import Huber
 from scaling_fits.estimation.problem import Problem, float64, objective_function
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit, fit
-from scaling_fits.forms import CHINCHILLA
+from scaling_fits.laws.size_and_data import CHINCHILLA
 
 DELTA = 1e-3
 

@@ -32,9 +32,9 @@ from scaling_fits.estimation.multistart import bank, spread_starts
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.fit import fit
-from scaling_fits.form import Form
-from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, TIED, broken_power_law, power_law
-from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, joint_mixture
+from scaling_fits.laws.data_mix import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, joint_mixture
+from scaling_fits.laws.law import Form
+from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, KAPLAN, TIED, broken_power_law, power_law
 
 GRID_STARTS = 4500
 NEAR, VERY_NEAR = 1e-6, 1e-8

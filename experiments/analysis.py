@@ -22,9 +22,9 @@ from scaling_fits.contrasts.contrasts import (
 from scaling_fits.convergence.times import SpeedRatio, add_axes, records_to_close, records_to_target, speed_ratio
 from scaling_fits.files import write_text
 from scaling_fits.fit import Fit, fit
-from scaling_fits.form import Form
-from scaling_fits.forms import CHINCHILLA
-from scaling_fits.mixtures import COMMON_RATE
+from scaling_fits.laws.data_mix import COMMON_RATE
+from scaling_fits.laws.law import Form
+from scaling_fits.laws.size_and_data import CHINCHILLA
 from scaling_fits.tables.run_table import RunTable, read_runs
 
 WARNING = (

@@ -19,7 +19,7 @@ from scipy import stats
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.errors import reason_of
 from scaling_fits.fit import Fit, fit
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 REPLICATES = 400

@@ -13,7 +13,7 @@ from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.observations import Observations
 from scaling_fits.estimation.problem import Problem, jacobian, log_predictions, row_losses
 from scaling_fits.estimation.solver import minimise
-from scaling_fits.form import LOG_NEGLIGIBLE, LOG_VANISHED
+from scaling_fits.laws.law import LOG_NEGLIGIBLE, LOG_VANISHED
 
 CLUSTERS_MIN = 8
 EFFECTS_DOF_MIN = 3

@@ -21,7 +21,7 @@ from scaling_fits.estimation.certificate import objective_scale
 from scaling_fits.estimation.observations import Observations
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.solver import minimise
-from scaling_fits.form import LOG_NEGLIGIBLE, LOG_VANISHED, Form, Parameter
+from scaling_fits.laws.law import LOG_NEGLIGIBLE, LOG_VANISHED, Form, Parameter
 from scaling_fits.profile import degrees_of_freedom, unit_of_rise
 
 TOUCHING = 1e-9

@@ -34,7 +34,7 @@ from scaling_fits.errors import nearest
 from scaling_fits.estimation.observations import cluster_column
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 from scaling_fits.options import (
     COMPUTE,
     Asked,

@@ -22,7 +22,7 @@ from scaling_fits.errors import reason_of
 from scaling_fits.estimation.estimators import LeastSquares, Residual, StudentT
 from scaling_fits.estimation.observations import COLUMNS
 from scaling_fits.fit import Fit, fit
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 from scaling_fits.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.tables.run_table import RunTable, read_runs
 

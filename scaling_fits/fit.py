@@ -22,7 +22,7 @@ from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 from scaling_fits.profile import (
     ProfileCurve,
     ProfileInterval,

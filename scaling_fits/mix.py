@@ -19,6 +19,7 @@ import numpy as np
 from scaling_fits.compute_optimal.allocation import Compute
 from scaling_fits.estimation.problem import float64
 from scaling_fits.fit import Fit
+from scaling_fits.laws.data_mix import effective_real
 from scaling_fits.mixed_records import (
     LETTERS,
     Answer,
@@ -34,7 +35,6 @@ from scaling_fits.mixed_records import (
     range_notes,
     with_replacement,
 )
-from scaling_fits.mixtures import effective_real
 
 HEADLINE_FRACTION = 0.5  # the protocol's mix, fixed in advance
 AT_EDGE = 1e-4  # fractions nearer than this are one

@@ -14,7 +14,7 @@ import numpy as np
 
 from scaling_fits.estimation.problem import float64
 from scaling_fits.fit import Fit
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 
 LETTERS = ("N", "R", "S", "U")
 CHUNK_NUMBERS = 1 << 21

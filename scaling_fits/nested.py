@@ -12,7 +12,7 @@ from scaling_fits.bootstrap import CLUSTERS_MIN
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit
-from scaling_fits.form import LOSS, Form
+from scaling_fits.laws.law import LOSS, Form
 from scaling_fits.profile import degrees_of_freedom, unit_of_rise
 
 REPLICATES = 499

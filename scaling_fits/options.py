@@ -19,9 +19,18 @@ from scaling_fits.errors import nearest
 from scaling_fits.estimation.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
 from scaling_fits.estimation.observations import COLUMNS, Link
 from scaling_fits.estimation.suspicions import compute_notes
-from scaling_fits.form import Form
-from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION, TIED, broken_power_law, power_law
-from scaling_fits.mixtures import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
+from scaling_fits.laws.data_mix import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
+from scaling_fits.laws.law import Form
+from scaling_fits.laws.size_and_data import (
+    CHINCHILLA,
+    COUPLED,
+    FARSEER,
+    KAPLAN,
+    REPETITION,
+    TIED,
+    broken_power_law,
+    power_law,
+)
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 FORMS: tuple[Form, ...] = (

@@ -16,7 +16,7 @@ from scaling_fits.estimation.clusters import robust_variance
 from scaling_fits.estimation.observations import Observations
 from scaling_fits.estimation.problem import Problem, float64, jacobian, residuals, rounded
 from scaling_fits.estimation.solver import Solutions, minimise
-from scaling_fits.form import LOSS
+from scaling_fits.laws.law import LOSS
 
 # Root finding along a profile: sqrt(rise) is nearly straight, so that few steps suffice after the bracket is narrow.
 BISECTIONS, SECANTS = 5, 14

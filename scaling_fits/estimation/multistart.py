@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from scaling_fits.estimation.problem import Problem, float64, log_predictions, row_losses
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 
 BANK_POINTS = 2048
 BANK_NUMBERS = 1 << 26  # points are fewer where points × rows × constants would exceed this

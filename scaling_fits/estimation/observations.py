@@ -14,7 +14,7 @@ from scaling_fits.errors import Refused
 from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.suspicions import mixed_units
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 #: The columns of this project's run tables behind the letters of the laws.

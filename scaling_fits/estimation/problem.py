@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling_fits.estimation.estimators import Estimator, Quantile, Residual
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 
 LOG_SCALE_BOUNDS = (-40.0, 20.0)
 CHUNK_NUMBERS = 1 << 21  # of float64 that one chunk of fits may hold per column

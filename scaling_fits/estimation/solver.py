@@ -28,7 +28,7 @@ from scaling_fits.estimation.problem import (
     float64,
     residual_of,
 )
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 
 CHUNK_FITS = 64
 STEPS_MAX = 400

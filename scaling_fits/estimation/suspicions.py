@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.form import Form
+from scaling_fits.laws.law import Form
 
 GAP_SUSPICIOUS = 1e5  # between neighbouring values of a variable: some rows are in another unit
 COUNTS = {"n_params": "parameters", "n_params_total": "parameters", "params": "parameters", "records_seen": "records"}

@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 
 from scaling_fits.estimation.problem import log_predictions
-from scaling_fits.form import Form
-from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, KAPLAN, REPETITION, TIED, broken_power_law, power_law
-from scaling_fits.mixtures import (
+from scaling_fits.laws.data_mix import (
     COMMON_RATE,
     D_CPT,
     FLOOR_OF_MIX,
@@ -18,6 +16,17 @@ from scaling_fits.mixtures import (
     additive_mixture,
     exponential_mixing,
     joint_mixture,
+)
+from scaling_fits.laws.law import Form
+from scaling_fits.laws.size_and_data import (
+    CHINCHILLA,
+    COUPLED,
+    FARSEER,
+    KAPLAN,
+    REPETITION,
+    TIED,
+    broken_power_law,
+    power_law,
 )
 
 

@@ -11,7 +11,7 @@ from scaling_fits.estimation.estimators import LEAST_ABSOLUTE, Huber, LeastSquar
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import log_predictions, row_losses
 from scaling_fits.fit import fit
-from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, REPETITION
+from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, REPETITION
 
 QUICK = {"bootstrap": Bootstrap(0), "profiles": False}
 ND = {"N": "N", "D": "D"}

@@ -17,9 +17,9 @@ from scaling_fits.backtest import (
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.problem import log_predictions
-from scaling_fits.form import Form, Parameter, Variable
-from scaling_fits.forms import CHINCHILLA, COUPLED, FARSEER, REPETITION, power_law
-from scaling_fits.mixtures import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, exponential_mixing
+from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, exponential_mixing
+from scaling_fits.laws.law import Form, Parameter, Variable
+from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, REPETITION, power_law
 from scaling_fits.tables.run_table import read_runs
 
 LINE, FLOORED = power_law("N", with_floor=False), power_law("N")

@@ -15,7 +15,7 @@ from scaling_fits.__main__ import main
 from scaling_fits.estimation.suspicions import compute_notes
 from scaling_fits.files import MADE_BY
 from scaling_fits.fit import fit
-from scaling_fits.forms import power_law
+from scaling_fits.laws.size_and_data import power_law
 from scaling_fits.tables.run_table import EXPORTED, read_runs
 
 QUICK = ["--form", "power_law_N", "--n", "params", "--estimator", "squares", "--replicates", "0", "--quiet"]

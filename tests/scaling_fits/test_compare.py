@@ -12,8 +12,8 @@ from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compare import compare, information_criteria
 from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual, StudentT
 from scaling_fits.fit import fit
-from scaling_fits.forms import CHINCHILLA, COUPLED, KAPLAN, TIED, broken_power_law, power_law
-from scaling_fits.mixtures import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
+from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
+from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, KAPLAN, TIED, broken_power_law, power_law
 from scaling_fits.nested import nested_test, restriction
 
 LINE, FLOORED = power_law("N", with_floor=False), power_law("N")

@@ -15,7 +15,7 @@ from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import fit
-from scaling_fits.forms import CHINCHILLA
+from scaling_fits.laws.size_and_data import CHINCHILLA
 from scaling_fits.profile import thresholds
 
 

@@ -18,7 +18,7 @@ from scaling_fits.estimation.observations import Link, observe
 from scaling_fits.estimation.problem import derivatives, row_losses
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import fit
-from scaling_fits.forms import CHINCHILLA, power_law
+from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
 from scaling_fits.tables.run_table import read_runs
 
 TRUTH = {"E": 0.15, "A": 12.0, "B": 60.0, "alpha": 0.35, "beta": 0.45}
@@ -305,7 +305,7 @@ def test_the_data_definition_names_columns_exclusions_and_axes():
 def test_nothing_of_jax_is_changed_by_importing_or_fitting():
     code = (
         "import jax, jax.numpy as jnp; before = dict(jax.config.values);"
-        "import numpy as np, pandas as pd, scaling_fits.fit as f, scaling_fits.forms as forms;"
+        "import numpy as np, pandas as pd, scaling_fits.fit as f, scaling_fits.laws.size_and_data as forms;"
         "import scaling_fits.bootstrap as b, scaling_fits.__main__;"
         "n = np.geomspace(1e4, 1e7, 8);"
         "f.fit(forms.power_law('N'), pd.DataFrame({'n_params': n, 'loss': .2 + 9 / n**.5}), bootstrap=b.Bootstrap(0));"

@@ -7,7 +7,7 @@ import pytest
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.fit import fit
-from scaling_fits.forms import power_law
+from scaling_fits.laws.size_and_data import power_law
 from scaling_fits.posterior import posterior_predict, sample_posterior
 
 QUICK = {"estimator": LeastSquares(), "bootstrap": Bootstrap(0), "profiles": False}

@@ -9,7 +9,7 @@ from exported import exported
 
 from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.fit import fit
-from scaling_fits.forms import CHINCHILLA, power_law
+from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
 
 FLAWS = (
     "none", "nan loss", "infinite loss", "zero loss", "negative loss", "one size", "collinear", "few rows",

@@ -16,7 +16,7 @@ from scaling_fits.estimation.problem import (
     log_predictions,
     residuals,
 )
-from scaling_fits.mixtures import joint_mixture
+from scaling_fits.laws.data_mix import joint_mixture
 
 FORM = joint_mixture(3)
 

@@ -22,8 +22,8 @@ import pandas as pd
 
 from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.problem import Problem, log_predictions
-from scaling_fits.form import LOG_NEGLIGIBLE, Form, Parameter, Variable, coefficient, exponent, floor, positive
-from scaling_fits.forms import log_sum
+from scaling_fits.laws.law import LOG_NEGLIGIBLE, Form, Parameter, Variable, coefficient, exponent, floor, positive
+from scaling_fits.laws.size_and_data import log_sum
 from scaling_fits.tables.run_table import require_columns
 
 BLOCKS = 24

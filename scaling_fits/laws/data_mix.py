@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling_fits.form import Form, Parameter, Variable, coefficient, exponent, floor, positive
-from scaling_fits.forms import D, N, log_sum
+from scaling_fits.laws.law import Form, Parameter, Variable, coefficient, exponent, floor, positive
+from scaling_fits.laws.size_and_data import D, N, log_sum
 
 #: Shares of 0 are read as this, so that a logarithm exists.
 SHARE_MIN = 1e-12

@@ -10,7 +10,7 @@ from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.fit import fit
-from scaling_fits.form import LOSS
+from scaling_fits.laws.law import LOSS
 
 BY_NAME = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.form.name)
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling_fits.form import Form, Variable, coefficient, exponent, floor, number, positive
+from scaling_fits.laws.law import Form, Variable, coefficient, exponent, floor, number, positive
 
 N, D = Variable("N", "N"), Variable("D", "D")
 HENIGHAN = "Hestness et al. 2017, arXiv:1712.00409; Henighan et al. 2020, arXiv:2010.14701"
