@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.bootstrap import Bootstrap, draw
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts.contrasts import summarise_differences
 from scaling_fits.contrasts.slopes import slope_in_size
@@ -20,7 +19,8 @@ from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.laws.law import Form
 from scaling_fits.laws.size_and_data import CHINCHILLA
-from scaling_fits.profile import references
+from scaling_fits.uncertainty.bootstrap import Bootstrap, draw
+from scaling_fits.uncertainty.profile_likelihood import references
 
 TRUTH = {"E": 0.30, "A": 12.0, "B": 25.0, "alpha": 0.35, "beta": 0.45}
 ROWS = 6  # cool-downs of a trunk

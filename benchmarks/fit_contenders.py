@@ -21,12 +21,12 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from scaling_fits.bootstrap import Bootstrap, refit
 from scaling_fits.estimation.estimators import Huber
 from scaling_fits.estimation.problem import Problem, float64, objective_function
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.size_and_data import CHINCHILLA
+from scaling_fits.uncertainty.bootstrap import Bootstrap, refit
 
 DELTA = 1e-3
 

@@ -26,7 +26,6 @@ from benchmarks.fit_contenders import (
     scipy_on_jax,
 )
 from benchmarks.writing import write_csv, write_json
-from scaling_fits.bootstrap import Bootstrap, draw
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.multistart import bank, spread_starts
 from scaling_fits.estimation.observations import observe
@@ -35,6 +34,7 @@ from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, joint_mixture
 from scaling_fits.laws.law import Form
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, KAPLAN, TIED, broken_power_law, power_law
+from scaling_fits.uncertainty.bootstrap import Bootstrap, draw
 
 GRID_STARTS = 4500
 NEAR, VERY_NEAR = 1e-6, 1e-8

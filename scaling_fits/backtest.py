@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.errors import reason_of
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Form
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 REPLICATES = 400
 CRPS_LEVELS = np.arange(1, 20, 2) / 20  # of central intervals; their ends are quantiles 0.025, 0.075, …, 0.975

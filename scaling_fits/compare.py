@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from scaling_fits.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.errors import reason_of
 from scaling_fits.estimation.estimators import LeastSquares, Residual, StudentT
 from scaling_fits.estimation.observations import COLUMNS
@@ -25,6 +24,7 @@ from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Form
 from scaling_fits.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.tables.run_table import RunTable, read_runs
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.bootstrap import published
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.fit import Fit
 from scaling_fits.information import LocalInformation, Quantity, Width, finite, linearise
 from scaling_fits.mix import best_fractions
+from scaling_fits.uncertainty.bootstrap import published
 
 EXCHANGES = 4
 LEAST_GAIN = 1e-3  # of ln variance: a run that does less is not worth doing

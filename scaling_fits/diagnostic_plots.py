@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 
 from scaling_fits.fit import Fit
 from scaling_fits.law_plots import axis_name
-from scaling_fits.profile import ProfileInterval
 from scaling_fits.style import DASHES, PALETTE, SMALL, STYLE, Canvas, Width, short, symbol
-from scaling_fits.uncertainty import Influence
+from scaling_fits.uncertainty.profile_likelihood import ProfileInterval
+from scaling_fits.uncertainty.sandwich import Influence
 
 PROFILE_TOP = 3.0  # thresholds
 OPEN_FACTOR = 100.0  # how far from its estimate a positive constant is drawn towards an open end

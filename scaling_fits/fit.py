@@ -11,9 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scaling_fits.bootstrap import Bootstrap, Draws, draw
-from scaling_fits.bootstrap import published as published_constants
-from scaling_fits.bounds import AtBound, at_bounds, open_ends
 from scaling_fits.estimation.certificate import Certificate, NotConverged, certify, distinct
 from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator
 from scaling_fits.estimation.multistart import bank, spread_starts
@@ -23,15 +20,18 @@ from scaling_fits.estimation.solver import minimise
 from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
 from scaling_fits.laws.law import Form
-from scaling_fits.profile import (
+from scaling_fits.tables.run_table import RunTable
+from scaling_fits.uncertainty.bootstrap import Bootstrap, Draws, draw
+from scaling_fits.uncertainty.bootstrap import published as published_constants
+from scaling_fits.uncertainty.bounds import AtBound, at_bounds, open_ends
+from scaling_fits.uncertainty.profile_likelihood import (
     ProfileCurve,
     ProfileInterval,
     profile_curve,
     profile_intervals,
     too_few_clusters,
 )
-from scaling_fits.tables.run_table import RunTable
-from scaling_fits.uncertainty import Identifiability, identifiability, residual_logs, standard_errors
+from scaling_fits.uncertainty.sandwich import Identifiability, identifiability, residual_logs, standard_errors
 
 STARTS = 256
 LEAST_BANK = 512  # points of the bank kept for refits

@@ -12,7 +12,7 @@ from scipy import stats
 
 from scaling_fits.estimation.problem import jacobian
 from scaling_fits.fit import Fit
-from scaling_fits.profile import scores
+from scaling_fits.uncertainty.profile_likelihood import scores
 
 DRAWS = 24  # of the constants, over which a design is averaged
 STEP = 1e-5  # of working coordinates, for the gradient of a quantity

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from scaling_fits.bootstrap import CLUSTERS_MIN
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit
 from scaling_fits.laws.law import LOSS, Form
-from scaling_fits.profile import degrees_of_freedom, unit_of_rise
+from scaling_fits.uncertainty.bootstrap import CLUSTERS_MIN
+from scaling_fits.uncertainty.profile_likelihood import degrees_of_freedom, unit_of_rise
 
 REPLICATES = 499
 WEBB_BELOW = 12  # clusters: with fewer, two signs give too few distinct samples

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, with_compute
 from scaling_fits.errors import nearest
 from scaling_fits.estimation.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
@@ -32,6 +31,7 @@ from scaling_fits.laws.size_and_data import (
     power_law,
 )
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 FORMS: tuple[Form, ...] = (
     power_law("N"),

@@ -25,7 +25,7 @@ from scaling_fits.mixed_records import (
     range_notes,
     with_replacement,
 )
-from scaling_fits.profile import references, unit_of_rise
+from scaling_fits.uncertainty.profile_likelihood import references, unit_of_rise
 
 STARTS = 32  # of the bank, tried beside the optima when kappa is held
 

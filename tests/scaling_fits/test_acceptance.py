@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_fits.bootstrap import Bootstrap, published, refit
 from scaling_fits.estimation.estimators import LEAST_ABSOLUTE, Huber, LeastSquares, Quantile, Residual
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import log_predictions, row_losses
 from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, REPETITION
+from scaling_fits.uncertainty.bootstrap import Bootstrap, published, refit
 
 QUICK = {"bootstrap": Bootstrap(0), "profiles": False}
 ND = {"N": "N", "D": "D"}

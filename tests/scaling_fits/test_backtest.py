@@ -14,13 +14,13 @@ from scaling_fits.backtest import (
     rolling_cuts,
     split_fold,
 )
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, exponential_mixing
 from scaling_fits.laws.law import Form, Parameter, Variable
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, REPETITION, power_law
 from scaling_fits.tables.run_table import read_runs
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 LINE, FLOORED = power_law("N", with_floor=False), power_law("N")
 QUICK = {"estimator": LeastSquares(), "starts": 16}

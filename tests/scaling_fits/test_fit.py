@@ -11,7 +11,6 @@ from exported import exported
 from scipy import stats
 
 from scaling_fits.__main__ import main
-from scaling_fits.bootstrap import Bootstrap, Resampling
 from scaling_fits.estimation.certificate import NotConverged
 from scaling_fits.estimation.estimators import LEAST_ABSOLUTE, Huber, LeastSquares, Quantile, StudentT
 from scaling_fits.estimation.observations import Link, observe
@@ -20,6 +19,7 @@ from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
 from scaling_fits.tables.run_table import read_runs
+from scaling_fits.uncertainty.bootstrap import Bootstrap, Resampling
 
 TRUTH = {"E": 0.15, "A": 12.0, "B": 60.0, "alpha": 0.35, "beta": 0.45}
 NONE = Bootstrap(0)
@@ -306,7 +306,7 @@ def test_nothing_of_jax_is_changed_by_importing_or_fitting():
     code = (
         "import jax, jax.numpy as jnp; before = dict(jax.config.values);"
         "import numpy as np, pandas as pd, scaling_fits.fit as f, scaling_fits.laws.size_and_data as forms;"
-        "import scaling_fits.bootstrap as b, scaling_fits.__main__;"
+        "import scaling_fits.uncertainty.bootstrap as b, scaling_fits.__main__;"
         "n = np.geomspace(1e4, 1e7, 8);"
         "f.fit(forms.power_law('N'), pd.DataFrame({'n_params': n, 'loss': .2 + 9 / n**.5}), bootstrap=b.Bootstrap(0));"
         "assert before == dict(jax.config.values), 'changed'; print(jnp.ones(2).dtype)"

@@ -9,7 +9,6 @@ from exported import exported
 from matplotlib.text import Text
 
 from scaling_fits.__main__ import main
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum, law_optimum
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.convergence.times import add_axes, records_to_target
@@ -25,6 +24,7 @@ from scaling_fits.optimum_plots import exchange_rates, isoflop_figure, isoflops,
 from scaling_fits.plots import loss_against_size, target_times
 from scaling_fits.style import Width, save_figure, short, symbol
 from scaling_fits.tables.run_table import read_runs, seed_summary
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 SIZES, BUDGETS = (3e4, 1e5, 3e5, 1e6), (4e3, 1.6e4, 6.4e4)
 

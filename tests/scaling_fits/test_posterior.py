@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import power_law
 from scaling_fits.posterior import posterior_predict, sample_posterior
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 QUICK = {"estimator": LeastSquares(), "bootstrap": Bootstrap(0), "profiles": False}
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from exported import exported
 
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 FLAWS = (
     "none", "nan loss", "infinite loss", "zero loss", "negative loss", "one size", "collinear", "few rows",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from planted_laws import LAWS, Planted
 
-from scaling_fits.bootstrap import Bootstrap
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.fit import fit
 from scaling_fits.laws.law import LOSS
+from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 BY_NAME = pytest.mark.parametrize("law", LAWS, ids=lambda law: law.form.name)
 

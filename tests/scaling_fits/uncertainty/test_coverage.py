@@ -9,14 +9,14 @@ from planted_laws import LAWS, Planted
 from scipy import stats
 
 from benchmarks.coverage_studies import Cell, bootstraps, law_table, profiles
-from scaling_fits.bootstrap import Bootstrap, cluster_noise
 from scaling_fits.estimation.estimators import Huber, LeastSquares, StudentT
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import CHINCHILLA
-from scaling_fits.profile import thresholds
+from scaling_fits.uncertainty.bootstrap import Bootstrap, cluster_noise
+from scaling_fits.uncertainty.profile_likelihood import thresholds
 
 
 def covered(law: Planted, estimator, data_sets: int) -> np.ndarray:

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from scaling_fits.bootstrap import published
 from scaling_fits.estimation.certificate import objective_scale
 from scaling_fits.estimation.observations import Observations
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.laws.law import LOG_NEGLIGIBLE, LOG_VANISHED, Form, Parameter
-from scaling_fits.profile import degrees_of_freedom, unit_of_rise
+from scaling_fits.uncertainty.bootstrap import published
+from scaling_fits.uncertainty.profile_likelihood import degrees_of_freedom, unit_of_rise
 
 TOUCHING = 1e-9
 FLAT = 1e-6  # share of the objective: less is no gain

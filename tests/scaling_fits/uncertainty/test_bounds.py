@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from scaling_fits.bootstrap import Bootstrap, published
-from scaling_fits.bounds import open_ends
 from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual
 from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE, exponential_mixing
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, power_law
+from scaling_fits.uncertainty.bootstrap import Bootstrap, published
+from scaling_fits.uncertainty.bounds import open_ends
 
 N = np.geomspace(1e5, 1e9, 16)
 DRAWN = Bootstrap(40)

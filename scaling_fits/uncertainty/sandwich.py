@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling_fits.bootstrap import published
 from scaling_fits.estimation.observations import Observations
 from scaling_fits.estimation.problem import jacobian, log_predictions
 from scaling_fits.estimation.solver import minimise
-from scaling_fits.profile import scores
+from scaling_fits.uncertainty.bootstrap import published
+from scaling_fits.uncertainty.profile_likelihood import scores
 
 INFLUENTIAL = 5
 
