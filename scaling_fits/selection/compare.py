@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scaling_fits.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
 from scaling_fits.errors import reason_of
 from scaling_fits.estimation.estimators import LeastSquares, Residual, StudentT
 from scaling_fits.estimation.observations import COLUMNS
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Form
-from scaling_fits.nested import REPLICATES, NestedTest, nested_test
+from scaling_fits.selection.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
+from scaling_fits.selection.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.tables.run_table import RunTable, read_runs
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scaling_fits.compare import compare, information_criteria
 from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual, StudentT
 from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, KAPLAN, TIED, broken_power_law, power_law
-from scaling_fits.nested import nested_test, restriction
+from scaling_fits.selection.compare import compare, information_criteria
+from scaling_fits.selection.nested import nested_test, restriction
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 LINE, FLOORED = power_law("N", with_floor=False), power_law("N")

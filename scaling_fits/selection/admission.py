@@ -9,8 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from scaling_fits.backtest import Backtest, Fold, PairedDifference, backtest, leave_largest_size_out, rolling_cuts
 from scaling_fits.laws.law import Form
+from scaling_fits.selection.backtest import (
+    Backtest,
+    Fold,
+    PairedDifference,
+    backtest,
+    leave_largest_size_out,
+    rolling_cuts,
+)
 from scaling_fits.tables.run_table import RunTable
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 

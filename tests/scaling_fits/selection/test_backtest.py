@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from scaling_fits.admission import AdmissionRule, admit
-from scaling_fits.backtest import (
-    backtest,
-    leave_largest_size_out,
-    rolling_cuts,
-    split_fold,
-)
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, exponential_mixing
 from scaling_fits.laws.law import Form, Parameter, Variable
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, REPETITION, power_law
+from scaling_fits.selection.admission import AdmissionRule, admit
+from scaling_fits.selection.backtest import (
+    backtest,
+    leave_largest_size_out,
+    rolling_cuts,
+    split_fold,
+)
 from scaling_fits.tables.run_table import read_runs
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
