@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scaling_fits.compute_optimal.allocation import Allocation, Optimum
-from scaling_fits.mix import ExchangeRate
+from scaling_fits.mixing.best_mix import ExchangeRate
 from scaling_fits.style import (
     DASHES,
     GREY,

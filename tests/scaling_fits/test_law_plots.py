@@ -18,8 +18,8 @@ from scaling_fits.fit import fit
 from scaling_fits.law_plots import contours, loss_against, loss_against_compute, mix_curves
 from scaling_fits.laws.data_mix import COMMON_RATE
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
-from scaling_fits.mix import ExchangeRate
-from scaling_fits.mixed_records import Estimate
+from scaling_fits.mixing.best_mix import ExchangeRate
+from scaling_fits.mixing.queries import Estimate
 from scaling_fits.optimum_plots import exchange_rates, isoflop_figure, isoflops, optima_table
 from scaling_fits.plots import loss_against_size, target_times
 from scaling_fits.style import Width, save_figure, short, symbol

@@ -12,7 +12,7 @@ from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, UNRESOLVED
 from scaling_fits.estimation.problem import jacobian
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit
-from scaling_fits.mixed_records import (
+from scaling_fits.mixing.queries import (
     Estimate,
     beyond_range,
     check_mixed,

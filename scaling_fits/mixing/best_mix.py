@@ -20,7 +20,7 @@ from scaling_fits.compute_optimal.allocation import Compute
 from scaling_fits.estimation.problem import float64
 from scaling_fits.fit import Fit
 from scaling_fits.laws.data_mix import effective_real
-from scaling_fits.mixed_records import (
+from scaling_fits.mixing.queries import (
     LETTERS,
     Answer,
     Estimate,

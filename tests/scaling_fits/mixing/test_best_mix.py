@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_fits import mix, synthetic_help
 from scaling_fits.compute_optimal.allocation import flops_per_record
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.data_mix import COMMON_RATE
 from scaling_fits.laws.size_and_data import CHINCHILLA
+from scaling_fits.mixing import best_mix as mix
+from scaling_fits.mixing import synthetic_benefit as synthetic_help
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 TRUTH = {"E": 0.08, "G": 0.1, "A": 2.2, "B": 6.0, "alpha": 0.3, "beta": 0.4, "kappa": 0.15, "R_D": 8.0}
