@@ -16,7 +16,7 @@ from scaling_fits.errors import Refused, nearest
 from scaling_fits.files import write_text
 from scaling_fits.options import FORMS, Options
 from scaling_fits.outputs import check_outputs, to_json
-from scaling_fits.power import ALPHA
+from scaling_fits.planning.power import ALPHA
 
 DESCRIPTION = (
     "Command line: laws of loss in size, data and mix from any CSV; the protocol's contrasts from a run table."

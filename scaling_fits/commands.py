@@ -15,7 +15,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from scaling_fits import design, diagnostic_plots, law_plots, optimum_plots
+from scaling_fits import diagnostic_plots, law_plots, optimum_plots
 from scaling_fits.compute_optimal.allocation import SIX_N_D
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts.contrasts import (
@@ -47,7 +47,8 @@ from scaling_fits.options import (
     selected,
     with_compute_column,
 )
-from scaling_fits.power import Noise, Plan, noise_from_pilot, seeds_needed
+from scaling_fits.planning import design
+from scaling_fits.planning.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.selection.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.selection.compare import compare
 from scaling_fits.style import save_figure

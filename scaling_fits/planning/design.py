@@ -17,8 +17,8 @@ from scipy import stats
 
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.fit import Fit
-from scaling_fits.information import LocalInformation, Quantity, Width, finite, linearise
 from scaling_fits.mixing.best_mix import best_fractions
+from scaling_fits.planning.fisher_information import LocalInformation, Quantity, Width, finite, linearise
 from scaling_fits.uncertainty.bootstrap import published
 
 EXCHANGES = 4

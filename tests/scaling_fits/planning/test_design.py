@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_fits.design import best_fraction, constant, next_runs, predicted_error, prediction, runs_needed
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.data_mix import COMMON_RATE
+from scaling_fits.planning.design import best_fraction, constant, next_runs, predicted_error, prediction, runs_needed
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 TRUTH = {"E": 0.08, "G": 0.1, "A": 2.2, "B": 6.0, "alpha": 0.3, "beta": 0.4, "kappa": 0.15, "R_D": 8.0}

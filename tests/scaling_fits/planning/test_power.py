@@ -10,7 +10,7 @@ from scipy import stats
 
 from scaling_fits.__main__ import main
 from scaling_fits.contrasts.contrasts import slope_in_size
-from scaling_fits.power import (
+from scaling_fits.planning.power import (
     Noise,
     Plan,
     Power,
