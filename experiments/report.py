@@ -19,7 +19,7 @@ from experiments.analysis import MIX, WARNING, Findings
 from experiments.data import StudyData
 from scaling_fits.contrasts.contrasts import PatientDifference
 from scaling_fits.convergence.times import SpeedRatio
-from scaling_fits.plots import (
+from scaling_fits.figures.run_figures import (
     contrast_forest,
     convergence_curves,
     loss_against_records,

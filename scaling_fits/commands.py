@@ -15,7 +15,6 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from scaling_fits import diagnostic_plots, law_plots, optimum_plots
 from scaling_fits.compute_optimal.allocation import SIX_N_D
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts.contrasts import (
@@ -29,6 +28,10 @@ from scaling_fits.contrasts.contrasts import (
 from scaling_fits.convergence.times import records_to_target
 from scaling_fits.errors import nearest
 from scaling_fits.estimation.observations import cluster_column
+from scaling_fits.figures import diagnostic_figures as diagnostic_plots
+from scaling_fits.figures import law_figures as law_plots
+from scaling_fits.figures import optimum_figures as optimum_plots
+from scaling_fits.figures.style import save_figure
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Form
@@ -51,7 +54,6 @@ from scaling_fits.planning import design
 from scaling_fits.planning.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.selection.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.selection.compare import compare
-from scaling_fits.style import save_figure
 from scaling_fits.tables.csv_file import read_csv
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 from scaling_fits.uncertainty.bootstrap import cluster_noise

@@ -20,8 +20,8 @@ from ecg_jax.files import DiskFullError, append_text, is_disk_full, naming, writ
 from ecg_jax.log import MetricsLog
 from ecg_jax.merge import merge
 from ecg_jax.store import export, open_store
+from scaling_fits.figures.style import new_figure, save_figure
 from scaling_fits.files import write_text as write_result
-from scaling_fits.style import new_figure, save_figure
 
 TARGETS = targets()
 LARGE = "x" * 2**17

@@ -331,5 +331,5 @@ def test_command_line(tmp_path, capsys):
 
 
 def test_the_package_stands_alone():
-    code = "import sys, scaling_fits, scaling_fits.plots, scaling_fits.__main__; print('ecg_jax' in sys.modules)"
+    code = "import sys, scaling_fits.figures.run_figures, scaling_fits.__main__; print('ecg_jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from scaling_fits.figures.law_figures import axis_name
+from scaling_fits.figures.style import DASHES, PALETTE, SMALL, STYLE, Canvas, Width, short, symbol
 from scaling_fits.fit import Fit
-from scaling_fits.law_plots import axis_name
-from scaling_fits.style import DASHES, PALETTE, SMALL, STYLE, Canvas, Width, short, symbol
 from scaling_fits.uncertainty.profile_likelihood import ProfileInterval
 from scaling_fits.uncertainty.sandwich import Influence
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scaling_fits.compute_optimal.allocation import Allocation, Optimum
-from scaling_fits.mixing.best_mix import ExchangeRate
-from scaling_fits.style import (
+from scaling_fits.figures.style import (
     DASHES,
     GREY,
     MARKERS,
@@ -26,6 +25,7 @@ from scaling_fits.style import (
     shades,
     short,
 )
+from scaling_fits.mixing.best_mix import ExchangeRate
 from scaling_fits.tables.run_table import require_columns
 
 LAW_POINTS = 41

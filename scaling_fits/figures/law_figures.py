@@ -18,9 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, law_optimum
 from scaling_fits.estimation.observations import Link, row_names
-from scaling_fits.fit import Fit
-from scaling_fits.optimum_plots import optima_table
-from scaling_fits.style import (
+from scaling_fits.figures.optimum_figures import optima_table
+from scaling_fits.figures.style import (
     DASHES,
     GREY,
     MARKERS,
@@ -34,6 +33,7 @@ from scaling_fits.style import (
     shades,
     short,
 )
+from scaling_fits.fit import Fit
 from scaling_fits.tables.run_table import RunTable
 
 LINES_MAX, LEVELS, LEVELS_MAX = 8, 5, 10

@@ -18,8 +18,7 @@ from matplotlib.patheffects import withStroke
 
 from scaling_fits.contrasts.contrasts import SMALLEST_EFFECT, Slope
 from scaling_fits.convergence.times import BEFORE_FIRST, NOT_REACHED, REACHED
-from scaling_fits.fit import Fit
-from scaling_fits.style import (
+from scaling_fits.figures.style import (
     DASHES,
     GREY,
     MARKERS,
@@ -34,7 +33,8 @@ from scaling_fits.style import (
     settle,
     short,
 )
-from scaling_fits.style import save_figure as save_figure  # found here together with the figures
+from scaling_fits.figures.style import save_figure as save_figure  # found here together with the figures
+from scaling_fits.fit import Fit
 from scaling_fits.tables.run_table import require_columns
 
 EPOCH_ROW_HEIGHT = 0.06  # of a panel

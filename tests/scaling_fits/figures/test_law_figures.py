@@ -12,17 +12,17 @@ from scaling_fits.__main__ import main
 from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum, law_optimum
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.convergence.times import add_axes, records_to_target
-from scaling_fits.diagnostic_plots import profiles, residuals
 from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.figures.diagnostic_figures import profiles, residuals
+from scaling_fits.figures.law_figures import contours, loss_against, loss_against_compute, mix_curves
+from scaling_fits.figures.optimum_figures import exchange_rates, isoflop_figure, isoflops, optima_table
+from scaling_fits.figures.run_figures import loss_against_size, target_times
+from scaling_fits.figures.style import Width, save_figure, short, symbol
 from scaling_fits.fit import fit
-from scaling_fits.law_plots import contours, loss_against, loss_against_compute, mix_curves
 from scaling_fits.laws.data_mix import COMMON_RATE
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
 from scaling_fits.mixing.best_mix import ExchangeRate
 from scaling_fits.mixing.queries import Estimate
-from scaling_fits.optimum_plots import exchange_rates, isoflop_figure, isoflops, optima_table
-from scaling_fits.plots import loss_against_size, target_times
-from scaling_fits.style import Width, save_figure, short, symbol
 from scaling_fits.tables.run_table import read_runs, seed_summary
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from scaling_fits.contrasts.contrasts import Slope
-from scaling_fits.plots import contrast_forest, convergence_curves, loss_against_records, loss_against_size, save_figure
+from scaling_fits.figures.run_figures import (
+    contrast_forest,
+    convergence_curves,
+    loss_against_records,
+    loss_against_size,
+    save_figure,
+)
 from scaling_fits.tables.run_table import read_runs, seed_summary
 
 NOTE = "stand-in, not real"

@@ -1,0 +1,1 @@
+"""Figures: their `style`; of runs, laws, optima, and of what a fit leaves."""
