@@ -17,7 +17,9 @@ GRACE_SECONDS = 1.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 2 with one line on stderr when the input is at fault."""
-    from scaling_fits.command_line import main as run  # here, so that Ctrl-C while JAX is loaded is caught below
+    from scaling_fits.commands.command_line import (
+        main as run,  # here, so that Ctrl-C while JAX is loaded is caught below
+    )
 
     return run(arguments)
 

@@ -15,6 +15,21 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from scaling_fits.commands.options import (
+    COMPUTE,
+    Asked,
+    Options,
+    asked,
+    asked_columns,
+    bootstrap,
+    compute,
+    fitting,
+    form,
+    letters,
+    numbers,
+    selected,
+    with_compute_column,
+)
 from scaling_fits.compute_optimal.allocation import SIX_N_D
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts.contrasts import (
@@ -35,21 +50,6 @@ from scaling_fits.figures.style import save_figure
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Form
-from scaling_fits.options import (
-    COMPUTE,
-    Asked,
-    Options,
-    asked,
-    asked_columns,
-    bootstrap,
-    compute,
-    fitting,
-    form,
-    letters,
-    numbers,
-    selected,
-    with_compute_column,
-)
 from scaling_fits.planning import design
 from scaling_fits.planning.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.selection.backtest import Fold, leave_largest_size_out, rolling_cuts

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scaling_fits.__main__ import main
-from scaling_fits.command_line import parsers
+from scaling_fits.commands.command_line import parsers
 
 COMMANDS = parsers()[1]
 # Another value than the default of every option, as written; lists are tried one after the other. An option that has

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from scaling_fits.commands.options import Options
 from scaling_fits.files import MADE_BY, figure_paths
-from scaling_fits.options import Options
 
 LOOKED_AT = 1 << 16  # bytes at either end of a file in which its maker's name stands
 
