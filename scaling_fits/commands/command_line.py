@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from scaling_fits.commands import run as commands
 from scaling_fits.commands.options import FORMS, Options
 from scaling_fits.commands.outputs import check_outputs, to_json
-from scaling_fits.commands import run as commands
 from scaling_fits.errors import Refused, nearest
 from scaling_fits.files import write_text
 from scaling_fits.planning.power import ALPHA

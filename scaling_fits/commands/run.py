@@ -43,9 +43,7 @@ from scaling_fits.contrasts.contrasts import (
 from scaling_fits.convergence.times import records_to_target
 from scaling_fits.errors import nearest
 from scaling_fits.estimation.observations import cluster_column
-from scaling_fits.figures import diagnostic_figures as diagnostic_plots
-from scaling_fits.figures import law_figures as law_plots
-from scaling_fits.figures import optimum_figures as optimum_plots
+from scaling_fits.figures import diagnostic_figures, law_figures, optimum_figures
 from scaling_fits.figures.style import save_figure
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
@@ -121,7 +119,7 @@ def run_isoflop(options: Options) -> Work:
         found = isoflop(of.table, n=of.columns["N"], d=of.columns["D"], loss=of.response, cluster=cluster, **asks)
         text = str(found)
         if stem is not None:
-            text += _written(stem, *optimum_plots.isoflop_figure(found))
+            text += _written(stem, *optimum_figures.isoflop_figure(found))
         return Answer(text, found.to_dict(), of.notes)
 
     return work
@@ -337,16 +335,16 @@ def _written(stem: Path, figure: object, data: pd.DataFrame) -> str:
 def _figure(what: str, law: Fit) -> tuple[object, pd.DataFrame]:
     match what:
         case "compute":
-            return law_plots.loss_against_compute(law)
+            return law_figures.loss_against_compute(law)
         case "contours":
-            return law_plots.contours(law)
+            return law_figures.contours(law)
         case "mix":
-            return law_plots.mix_curves(law)
+            return law_figures.mix_curves(law)
         case "residuals":
-            return diagnostic_plots.residuals(law)
+            return diagnostic_figures.residuals(law)
         case "profiles":
-            return diagnostic_plots.profiles(law)
+            return diagnostic_figures.profiles(law)
         case "size":
-            return law_plots.loss_against(law, "N")
+            return law_figures.loss_against(law, "N")
         case _:
-            return law_plots.loss_against(law, "D")
+            return law_figures.loss_against(law, "D")

@@ -1,1 +1,1 @@
-"""Laws of loss: `law` (what one is), in `size_and_data`, in the `data_mix`, along the `learning_curve`."""
+"""Laws of loss: `law` (what one is), in `size_and_data`, `data_mix`, and along the `learning_curve` of `schedules`."""

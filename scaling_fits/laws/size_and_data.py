@@ -1,8 +1,8 @@
 """Laws of loss in size and data: each one function and one declaration, with its equation and source.
 
 In the functions `p` holds the constants and `x` the variables; what must be positive arrives as its logarithm, so that
-`log_sum(p.E, p.A - p.alpha * x.N)` is ln(E + A / N^alpha). Laws of mixtures stand in `mixtures`, of curves in
-`annealing`.
+`log_sum(p.E, p.A - p.alpha * x.N)` is ln(E + A / N^alpha). Laws of mixtures stand in `data_mix`, of curves in
+`learning_curve`.
 """
 
 from __future__ import annotations

@@ -6,25 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scaling_fits.estimation.curve_problem import curve_problem, predict_curve
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.multistart import bank, spread_starts
 from scaling_fits.estimation.problem import float64, row_losses
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.laws.law import LOG_NEGLIGIBLE
-from scaling_fits.laws.learning_curve import (
-    AREA,
-    MULTI_POWER,
-    REMAINING_MIN,
-    Schedule,
-    cosine,
-    curve_problem,
-    piecewise,
-    predict_curve,
-    remaining,
-    schedule_columns,
-    tissue,
-    warmup_stable_decay,
-)
+from scaling_fits.laws.learning_curve import AREA, MULTI_POWER, REMAINING_MIN, remaining, tissue
+from scaling_fits.laws.schedules import Schedule, cosine, piecewise, schedule_columns, warmup_stable_decay
 
 TISSUE_TRUTH = [0.2, 0.15, 0.5, 0.6]
 MULTI_POWER_TRUTH = [0.2, 0.15, 0.5, 40.0, 0.5, 0.6, 0.4]
