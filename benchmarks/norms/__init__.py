@@ -1,0 +1,1 @@
+"""The normal records of the generator against published norms."""
