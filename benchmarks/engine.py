@@ -28,14 +28,15 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import backend, ladder, optim
+from ecg_jax import ladder, optim
 from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.mixture import batch_ids, read_batch
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
+from ecg_jax.distributed import backend
+from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.feed import Placement, TrainingData, feed_of, mixture_of
-from ecg_jax.mesh import make_mesh, place_members
 from ecg_jax.ownership import acquire
 from ecg_jax.pack import SAVE_SECONDS, run_pack
 from ecg_jax.plan import plan

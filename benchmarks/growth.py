@@ -36,12 +36,12 @@ from ecg_jax import ladder, models, status, study
 from ecg_jax.config import DataConfig, ModelConfig, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.mixture import Mixture, batch_ids
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.finish import write_run
 from ecg_jax.forecast import flops
 from ecg_jax.merge import merge
-from ecg_jax.mesh import make_mesh
 from ecg_jax.pack import StoppedError, curve_steps
 from ecg_jax.plan import Pack, plan
 from ecg_jax.response import Response

@@ -16,9 +16,9 @@ def main() -> None:
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[number % len(cores)]})  # before thread pools are sized
 
-    from ecg_jax import processes
+    from ecg_jax.distributed import launch
 
-    processes.join()
+    launch.join()
     import jax
     import numpy as np
 
@@ -26,8 +26,8 @@ def main() -> None:
     from ecg_jax.collectives import least_bytes, received_bytes
     from ecg_jax.config import Precision
     from ecg_jax.data.ecg import LEADS
+    from ecg_jax.distributed.mesh import host_slice, make_mesh, place_members, place_pack
     from ecg_jax.flops import parameters
-    from ecg_jax.mesh import host_slice, make_mesh, place_members, place_pack
     from ecg_jax.train import program
 
     count = jax.process_count()

@@ -30,8 +30,8 @@ from ecg_jax.collectives import least_bytes, received_bytes
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.flops import parameters, train_flops_per_record
-from ecg_jax.mesh import make_mesh
 from ecg_jax.models import Execution
 from ecg_jax.models.execution import Remat
 from ecg_jax.stage import STDERR, Stage

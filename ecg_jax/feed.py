@@ -19,7 +19,7 @@ from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import SIMULATED, STORED, RecordPool, Source, check_folds
 from ecg_jax.data.mixture import SEED_STRIDE, Mixture, batch_ids, read_batch
 from ecg_jax.data.synthetic.information import identify
-from ecg_jax.mesh import host_slice, place_pack
+from ecg_jax.distributed.mesh import host_slice, place_pack
 from ecg_jax.train import Read
 
 _Result = TypeVar("_Result")

@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ecg_jax.config import ModelConfig, Precision, RunConfig
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
 from ecg_jax.ladder import size_name
-from ecg_jax.mesh import make_mesh
 from ecg_jax.plan import seconds_per_member
 from ecg_jax.stage import Stage
 from ecg_jax.store import Store

@@ -24,14 +24,14 @@ from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.command import StoppedError
 from ecg_jax.config import RunConfig
 from ecg_jax.curve import curve_steps
+from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.distributed.mesh import check_batch
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.finish import write_run
 from ecg_jax.log import LOG, MetricsLog, divergence, reach, read_metrics
-from ecg_jax.mesh import check_batch
 from ecg_jax.ownership import LostOwnershipError, Ownership
 from ecg_jax.plan import Pack
-from ecg_jax.processes import agreed, is_first
 from ecg_jax.response import Response, check_held_out, check_information, check_response
 from ecg_jax.store import Store, write_json
 from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train, whole

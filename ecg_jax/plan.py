@@ -18,9 +18,9 @@ import numpy as np
 
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
+from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.distributed.mesh import place_members, place_pack
 from ecg_jax.flops import training_bytes
-from ecg_jax.mesh import place_members, place_pack
-from ecg_jax.processes import agreed, is_first
 from ecg_jax.store import Store, write_json
 from ecg_jax.sweep import trunks
 from ecg_jax.train import program

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecg_jax.config import RunConfig
+from ecg_jax.distributed.agreement import is_first
 from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
 from ecg_jax.forecast import flops
-from ecg_jax.processes import is_first
 from ecg_jax.time_left import TimeLeft
 
 #: Seconds between plain lines when the output is not a terminal.

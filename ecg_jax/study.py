@@ -19,15 +19,15 @@ from ecg_jax.codec import fingerprint
 from ecg_jax.command import StoppedError, heeding
 from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references as lines
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.flops import parameters
-from ecg_jax.mesh import make_mesh
 from ecg_jax.ownership import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
-from ecg_jax.processes import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.progress import StudyProgress
 from ecg_jax.response import Response, check_apart, signals_kept
 from ecg_jax.slot import Slot

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from ecg_jax import models, objectives, optim
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import normalise
-from ecg_jax.mesh import place_members
+from ecg_jax.distributed.mesh import place_members
 from ecg_jax.models import Execution, Model, Params
 
 

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecg_jax.backend import is_deterministic
 from ecg_jax.config import Precision, RunConfig
+from ecg_jax.distributed.backend import is_deterministic
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.files import damaged, jsonl, read_lines, write_text
 from ecg_jax.flops import train_flops_per_record
-from ecg_jax.mesh import make_mesh
 from ecg_jax.train import Finished
 
 SEGMENTS = "segments.jsonl"

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from ecg_jax import models
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS, RecordPool, Source, normalise
+from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.encoder import load_weights
 from ecg_jax.evaluate.heldout import HeldOut
-from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.objectives import masked
 from ecg_jax.store import Store
 

@@ -27,16 +27,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecg_jax import backend, ladder
+from ecg_jax import ladder
 from ecg_jax.codec import to_json
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
 from ecg_jax.data.ecg import PUBLISHED, RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.synthetic.surrogate import fit_spectrum
+from ecg_jax.distributed import backend
+from ecg_jax.distributed.agreement import agreed, in_turn, is_first
+from ecg_jax.distributed.launch import join
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.forecast import Pace, records_trained
-from ecg_jax.processes import agreed, in_turn, is_first, join
 from ecg_jax.slot import Slot
 from ecg_jax.stage import Stage
 from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store

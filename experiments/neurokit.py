@@ -22,8 +22,8 @@ from ecg_jax.data.ecg import LEADS, PUBLISHED, RecordPool, Simulated
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.whole_folder import making
+from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.stage import Stage
-from ecg_jax.workers import end_workers, follow_parent
 
 #: What stands in the column `tier`, and the method with twelve leads.
 GENERATOR, MULTILEADS = "NeuroKit2", "multileads"

@@ -23,7 +23,7 @@ import pandas as pd
 from rich.console import Console
 from wfdb.processing import xqrs_detect
 
-from ecg_jax import backend, ladder
+from ecg_jax import ladder
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
@@ -31,6 +31,7 @@ from ecg_jax.data.real import ptbxl
 from ecg_jax.data.real.prepare import prepare_ptbxl
 from ecg_jax.data.real.recording import Exclusion
 from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
+from ecg_jax.distributed import backend
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
 from ecg_jax.feed import TrainingData

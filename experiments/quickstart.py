@@ -24,14 +24,15 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from ecg_jax import backend, ladder
+from ecg_jax import ladder
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.curve import FIRST_CURVE_STEP
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.whole_folder import making
+from ecg_jax.distributed import backend
+from ecg_jax.distributed.mesh import check_batch, make_mesh
 from ecg_jax.feed import TrainingData
-from ecg_jax.mesh import check_batch, make_mesh
 from ecg_jax.pack import Keep
 from ecg_jax.stage import Stage
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store, read_study

@@ -53,7 +53,7 @@ def scaling_data_dir() -> Path:
 @pytest.fixture
 def mesh():
     """An explicit mesh of one device, set for the duration of a test."""
-    from ecg_jax.mesh import make_mesh
+    from ecg_jax.distributed.mesh import make_mesh
 
     with jax.set_mesh(make_mesh(jax.devices()[:1])):
         yield

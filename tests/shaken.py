@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg_jax import ladder, models
 from ecg_jax.config import Objective
-from ecg_jax.mesh import place_batch
+from ecg_jax.distributed.mesh import place_batch
 
 PATCHES = 5
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from ecg_jax import backend
+from ecg_jax.distributed import backend
 
 #: What names the place of a cache.
 PLACES = ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecg_jax.mesh import make_mesh
+from ecg_jax.distributed.mesh import make_mesh
 
 SCRIPT = """
 import json, sys
@@ -21,7 +21,7 @@ from doing import trained
 from ecg_jax.data.mixture import batch_ids
 from ecg_jax.evaluate.heldout import freeze, model_errors
 from ecg_jax.feed import TrainingData, mixture_of
-from ecg_jax.mesh import make_mesh
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.train import member
 
 base = {"budget_records": 2048, "data.synthetic_records": 1000}
@@ -75,7 +75,7 @@ from test_config import make_config
 from doing import trained
 from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.feed import TrainingData
-from ecg_jax.mesh import make_mesh
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.train import program
 
 config = make_config(budget_records=2048, **{"data.synthetic_records": 1000})

@@ -21,10 +21,10 @@ from ecg_jax.config import Attention, Objective, Readout, Tokens
 from ecg_jax.data.ecg import LEADS, normalise
 from ecg_jax.data.preprocess import filtered
 from ecg_jax.data.standin import SOURCE as STANDIN
+from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.encoder import Encoder, export_encoder
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import TrainingData
-from ecg_jax.mesh import make_mesh, place_batch
 from ecg_jax.store import open_store
 from ecg_jax.study import response_of
 from ecg_jax.train import member

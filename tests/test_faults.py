@@ -17,8 +17,8 @@ from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 from ecg_jax import pack, study, sweep
 from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.command import StoppedError
+from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.log import line_key, read_metrics
-from ecg_jax.mesh import make_mesh, place_members
 from ecg_jax.ownership import LostOwnershipError, acquire
 from ecg_jax.slot import Rates, Slot
 from ecg_jax.store import open_store

@@ -76,8 +76,8 @@ def write_encoder(folder, _):
 
     from ecg_jax import models
     from ecg_jax.card import CardFacts
+    from ecg_jax.distributed.mesh import make_mesh
     from ecg_jax.encoder import export_encoder
-    from ecg_jax.mesh import make_mesh
 
     config = targets(model=ladder.model_config(10_000))[0]
     with jax.set_mesh(make_mesh(jax.devices()[:1])):

@@ -11,7 +11,7 @@ from flax import nnx
 
 from ecg_jax import models, mup, objectives, optim
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, Parametrisation, Position, Readout, Tokens
-from ecg_jax.mesh import place_batch
+from ecg_jax.distributed.mesh import place_batch
 from ecg_jax.models import Execution
 from ecg_jax.models.layers import SHARED
 from ecg_jax.models.transformer import Transformer, _scanned, transformer

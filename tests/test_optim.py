@@ -15,7 +15,7 @@ from test_config import make_config
 
 from ecg_jax import models, mup, optim
 from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, Parametrisation
-from ecg_jax.mesh import place_pack
+from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.train import program, train
 
 WIDE = ModelConfig(96, 1, 6, patches=4)
@@ -100,7 +100,7 @@ ON_FOUR = """
 import json, jax
 jax.config.update("jax_num_cpu_devices", 4)
 from test_optim import muon_run
-from ecg_jax.mesh import make_mesh
+from ecg_jax.distributed.mesh import make_mesh
 with jax.set_mesh(make_mesh()):
     print(json.dumps(muon_run()))
 """

@@ -16,10 +16,10 @@ from ecg_jax import store as stores
 from ecg_jax.codec import to_json
 from ecg_jax.data.synthetic.source import SyntheticSource
 from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.files import read_csv
-from ecg_jax.mesh import make_mesh
 from ecg_jax.store import Store, export, open_store
 from ecg_jax.study import response_of, run_study
 from scaling_fits.tables.run_table import EXPORTED
@@ -351,6 +351,6 @@ def test_patients_on_both_sides_are_refused():
 
 
 def test_an_indivisible_batch_is_refused(monkeypatch, tmp_path, mesh):
-    monkeypatch.setattr("ecg_jax.mesh.data_devices", lambda: 5)
+    monkeypatch.setattr("ecg_jax.distributed.mesh.data_devices", lambda: 5)
     with pytest.raises(ValueError, match="batch_records = 32 does not divide by 5 devices: choose 30 or 35"):
         do(open_store(tmp_path, "s", TARGETS, {}), TARGETS, DATA, RESPONSE)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecg_jax.processes import Cluster, Launch, launch_of
-from ecg_jax.roll_call import ProcessesError, roll_call
+from ecg_jax.distributed.launch import Cluster, Launch, launch_of
+from ecg_jax.distributed.rendezvous import ProcessesError, roll_call
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS
 from experiments.launch import local
 
@@ -32,7 +32,7 @@ from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.data.mixture import batch_ids
 from ecg_jax.evaluate.heldout import freeze, model_errors
 from ecg_jax.feed import TrainingData, mixture_of
-from ecg_jax.mesh import host_slice, make_mesh
+from ecg_jax.distributed.mesh import host_slice, make_mesh
 from ecg_jax.train import member, program
 
 config = make_config(budget_records=2048, **{"data.synthetic_records": 1000})
@@ -161,7 +161,7 @@ import threading
 from ecg_jax import processes
 processes.join()
 import jax
-from ecg_jax.mesh import make_mesh
+from ecg_jax.distributed.mesh import make_mesh
 with jax.set_mesh(make_mesh()):
     assert processes.agreed({"a": [1, jax.process_index()]}) == {"a": [1, 0]}
     processes.check_same("code", "same")
@@ -185,7 +185,7 @@ from ecg_jax import processes
 processes.join()
 from test_pack import DATA, TARGETS, RESPONSE
 from ecg_jax import pack
-from ecg_jax.processes import agreed, is_first
+from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.store import Store, export, open_store
 from ecg_jax.study import run_study
 

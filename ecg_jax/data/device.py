@@ -22,7 +22,7 @@ from ecg_jax.data.preprocess import COUNTS_PER_UNIT
 from ecg_jax.data.synthetic import generator
 from ecg_jax.data.synthetic.sampling import Grid
 from ecg_jax.data.synthetic.source import GUARD_SAMPLES, RENDER_RATE_HZ, SyntheticSource, index_keys
-from ecg_jax.mesh import place
+from ecg_jax.distributed.mesh import place
 
 _SPREAD = P("member", "data")
 #: What an index of 64 bits is cut into on its way: is it to be rendered, the high word, the low word.

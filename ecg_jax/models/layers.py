@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from ecg_jax import mup
 from ecg_jax.config import ModelConfig, Precision
-from ecg_jax.mesh import shardable
+from ecg_jax.distributed.mesh import shardable
 from ecg_jax.models.functional import Keys
 
 #: Activations: the batch is spread over `data`, all else is whole.

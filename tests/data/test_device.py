@@ -10,8 +10,8 @@ from ecg_jax.data.device import reader, resident, rows_in, words_of
 from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
 from ecg_jax.data.synthetic.source import SyntheticSource
 from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.feed import Placement, TrainingData, feed_of
-from ecg_jax.mesh import place_pack
 
 POOL = made_up_pool(40, 3)
 

@@ -8,9 +8,9 @@ from pools import made_up_pool
 from ecg_jax import ladder, models
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import normalise
+from ecg_jax.distributed.mesh import place_batch, place_members
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
-from ecg_jax.mesh import place_batch, place_members
 from ecg_jax.objectives import masked
 
 

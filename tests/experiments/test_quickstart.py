@@ -172,7 +172,7 @@ def test_bad_numbers_give_one_clear_error_and_leave_nothing(arguments, message, 
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("ecg_jax.mesh.data_devices", lambda: 5)
+    monkeypatch.setattr("ecg_jax.distributed.mesh.data_devices", lambda: 5)
     assert quickstart.main(["--out", str(tmp_path / "out")]) == 2
     assert "batch_records = 32 does not divide by 5 devices" in capsys.readouterr().err
 

@@ -11,7 +11,7 @@ from test_config import make_config
 
 from ecg_jax import models, objectives, train
 from ecg_jax.config import Attention, ModelConfig, Objective, Precision, Tokens
-from ecg_jax.mesh import make_mesh, place_batch, place_members, place_pack
+from ecg_jax.distributed.mesh import make_mesh, place_batch, place_members, place_pack
 from ecg_jax.models import Execution, Remat
 from ecg_jax.models.transformer import _softmax_attention
 

@@ -6,7 +6,7 @@ from pools import made_up_pool
 from ecg_jax import objectives
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS, normalise
-from ecg_jax.mesh import place_batch
+from ecg_jax.distributed.mesh import place_batch
 from ecg_jax.models import Model
 from ecg_jax.objectives import masked
 

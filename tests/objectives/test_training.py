@@ -10,9 +10,9 @@ from ecg_jax import ladder
 from ecg_jax.config import DataConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import ptbxl
+from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
-from ecg_jax.mesh import place_pack
 from ecg_jax.train import member, program, train
 
 BATCH = 16

@@ -38,9 +38,9 @@ from ecg_jax.data.real.prepare import SHARD_RECORDS
 from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.real.windows import read_windows, save_windows
 from ecg_jax.data.whole_folder import making
+from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.stage import Stage
 from ecg_jax.store import read_json, write_json, write_text
-from ecg_jax.workers import end_workers, follow_parent
 
 RATES_HZ = (100, 250, 500)
 #: Seconds between two looks at how many recordings the workers have read.

@@ -11,24 +11,17 @@ the store; all others follow its decisions.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
-import hashlib
-import json
 import os
-import platform
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from rich.console import Console
 from rich.table import Table
 
-from ecg_jax.roll_call import ProcessesError, roll_call
+from ecg_jax.distributed.agreement import is_first
+from ecg_jax.distributed.rendezvous import ProcessesError, roll_call
 
 #: Seconds after which silent processes are given up by the runtime (its default of 100 s took 89 s to notice a kill),
 #: and in which all must have come.
@@ -126,57 +119,6 @@ def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:
     alone = environment.get("SLURM_STEP_TASKS_PER_NODE", "").split("(")[0] == "1"
     gpus = environment.get("SLURM_GPUS_ON_NODE", "")
     return list(range(int(gpus))) if alone and gpus.isdigit() else None
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
-
-
-def agreed(tree: Any) -> Any:
-    """The first process's value, in JSON types, on all of them. All must call it, in the same order."""
-    if jax.process_count() == 1:
-        return tree
-    text = json.dumps(tree).encode()
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    buffer = np.zeros(size, np.uint8)
-    if is_first():
-        buffer[:] = np.frombuffer(text, np.uint8)
-    return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer), np.uint8)))
-
-
-@contextlib.contextmanager
-def in_turn() -> Iterator[None]:
-    """The first process goes through this block, then all others."""
-    if not is_first():
-        agreed(None)
-    try:
-        yield
-    finally:
-        if is_first():
-            agreed(None)
-
-
-def check_same(what: str, value: str) -> None:
-    """Raises ProcessesError, on every process, naming each value and its hosts, unless all processes have one."""
-    if jax.process_count() == 1:
-        return
-    line = f"{platform.node()} (process {jax.process_index()}): {value}".encode()[:256]
-    buffer = np.zeros(256, np.uint8)
-    buffer[: len(line)] = np.frombuffer(line, np.uint8)
-    lines = np.asarray(multihost_utils.process_allgather(buffer)).reshape(jax.process_count(), 256)
-    found = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in lines.astype(np.uint8)]
-    if len({text.partition(": ")[2] for text in found}) > 1:
-        raise ProcessesError(f"the processes do not have the same {what}: {'; '.join(found)}")
-
-
-def code_fingerprint() -> str:
-    """Sixteen hex digits over the library's source."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def table() -> Table:
