@@ -28,7 +28,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import ladder, optim
+from ecg_jax import optim
 from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.mixture import batch_ids, read_batch
@@ -41,6 +41,7 @@ from ecg_jax.ownership import acquire
 from ecg_jax.pack import SAVE_SECONDS, run_pack
 from ecg_jax.plan import plan
 from ecg_jax.response import Response
+from ecg_jax.scaling import ladder
 from ecg_jax.store import open_store
 from ecg_jax.sweep import grid
 from ecg_jax.train import program

@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import ladder, models, status, study
+from ecg_jax import models, status, study
 from ecg_jax.config import DataConfig, ModelConfig, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.mixture import Mixture, batch_ids
@@ -40,13 +40,14 @@ from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.finish import write_run
-from ecg_jax.forecast import flops
 from ecg_jax.merge import merge
 from ecg_jax.pack import StoppedError, curve_steps
 from ecg_jax.plan import Pack, plan
 from ecg_jax.response import Response
+from ecg_jax.scaling import ladder
+from ecg_jax.scaling.cost import flops, trunks
 from ecg_jax.store import Store, export, open_store
-from ecg_jax.sweep import grid, replace, trunks
+from ecg_jax.sweep import grid, replace
 from experiments.mixed_vs_pure import PRESETS
 
 RUNS = (100, 1_000, 10_000)

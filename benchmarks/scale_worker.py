@@ -27,7 +27,7 @@ def main() -> None:
     from ecg_jax.config import Precision
     from ecg_jax.data.ecg import LEADS
     from ecg_jax.distributed.mesh import host_slice, make_mesh, place_members, place_pack
-    from ecg_jax.flops import parameters
+    from ecg_jax.scaling.flops import parameters
     from ecg_jax.train import program
 
     count = jax.process_count()

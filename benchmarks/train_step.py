@@ -23,10 +23,10 @@ import pandas as pd
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import flops, ladder, mup
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES
 from ecg_jax.objectives.masked import UNIT_OF_LEAD, UNIT_OF_TARGET
+from ecg_jax.scaling import flops, ladder, mup
 
 BATCH_RECORDS = 64
 MASK_RATIO = 0.6

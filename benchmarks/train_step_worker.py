@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.train_step import BATCH_RECORDS, MASK_RATIO
-from ecg_jax import ladder, mup, objectives, train
+from ecg_jax import objectives, train
 from ecg_jax.config import DataConfig, Objective, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS, normalise
 from ecg_jax.distributed.mesh import make_mesh, place_batch, place_members, place_pack
+from ecg_jax.scaling import ladder, mup
 
 
 def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]], dict[str, Any]]:

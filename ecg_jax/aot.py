@@ -25,15 +25,15 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from ecg_jax import ladder
 from ecg_jax.collectives import least_bytes, received_bytes
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.distributed.mesh import make_mesh
-from ecg_jax.flops import parameters, train_flops_per_record
 from ecg_jax.models import Execution
 from ecg_jax.models.execution import Remat
+from ecg_jax.scaling import ladder
+from ecg_jax.scaling.flops import parameters, train_flops_per_record
 from ecg_jax.stage import STDERR, Stage
 from ecg_jax.train import program
 

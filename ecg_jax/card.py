@@ -12,8 +12,8 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.publishers import PUBLICATIONS
 from ecg_jax.data.standin import SOURCE as STANDIN
 from ecg_jax.data.synthetic.tiers import CONTENT
-from ecg_jax.flops import parameters
 from ecg_jax.record import sources
+from ecg_jax.scaling.flops import parameters
 
 #: Licence and attribution of recordings, by `RecordPool.source`.
 LICENCES = {

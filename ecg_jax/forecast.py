@@ -20,29 +20,12 @@ from rich.table import Table
 
 from ecg_jax.config import ModelConfig, Precision, RunConfig
 from ecg_jax.distributed.mesh import make_mesh
-from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
-from ecg_jax.ladder import size_name
 from ecg_jax.plan import seconds_per_member
+from ecg_jax.scaling.cost import duration, flops
+from ecg_jax.scaling.flops import parameters, train_flops_per_record, training_bytes
+from ecg_jax.scaling.ladder import size_name
 from ecg_jax.stage import Stage
 from ecg_jax.store import Store
-from ecg_jax.sweep import trunks
-
-
-def flops(targets: Sequence[RunConfig], evaluations_per_run: int) -> float:
-    """FLOPs of the trunks, cool-downs and evaluations of `targets`. Curves of trunks are left out: below 1 %."""
-    total = 0.0
-    for group in trunks(targets):
-        model = group[0].model
-        total += records_trained(group) * train_flops_per_record(model)
-        total += len(group) * evaluations_per_run * forward_flops_per_record(model)
-    return total
-
-
-def records_trained(trunk: Sequence[RunConfig]) -> int:
-    """The records of the runs of one trunk, what they share counted once."""
-    steps = max(run.branch_step for run in trunk) + sum(run.budget_steps - run.branch_step for run in trunk)
-    return steps * trunk[0].batch_records
-
 
 #: Dense matrix products, FLOP/s, as vendors publish them: of bfloat16, and of float32 as JAX multiplies it there (TF32
 #: on GPUs, six passes of bfloat16 or fewer on TPUs), by what JAX's name of a device holds.
@@ -205,11 +188,3 @@ def table(sizes: Sequence[Size], note: str) -> Table:
     for column in shown.columns:
         column.justify = "right"
     return shown
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -16,8 +16,8 @@ import jax
 import optax
 import optax.contrib
 
-from ecg_jax import mup
 from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, RunConfig
+from ecg_jax.scaling import mup
 
 
 def trunk_rate(config: RunConfig, step: int) -> float:

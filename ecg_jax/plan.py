@@ -20,9 +20,9 @@ from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.distributed.mesh import place_members, place_pack
-from ecg_jax.flops import training_bytes
+from ecg_jax.scaling.cost import trunks
+from ecg_jax.scaling.flops import training_bytes
 from ecg_jax.store import Store, write_json
-from ecg_jax.sweep import trunks
 from ecg_jax.train import program
 
 #: Of an accelerator's memory, what a pack may take; and how much cheaper a pack of so many times the size must make a

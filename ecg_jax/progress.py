@@ -15,9 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import is_first
-from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record
-from ecg_jax.forecast import flops
-from ecg_jax.time_left import TimeLeft
+from ecg_jax.scaling.cost import flops
+from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record
+from ecg_jax.scaling.throughput import TimeLeft
 
 #: Seconds between plain lines when the output is not a terminal.
 QUIET_SECONDS = 10.0

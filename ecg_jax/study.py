@@ -24,12 +24,12 @@ from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references as lines
 from ecg_jax.feed import Placement, TrainingData
-from ecg_jax.flops import parameters
 from ecg_jax.ownership import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.progress import StudyProgress
 from ecg_jax.response import Response, check_apart, signals_kept
+from ecg_jax.scaling.flops import parameters
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store
 from ecg_jax.watch import Profiler

@@ -47,14 +47,6 @@ def replace(config: Any, changes: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **direct)
 
 
-def trunks(targets: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """The targets grouped by trunk, in order of first appearance."""
-    groups: dict[str, list[RunConfig]] = {}
-    for target in targets:
-        groups.setdefault(target.trunk_id, []).append(target)
-    return list(groups.values())
-
-
 def studies(root: Path) -> list[Store]:
     """The studies under a store. Raises FileNotFoundError when there is none."""
     found = [Store(root, path.parent.name) for path in sorted(root.glob("*/study.json"))]

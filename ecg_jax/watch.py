@@ -20,14 +20,13 @@ from ecg_jax.config import Precision, RunConfig
 from ecg_jax.distributed.backend import is_deterministic
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.files import damaged, jsonl, read_lines, write_text
-from ecg_jax.flops import train_flops_per_record
+from ecg_jax.scaling.flops import train_flops_per_record
+from ecg_jax.scaling.throughput import WARM_UP_STEPS
 from ecg_jax.train import Finished
 
 SEGMENTS = "segments.jsonl"
 #: A moment, in UTC.
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
-#: Steps of a pack that are left out of its rates: they compile.
-WARM_UP_STEPS = 2
 
 
 class Clock:

@@ -29,14 +29,14 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from ecg_jax import ladder
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.feed import TrainingData
 from ecg_jax.files import read_json, whole_file, write_json, write_text
-from ecg_jax.flops import train_flops_per_record
+from ecg_jax.scaling import ladder
+from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import replace

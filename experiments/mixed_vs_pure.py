@@ -27,7 +27,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecg_jax import ladder
 from ecg_jax.codec import to_json
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
@@ -38,12 +37,14 @@ from ecg_jax.distributed import backend
 from ecg_jax.distributed.agreement import agreed, in_turn, is_first
 from ecg_jax.distributed.launch import join
 from ecg_jax.feed import Placement, TrainingData
-from ecg_jax.forecast import Pace, records_trained
+from ecg_jax.forecast import Pace
+from ecg_jax.scaling import ladder
+from ecg_jax.scaling.cost import records_trained, trunks
 from ecg_jax.slot import Slot
 from ecg_jax.stage import Stage
 from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store
 from ecg_jax.study import response_of, run_study
-from ecg_jax.sweep import replace, trunks
+from ecg_jax.sweep import replace
 from experiments.data import StudyData, load_or_standin
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 from experiments.launch.slurm import check_task

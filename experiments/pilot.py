@@ -23,7 +23,6 @@ import pandas as pd
 from rich.console import Console
 from wfdb.processing import xqrs_detect
 
-from ecg_jax import ladder
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
@@ -38,6 +37,7 @@ from ecg_jax.feed import TrainingData
 from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.objectives import masked
 from ecg_jax.response import Response
+from ecg_jax.scaling import ladder
 from ecg_jax.stage import STDERR, Stage
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store
 from ecg_jax.study import response_of, run_study

@@ -24,7 +24,6 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from ecg_jax import ladder
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.curve import FIRST_CURVE_STEP
@@ -34,6 +33,7 @@ from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import check_batch, make_mesh
 from ecg_jax.feed import TrainingData
 from ecg_jax.pack import Keep
+from ecg_jax.scaling import ladder
 from ecg_jax.stage import Stage
 from ecg_jax.store import Store, check_folder, check_settings, export, open_store, read_study
 from ecg_jax.study import response_of, run_study

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecg_jax import ladder, models
+from ecg_jax import models
 from ecg_jax.config import Objective
 from ecg_jax.distributed.mesh import place_batch
+from ecg_jax.scaling import ladder
 
 PATCHES = 5
 

@@ -8,10 +8,11 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax import ladder, models, objectives, optim
+from ecg_jax import models, objectives, optim
 from ecg_jax.config import Objective, Position, Tokens
-from ecg_jax.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
 from ecg_jax.models import Execution
+from ecg_jax.scaling import ladder
+from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
 
 PLAIN = Execution()  # unrolled, nothing computed again: XLA counts the body of a loop once
 

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from ecg_jax import ladder
 from ecg_jax.config import Objective, Precision, Tokens
-from ecg_jax.flops import parameters, train_flops_per_record
+from ecg_jax.scaling import ladder
+from ecg_jax.scaling.flops import parameters, train_flops_per_record
 
 
 @pytest.mark.parametrize("size", ladder.RUNGS)
@@ -81,5 +81,5 @@ def test_help_teaches_and_errors_are_short():
 
 
 def printed(*options) -> str:
-    command = [sys.executable, "-m", "ecg_jax.ladder", *options]
+    command = [sys.executable, "-m", "ecg_jax.scaling.ladder", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ecg_jax import models, mup, objectives, optim
+from ecg_jax import models, objectives, optim
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, Parametrisation, Position, Readout, Tokens
 from ecg_jax.distributed.mesh import place_batch
 from ecg_jax.models import Execution
 from ecg_jax.models.layers import SHARED
 from ecg_jax.models.transformer import Transformer, _scanned, transformer
-from ecg_jax.mup import Role
 from ecg_jax.objectives import masked
+from ecg_jax.scaling import mup
+from ecg_jax.scaling.mup import Role
 
 OURS, STANDARD = Parametrisation.COMPLETE_P, Parametrisation.STANDARD
 PATCHES, BATCH, STEPS, RATE = 10, 4, 4, 1.2e-2

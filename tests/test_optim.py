@@ -13,9 +13,10 @@ import pytest
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import models, mup, optim
+from ecg_jax import models, optim
 from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, Parametrisation
 from ecg_jax.distributed.mesh import place_pack
+from ecg_jax.scaling import mup
 from ecg_jax.train import program, train
 
 WIDE = ModelConfig(96, 1, 6, patches=4)

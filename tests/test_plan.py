@@ -9,7 +9,7 @@ from pools import made_up_pool
 from test_config import make_config
 
 from ecg_jax import plan
-from ecg_jax.flops import training_bytes
+from ecg_jax.scaling.flops import training_bytes
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from experiments.launch import local
 HERE = Path(__file__).parent
 SCRIPT = """
 import json, sys
-from ecg_jax import processes
-processes.join()
+from ecg_jax.distributed import launch
+launch.join()
 import jax
 import numpy as np
 from pools import made_up_pool
@@ -158,8 +158,8 @@ def test_the_roll_is_called():
 AGREE = """
 import sys
 import threading
-from ecg_jax import processes
-processes.join()
+from ecg_jax.distributed import launch
+launch.join()
 import jax
 from ecg_jax.distributed.mesh import make_mesh
 with jax.set_mesh(make_mesh()):
@@ -181,8 +181,8 @@ def test_processes_agree_or_are_refused():
 STUDY = """
 import sys
 from pathlib import Path
-from ecg_jax import processes
-processes.join()
+from ecg_jax.distributed import launch
+launch.join()
 from test_pack import DATA, TARGETS, RESPONSE
 from ecg_jax import pack
 from ecg_jax.distributed.agreement import agreed, is_first

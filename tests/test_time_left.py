@@ -8,11 +8,11 @@ import pytest
 from rich.console import Console
 from test_config import make_config
 
-from ecg_jax import forecast, ladder, progress, sweep
-from ecg_jax.flops import train_flops_per_record
+from ecg_jax import progress, sweep
 from ecg_jax.progress import StudyProgress
-from ecg_jax.time_left import TimeLeft
-from ecg_jax.watch import WARM_UP_STEPS
+from ecg_jax.scaling import cost, ladder
+from ecg_jax.scaling.flops import train_flops_per_record
+from ecg_jax.scaling.throughput import WARM_UP_STEPS, TimeLeft
 
 SMALL = make_config(study="s", budget_records=64_000, batch_records=64)
 LARGE = dataclasses.replace(SMALL, model=ladder.model_config(100_000))
@@ -38,9 +38,7 @@ def test_a_second_program_that_compiles_changes_nothing():
     left = TimeLeft([SMALL, LARGE], 0)
     now = told(left, SMALL, [60, 1, *[0.1] * 998])
     larger = train_flops_per_record(LARGE.model) / train_flops_per_record(SMALL.model)
-    assert (
-        left.left() == f"at most {forecast.duration(100 * larger)} left, compiling aside"
-    )  # it uses the machine no worse
+    assert left.left() == f"at most {cost.duration(100 * larger)} left, compiling aside"  # it uses the machine no worse
     now = told(left, LARGE, [300.0, 5.0], now=now)
     assert left.left().startswith("at most ")
     told(left, LARGE, [0.2] * 10, first=2, now=now)

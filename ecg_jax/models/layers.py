@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax import mup
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.distributed.mesh import shardable
 from ecg_jax.models.functional import Keys
+from ecg_jax.scaling import mup
 
 #: Activations: the batch is spread over `data`, all else is whole.
 SHARED = P("data")

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ecg_jax import mup
 from ecg_jax.config import ModelConfig, Position, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS
 from ecg_jax.models.functional import Keys
 from ecg_jax.models.layers import SHARED, linear
+from ecg_jax.scaling import mup
 
 _INDEPENDENT = np.array(INDEPENDENT_LEAD_INDICES)
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import train_step
 from benchmarks.train_step import Setting, Worker
-from ecg_jax.flops import parameters
+from ecg_jax.scaling.flops import parameters
 
 SETTING = Setting(10_000, 1, compiled=False, keep_freed=False)
 

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
-from ecg_jax import ladder, models
+from ecg_jax import models
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import normalise
 from ecg_jax.distributed.mesh import place_batch, place_members
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
 from ecg_jax.objectives import masked
+from ecg_jax.scaling import ladder
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ import pytest
 from rich.console import Console
 from test_pack import PACKED, TARGETS
 
-from ecg_jax import forecast, ladder
+from ecg_jax import forecast
 from ecg_jax.config import Precision
-from ecg_jax.flops import parameters, training_bytes
+from ecg_jax.scaling import cost, ladder
+from ecg_jax.scaling.flops import parameters, training_bytes
 from ecg_jax.store import open_store, write_json
 from experiments import lr_transfer, mixed_vs_pure, quickstart
 
@@ -65,7 +66,7 @@ def test_times_are_those_of_the_runs_that_are_done_of_their_size_or_the_nearest_
     assert "2 runs that are done" in pace.note and str(store.path) in pace.note
     first, second = forecast.forecast([*larger, *TARGETS], 10, pace)
     assert (first.parameters, first.runs, first.trunks, first.own, second.own) == (small, 2, 1, True, False)
-    assert first.seconds == pytest.approx(forecast.flops(TARGETS, 10) / 1e9)
+    assert first.seconds == pytest.approx(cost.flops(TARGETS, 10) / 1e9)
     assert first.memory_bytes == training_bytes(TARGETS[0].model, TARGETS[0].batch_records)
     store, _ = store_with(tmp_path, {parameters(larger[0].model).blocks: 4e9})
     assert forecast.recorded([store]).rate(larger[0]) == (4e9, True)

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecg_jax import forecast
 from ecg_jax.config import Mixing
-from ecg_jax.flops import parameters
+from ecg_jax.scaling import cost
+from ecg_jax.scaling.flops import parameters
 from ecg_jax.store import IDENTITIES
 from experiments import mixed_vs_pure as study
 from experiments import packed
@@ -30,7 +30,7 @@ SMALL = dataclasses.replace(
 def test_a_preset_stays_within_the_protocols_budget(name):
     runs = [run for block in blocks(PRESETS[name]) for run in block] + predicted(PRESETS[name])
     assert len({run.run_id for run in runs}) == len(runs)
-    assert 0.5 < forecast.flops(runs, EVALUATIONS_PER_RUN) / FLOPS[name] < 1
+    assert 0.5 < cost.flops(runs, EVALUATIONS_PER_RUN) / FLOPS[name] < 1
 
 
 @pytest.mark.parametrize("name", PRESETS)

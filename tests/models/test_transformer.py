@@ -7,11 +7,12 @@ import pytest
 from flax import nnx
 from shaken import PATCHES, jit, noise_batch, placed, small_model
 
-from ecg_jax import ladder, models
+from ecg_jax import models
 from ecg_jax.config import ModelConfig, Position, Precision, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_jax.models import Execution
 from ecg_jax.models.functional import Keys
+from ecg_jax.scaling import ladder
 
 
 def visible_of(config, records=3, seed=1):

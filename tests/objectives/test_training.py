@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
-from ecg_jax import ladder
 from ecg_jax.config import DataConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import ptbxl
 from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references
+from ecg_jax.scaling import ladder
 from ecg_jax.train import member, program, train
 
 BATCH = 16

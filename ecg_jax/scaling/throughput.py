@@ -10,10 +10,11 @@ import dataclasses
 from collections.abc import Sequence
 
 from ecg_jax.config import ModelConfig, RunConfig
-from ecg_jax.flops import parameters, train_flops_per_record
-from ecg_jax.forecast import duration, flops
-from ecg_jax.watch import WARM_UP_STEPS
+from ecg_jax.scaling.cost import duration, flops
+from ecg_jax.scaling.flops import parameters, train_flops_per_record
 
+#: Steps of a pack that are left out of its rates: they compile.
+WARM_UP_STEPS = 2
 #: Measured steps from which a size's rate is told.
 FEWEST_STEPS = 2
 

@@ -1,0 +1,1 @@
+"""How models are sized, what training them costs, and how learning rates transfer between sizes."""
