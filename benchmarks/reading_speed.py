@@ -20,9 +20,9 @@ from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.npz import save_pool
-from ecg_jax.data.real import folder as any_folder
-from ecg_jax.data.real import mimic, prepare, ptbxl, shards
-from ecg_jax.data.real.catalogue import Output
+from ecg_jax.data.real import shards
+from ecg_jax.data.real.datasets import any_folder, mimic, prepare, ptbxl
+from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.stream import read_ahead
 from ecg_jax.store import read_json
 

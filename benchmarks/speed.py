@@ -17,7 +17,7 @@ from benchmarks import contenders, machine, on_device, speed_figure
 from benchmarks.timing import Contender, Timed, interleaved
 from benchmarks.writing import write_csv, write_figure, write_json
 from ecg_jax.data.real import data_dir_from_environment
-from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic.fitted import fit_priors
 from ecg_jax.data.synthetic.generator import Fitted
 from ecg_jax.data.synthetic.identity import fingerprint

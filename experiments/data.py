@@ -13,7 +13,8 @@ import numpy as np
 from rich.console import Console
 
 from ecg_jax.codec import fingerprint
-from ecg_jax.data.ecg import HELD_OUT_FOLDS, SIMULATED, Exclusion, RecordPool, join
+from ecg_jax.data.ecg import HELD_OUT_FOLDS, SIMULATED, RecordPool, join
+from ecg_jax.data.exclusions import Exclusion
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.download import download
 from ecg_jax.data.real.leakage import without_evaluation
@@ -91,9 +92,9 @@ def load_real(
     damaged or flawed files, other preprocessing, or a broken split.
     """
     # Here, since a node that trains from packed data may have no WFDB, TFDS or ArrayRecord.
-    from ecg_jax.data.real import ptbxl
-    from ecg_jax.data.real.prepare import prepare_ptbxl
-    from ecg_jax.data.real.recording import raise_first
+    from ecg_jax.data.exclusions import raise_first
+    from ecg_jax.data.real.datasets import ptbxl
+    from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 
     excluded: list[Exclusion] = []
     on_bad = excluded.append if leave_out_flawed else raise_first

@@ -26,9 +26,9 @@ from wfdb.processing import xqrs_detect
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
-from ecg_jax.data.real import ptbxl
-from ecg_jax.data.real.prepare import prepare_ptbxl
-from ecg_jax.data.real.recording import Exclusion
+from ecg_jax.data.exclusions import Exclusion
+from ecg_jax.data.real.datasets import ptbxl
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.evaluate import heldout as held

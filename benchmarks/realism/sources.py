@@ -11,7 +11,7 @@ import wfdb
 
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.preprocess import apply_chain
-from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic.fitted import fit_priors
 from ecg_jax.data.synthetic.source import SyntheticSource
 from ecg_jax.data.synthetic.surrogate import fit_spectrum

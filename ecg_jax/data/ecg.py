@@ -27,14 +27,6 @@ PUBLISHED = "published statistics"
 HELD_OUT_FOLDS = (9, 10)
 
 
-@dataclasses.dataclass(frozen=True)
-class Exclusion:
-    """A recording that is left out, and why."""
-
-    record_id: str
-    reason: str
-
-
 class Source(Protocol):
     """Anything that yields records by index: `len(source)` records (or an unbounded stream) read in any order."""
 

@@ -9,8 +9,8 @@ from wfdb_writing import counts
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.lead_names import lead_order
-from ecg_jax.data.real import folder
-from ecg_jax.data.real.catalogue import LONGER, Entry, Output, checked, to_records
+from ecg_jax.data.real.datasets import any_folder
+from ecg_jax.data.real.datasets.catalogue import LONGER, Entry, Output, checked, to_records
 from ecg_jax.data.real.edf import read_edf
 
 ECG = counts(limit=1000) / 1000
@@ -65,7 +65,7 @@ def put(path: Path, field: str, value: str | bytes, signal: int = 0) -> Path:
 
 
 def read(path: Path, unit: str = "mV") -> np.ndarray:
-    raw = checked(folder.load(Entry("x/r", path, 0, 1, None)))
+    raw = checked(any_folder.load(Entry("x/r", path, 0, 1, None)))
     (record,) = to_records([raw], Output(unit=unit))
     if isinstance(record, ValueError):
         raise record
@@ -191,9 +191,9 @@ def test_what_lies_beside_the_leads(tmp_path, expected):
 
 
 def test_of_a_long_file_it_is_told_that_only_its_beginning_is_kept(tmp_path):
-    long = folder.load(Entry("x/r", write(tmp_path / "r.edf", np.tile(ECG, (2, 1))), 0, 1, None))
+    long = any_folder.load(Entry("x/r", write(tmp_path / "r.edf", np.tile(ECG, (2, 1))), 0, 1, None))
     assert long.seconds == 20 and len(long.ecg_mv) == 5000 and checked(long).remarks == (LONGER,)
-    assert checked(folder.load(Entry("x/r", write(tmp_path / "r.edf"), 0, 1, None))).remarks == ()
+    assert checked(any_folder.load(Entry("x/r", write(tmp_path / "r.edf"), 0, 1, None))).remarks == ()
 
 
 def test_a_gain_below_0_turns_a_lead_over(tmp_path):

@@ -12,10 +12,11 @@ from test_folder import damaged, made
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.preprocess import Steps, apply_chain
-from ecg_jax.data.real import build, code15, ludb, mimic
-from ecg_jax.data.real.catalogue import Output, Raw, checked
-from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
-from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.real import build
+from ecg_jax.data.real.datasets import code15, ludb, mimic
+from ecg_jax.data.real.datasets.catalogue import Output, Raw, checked
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
+from ecg_jax.data.real.datasets.registry import FAMILIES, UNTRIED, list_set
 from ecg_jax.data.real.shards import ShardSource, open_shards
 
 

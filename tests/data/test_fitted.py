@@ -9,7 +9,7 @@ import pytest
 from pools import made_up_pool
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
-from ecg_jax.data.real.prepare import prepare_ptbxl
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic import decomposition, density, fitted
 
 RATE_HZ, SECONDS = 100, 10

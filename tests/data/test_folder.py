@@ -18,8 +18,9 @@ from rich.console import Console
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.preprocess import apply_chain
-from ecg_jax.data.real import build, folder
-from ecg_jax.data.real.catalogue import Entry, Output, checked, to_records
+from ecg_jax.data.real import build
+from ecg_jax.data.real.datasets import any_folder
+from ecg_jax.data.real.datasets.catalogue import Entry, Output, checked, to_records
 from ecg_jax.data.real.shards import open_shards
 from ecg_jax.data.wfdb_files import write_signals
 
@@ -27,11 +28,11 @@ KEEP = {"on_bad": lambda _: None}
 
 
 def listed(source: Path, table: Path | None = None) -> tuple[Entry, ...]:
-    return folder.list_folder("x", source, Output(), table).recordings
+    return any_folder.list_folder("x", source, Output(), table).recordings
 
 
 def read(entry: Entry) -> tuple[np.ndarray, tuple[str, ...]]:
-    raw = checked(folder.load(entry))
+    raw = checked(any_folder.load(entry))
     (record,) = to_records([raw], Output())
     if isinstance(record, ValueError):
         raise record
@@ -231,11 +232,11 @@ def test_a_set_is_made_from_the_signals_that_its_headers_name(tmp_path):
     made(tmp_path, "r")
     (tmp_path / "r.dat").rename(tmp_path / "signals.dat")
     (tmp_path / "r.hea").write_text((tmp_path / "r.hea").read_text().replace("r.dat", "signals.dat"))
-    before = folder.list_folder("x", tmp_path, Output()).made_from
+    before = any_folder.list_folder("x", tmp_path, Output()).made_from
     (tmp_path / "notes.txt").write_text("of no recording")
-    assert folder.list_folder("x", tmp_path, Output()).made_from == before
+    assert any_folder.list_folder("x", tmp_path, Output()).made_from == before
     (tmp_path / "signals.dat").write_bytes((tmp_path / "signals.dat").read_bytes() + bytes(24))
-    assert folder.list_folder("x", tmp_path, Output()).made_from != before
+    assert any_folder.list_folder("x", tmp_path, Output()).made_from != before
 
 
 def test_missing_samples_flat_leads_and_flipped_bits_say_so(tmp_path):

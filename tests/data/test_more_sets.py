@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from ecg_jax.data.exclusions import kind_of
 from ecg_jax.data.real import measures
-from ecg_jax.data.real.catalogue import Output
-from ecg_jax.data.real.families import list_set
-from ecg_jax.data.real.recording import kind_of
+from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.real.datasets.registry import list_set
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from ptbxl_layout import ecg_like
 from scipy import signal
 
 from ecg_jax.data.preprocess import apply_chain, chain_matrix, to_counts
-from ecg_jax.data.real import ptbxl
+from ecg_jax.data.real.datasets import ptbxl
 
 
 def scipy_chain(ecg: np.ndarray) -> np.ndarray:

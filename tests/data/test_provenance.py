@@ -8,8 +8,8 @@ import wfdb
 from test_folder import edf, made
 
 from ecg_jax.data.real import build, report
-from ecg_jax.data.real.catalogue import Output
-from ecg_jax.data.real.families import list_set
+from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.real.datasets.registry import list_set
 from ecg_jax.data.synthetic.export import export
 from ecg_jax.data.synthetic.tiers import Tier, recipe
 

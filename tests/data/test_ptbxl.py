@@ -10,11 +10,19 @@ from ptbxl_layout import NAMES, ecg_like, write_ptbxl, write_signal, write_table
 from scipy import signal, stats
 
 from ecg_jax.data.ecg import RecordPool, normalise
+from ecg_jax.data.exclusions import Exclusion
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import data_dir_from_environment
-from ecg_jax.data.real.prepare import prepare_ptbxl
-from ecg_jax.data.real.ptbxl import list_z100, load_ptbxl, read_ptbxl, read_ptbxl_z100, read_recordings, read_signal
-from ecg_jax.data.real.recording import Exclusion, Recording
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
+from ecg_jax.data.real.datasets.ptbxl import (
+    list_z100,
+    load_ptbxl,
+    read_ptbxl,
+    read_ptbxl_z100,
+    read_recordings,
+    read_signal,
+)
+from ecg_jax.data.real.recording import Recording
 
 
 def change(table: Path, row: int, **values: str) -> None:
@@ -58,7 +66,7 @@ def test_other_rates(data_dir, rate):
 
 
 def test_progress_counts_recordings(data_dir, monkeypatch):
-    monkeypatch.setattr("ecg_jax.data.real.ptbxl.BLOCK", 2)
+    monkeypatch.setattr("ecg_jax.data.real.datasets.ptbxl.BLOCK", 2)
     steps = []
     pool = read_ptbxl(data_dir, progress=lambda done, total: steps.append((done, total)))
     assert steps == [(2, 3), (3, 3)]

@@ -9,8 +9,8 @@ import pytest
 from ptbxl_layout import ecg_like, write_ptbxl, write_signal
 
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.exclusions import Exclusion, kind_of
 from ecg_jax.data.real import measures
-from ecg_jax.data.real.recording import Exclusion, kind_of
 from ecg_jax.data.real.report import main, write_report
 from ecg_jax.data.real.shards import ShardSource, write_shards
 

@@ -9,11 +9,12 @@ import wfdb
 from test_folder import made
 
 from ecg_jax.data.ecg import LEADS
-from ecg_jax.data.real import build, folder
-from ecg_jax.data.real.catalogue import Output
+from ecg_jax.data.real import build
+from ecg_jax.data.real.datasets import any_folder
+from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.real.datasets.windows import load_windows, read_windows
 from ecg_jax.data.real.segments import read_wfdb
 from ecg_jax.data.real.shards import open_shards
-from ecg_jax.data.real.windows import load_windows, read_windows
 from ecg_jax.data.wfdb_files import write_signals
 
 RATE_HZ = 250
@@ -42,7 +43,7 @@ def every(names):
 
 
 def records(source: Path, table: Path | None = None):
-    return folder.list_folder("x", source, Output(), table)
+    return any_folder.list_folder("x", source, Output(), table)
 
 
 def test_segments_are_read_as_one(tmp_path):

@@ -11,10 +11,10 @@ import tensorflow_datasets as tfds
 from ptbxl_layout import ecg_like, write_ptbxl, write_signal, write_z100
 
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import prepare
-from ecg_jax.data.real.prepare import prepare_ptbxl
-from ecg_jax.data.real.ptbxl import load_ptbxl
-from ecg_jax.data.real.recording import Exclusion
+from ecg_jax.data.exclusions import Exclusion
+from ecg_jax.data.real.datasets import prepare
+from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
+from ecg_jax.data.real.datasets.ptbxl import load_ptbxl
 from ecg_jax.data.real.shards import ShardSource, open_shards, write_shards
 
 

@@ -4,7 +4,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ecg_jax.data import sheet
+from ecg_jax.data import ecg_plot
 from ecg_jax.data.ecg import LEADS
 
 RATE_HZ = 250
@@ -24,7 +24,7 @@ def traces(figure) -> list:
 
 @pytest.fixture(scope="module")
 def figure():
-    return sheet.draw(made_up_ecg(), RATE_HZ, title="Made up")
+    return ecg_plot.draw(made_up_ecg(), RATE_HZ, title="Made up")
 
 
 def test_page_is_a4_and_its_unit_is_the_millimetre(figure):
@@ -74,7 +74,7 @@ def test_grid_has_lines_every_1_and_every_5_mm(figure):
 
 
 def test_pixels_of_the_png_are_tenths_of_a_millimetre(figure, tmp_path):
-    sheet.save(figure, tmp_path / "page.png")
+    ecg_plot.save(figure, tmp_path / "page.png")
     pixels = matplotlib.image.imread(tmp_path / "page.png")
     assert pixels.shape[:2] == (2100, 2970)
     assert [path.name for path in tmp_path.iterdir()] == ["page.png"]
@@ -87,14 +87,14 @@ def test_pixels_of_the_png_are_tenths_of_a_millimetre(figure, tmp_path):
 @pytest.mark.parametrize(("suffix", "start"), [(".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_vector_formats_keep_the_size(figure, tmp_path, suffix, start):
     path = tmp_path / f"page{suffix}"
-    sheet.save(figure, path)
+    ecg_plot.save(figure, path)
     content = path.read_bytes()
     assert content.startswith(start)
     assert (b"/MediaBox [ 0 0 841.88" if suffix == ".pdf" else b'width="841.889') in content
 
 
 def test_baseline_is_the_median_and_tall_traces_stay_in_the_grid(figure):
-    tall = sheet.draw(50.0 * made_up_ecg(), RATE_HZ, title="tall")
+    tall = ecg_plot.draw(50.0 * made_up_ecg(), RATE_HZ, title="tall")
     for line, other in zip(traces(figure), traces(tall), strict=True):
         assert np.median(line.get_ydata()) == pytest.approx(np.median(other.get_ydata()))
     axes = tall.axes[0]
@@ -107,7 +107,7 @@ def test_fiducials_are_marked_once_per_strip_that_holds_the_whole_wave():
     fiducials_s = np.full((3, 3, 3), np.nan)
     fiducials_s[0] = [[0.80, 0.85, 0.90], [0.96, 1.00, 1.06], [1.2, 1.3, 1.4]]
     fiducials_s[1, 1] = [2.45, 2.50, 2.55]  # across a change of leads: on the strip of lead II only
-    axes = sheet.draw(made_up_ecg(), RATE_HZ, title="", fiducials_s=fiducials_s).axes[0]
+    axes = ecg_plot.draw(made_up_ecg(), RATE_HZ, title="", fiducials_s=fiducials_s).axes[0]
     marks = [collection for collection in axes.collections if collection.get_gid()]
     assert [sum(mark.get_gid() == letter for mark in marks) for letter in ("P", "QRS", "T")] == [4, 5, 4]
     left_mm = traces(axes.figure)[-1].get_xdata()[0]
@@ -119,7 +119,7 @@ def test_missing_samples_leave_gaps():
     ecg_mv = made_up_ecg()
     ecg_mv[:200, 1] = np.nan
     ecg_mv[:, 6] = np.nan
-    drawn = {line.get_gid(): line.get_ydata() for line in traces(sheet.draw(ecg_mv, RATE_HZ, title=""))}
+    drawn = {line.get_gid(): line.get_ydata() for line in traces(ecg_plot.draw(ecg_mv, RATE_HZ, title=""))}
     assert np.isnan(drawn["II"]).sum() == 200
     assert np.isnan(drawn["V1"]).all()
     assert np.isfinite(drawn["V6"]).all()
@@ -136,15 +136,15 @@ def test_missing_samples_leave_gaps():
 )
 def test_what_cannot_be_drawn_is_refused(ecg_mv, rate_hz, message):
     with pytest.raises(ValueError, match=message):
-        sheet.draw(ecg_mv, rate_hz, title="")
+        ecg_plot.draw(ecg_mv, rate_hz, title="")
     with pytest.raises(ValueError, match=message):
-        sheet.contact_sheet([("", ecg_mv)], rate_hz)
+        ecg_plot.contact_sheet([("", ecg_mv)], rate_hz)
 
 
 def test_contact_sheet_shows_all_panels_1600_pixels_wide(tmp_path):
     panels = [(f"condition {i}", made_up_ecg()) for i in range(5)]
-    figure = sheet.contact_sheet(panels, RATE_HZ)
-    sheet.save(figure, tmp_path / "contact.png")
+    figure = ecg_plot.contact_sheet(panels, RATE_HZ)
+    ecg_plot.save(figure, tmp_path / "contact.png")
     assert matplotlib.image.imread(tmp_path / "contact.png").shape[1] == 1600
     assert len(traces(figure)) == 5 * 13
     written = {text.get_text() for text in figure.axes[0].texts}
@@ -154,13 +154,13 @@ def test_contact_sheet_shows_all_panels_1600_pixels_wide(tmp_path):
         assert left <= line.get_xdata().min() and line.get_xdata().max() <= right
         assert np.diff(line.get_xdata())[0] == pytest.approx(25.0 / RATE_HZ)
     with pytest.raises(ValueError, match="no panels"):
-        sheet.contact_sheet([], RATE_HZ)
+        ecg_plot.contact_sheet([], RATE_HZ)
 
 
 def test_save_neither_writes_over_a_file_nor_guesses_a_format(figure, tmp_path):
     (tmp_path / "there.png").write_text("mine")
     with pytest.raises(FileExistsError, match=r"there\.png"):
-        sheet.save(figure, tmp_path / "there.png")
+        ecg_plot.save(figure, tmp_path / "there.png")
     assert (tmp_path / "there.png").read_text() == "mine"
     with pytest.raises(ValueError, match=r"\.png, \.pdf, \.svg"):
-        sheet.save(figure, tmp_path / "page.jpg")
+        ecg_plot.save(figure, tmp_path / "page.jpg")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from test_folder import made
 
-from ecg_jax.data.real import folder
-from ecg_jax.data.real.catalogue import Output
-from ecg_jax.data.real.patients import Row, read_rows
+from ecg_jax.data.real.datasets import any_folder
+from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.real.datasets.patients import Row, read_rows
 from ecg_jax.data.real.tables import identity, known, listed_labels, read_table, split_labels
 
 RECORDS = tuple(f"ward{k % 2}/{k:05d}" for k in range(1, 9))
@@ -108,7 +108,7 @@ def test_a_recording_without_a_patient_is_never_the_patient_of_its_name(tmp_path
     for name in ("a", "b", "c"):
         made(tmp_path / "r", name)
     written(tmp_path, "record,patient\na,\nb,a\nc,a\n")
-    listed = folder.list_folder("x", tmp_path / "r", Output(), tmp_path / "t.csv")
+    listed = any_folder.list_folder("x", tmp_path / "r", Output(), tmp_path / "t.csv")
     a, b, c = listed.recordings
     assert a.patient_id != b.patient_id == c.patient_id and b.fold == c.fold
 
@@ -135,14 +135,14 @@ def test_a_patient_in_two_folds_is_refused_however_the_id_is_written(tmp_path):
         made(tmp_path / "r", name)
     written(tmp_path, "record,subject,strat_fold\na,7.0,1.0\nb,7,2\n")
     with pytest.raises(ValueError, match=r"one patient is in fold 1 \(x/a\) and 2 \(x/b\): a split by fold would leak"):
-        folder.list_folder("x", tmp_path / "r", Output(), tmp_path / "t.csv")
+        any_folder.list_folder("x", tmp_path / "r", Output(), tmp_path / "t.csv")
 
 
 def test_a_fold_that_is_not_given_is_the_patients(tmp_path):
     for name in ("a", "b", "c"):
         made(tmp_path / "r", name)
     written(tmp_path, "record,patient,fold\na,p,\nb,p,77\nc,q,\n")
-    listed = folder.list_folder("x", tmp_path / "r", Output(), tmp_path / "t.csv")
+    listed = any_folder.list_folder("x", tmp_path / "r", Output(), tmp_path / "t.csv")
     assert [entry.fold for entry in listed.recordings[:2]] == [77, 77] and 1 <= listed.recordings[2].fold <= 10
     assert "t.csv: no fold for 2 of 3 recordings (such as 'a'): that of the patient, or by hash" in listed.notes
 
@@ -246,8 +246,8 @@ def test_a_diagnosis_that_is_not_known_is_no_label(tmp_path, dx):
     made(tmp_path / "r", "r")
     header = tmp_path / "r" / "r.hea"
     header.write_text(header.read_text().replace("59118001,426783006", dx))
-    (entry,) = folder.list_folder("x", tmp_path / "r", Output()).recordings
-    assert folder.load(entry).labels == ()
+    (entry,) = any_folder.list_folder("x", tmp_path / "r", Output()).recordings
+    assert any_folder.load(entry).labels == ()
     assert split_labels(f"{dx},426783006", ",") == ("426783006",)
 
 

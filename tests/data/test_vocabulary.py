@@ -5,9 +5,9 @@ from collections import Counter
 
 from test_folder import read
 
-from ecg_jax.data.real import folder, ptbxl
-from ecg_jax.data.real.catalogue import Output
-from ecg_jax.data.real.vocabulary import STATEMENTS, common, name_of
+from ecg_jax.data.real.datasets import any_folder, ptbxl
+from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.real.datasets.label_names import STATEMENTS, common, name_of
 
 
 def test_no_code_means_two_things():
@@ -50,7 +50,7 @@ def test_one_recording_in_two_sets_has_one_meaning(ecg_data_dir):
     """What PTB-XL says of ten of its recordings the Challenge, which has them too, says in its own codes (and more)."""
     shared = {statement.name for statement in STATEMENTS if statement.snomed and statement.scp}
     own = {recording.record_id[-5:]: recording for recording in ptbxl.list_raw(ecg_data_dir)}
-    listed = folder.list_folder("c", ecg_data_dir / "challenge2021" / "ptb-xl", Output()).recordings
+    listed = any_folder.list_folder("c", ecg_data_dir / "challenge2021" / "ptb-xl", Output()).recordings
     twins = [entry for entry in listed if entry.record_id[-5:] in own]
     assert len(twins) == 10
     for twin in twins:

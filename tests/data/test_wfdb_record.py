@@ -7,8 +7,8 @@ from wfdb_writing import RATE_HZ, counts, lines, packed, write
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.lead_names import lead_of, lead_order
-from ecg_jax.data.real import folder
-from ecg_jax.data.real.catalogue import Entry, Output, checked, to_records
+from ecg_jax.data.real.datasets import any_folder
+from ecg_jax.data.real.datasets.catalogue import Entry, Output, checked, to_records
 from ecg_jax.data.real.segments import read_wfdb
 from ecg_jax.data.real.wfdb_record import read_record
 
@@ -22,7 +22,7 @@ def everything(names):
 
 def read(path, unit="mV"):
     """The record that a set would hold: int16 `(1000, 12)`. Raises ValueError with the reason, as a build tells it."""
-    raw = checked(folder.load(Entry("x/r", path, 0, 1, None)))
+    raw = checked(any_folder.load(Entry("x/r", path, 0, 1, None)))
     (record,) = to_records([raw], Output(unit=unit))
     if isinstance(record, ValueError):
         raise record
@@ -272,7 +272,7 @@ def test_names_in_another_case(tmp_path, header, signals):
     (tmp_path / "a").mkdir()
     made.rename(tmp_path / "a" / header)
     (tmp_path / "made" / "r.dat").rename(tmp_path / "a" / signals)
-    (found,) = folder.find_recordings(tmp_path / "a").values()
+    (found,) = any_folder.find_recordings(tmp_path / "a").values()
     np.testing.assert_array_equal(read_record(found, everything).samples, STEPS / 200)
 
 
@@ -307,8 +307,8 @@ def test_what_systems_leave_beside_files_is_no_recording(tmp_path):
         plain(tmp_path / hidden)
     for name in ("._r.hea", "._r.dat", "._s.edf"):
         (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(60))
-    assert list(folder.find_recordings(tmp_path)) == ["r"]
-    assert list(folder.find_recordings(tmp_path / ".git")) == ["r"]
+    assert list(any_folder.find_recordings(tmp_path)) == ["r"]
+    assert list(any_folder.find_recordings(tmp_path / ".git")) == ["r"]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ from pathlib import Path
 from rich.console import Console
 from ecg_jax.command import command
 from ecg_jax.data.real.build import build_set
-from ecg_jax.data.real.catalogue import Catalogue
+from ecg_jax.data.real.datasets.catalogue import Catalogue
 
 def read(recordings, *, on_bad, progress, on_remark):
     Path(sys.argv[1], f"{os.getpid()}.pid").write_text("")

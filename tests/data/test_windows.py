@@ -10,8 +10,8 @@ from test_folder import copied, damaged, made
 
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import build
-from ecg_jax.data.real.catalogue import Output
-from ecg_jax.data.real.windows import OTHERS, load_windows, read_windows, save_windows
+from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.real.datasets.windows import OTHERS, load_windows, read_windows, save_windows
 
 
 def quiet(done, total):

@@ -12,10 +12,10 @@ from pools import made_up_pool
 from rich.console import Console
 
 from ecg_jax.data.ecg import SIMULATED
+from ecg_jax.data.exclusions import kind_of
 from ecg_jax.data.npz import save_pool
 from ecg_jax.data.preprocess import STANDARD
 from ecg_jax.data.real import build
-from ecg_jax.data.real.recording import kind_of
 from ecg_jax.data.real.shards import write_shards
 from experiments import data, packed
 from experiments.packed import load_packed, pack_data

@@ -8,7 +8,7 @@ from pools import made_up_pool
 
 from ecg_jax.config import DataConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import ptbxl
+from ecg_jax.data.real.datasets import ptbxl
 from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate import references

@@ -30,13 +30,13 @@ from ecg_jax.codec import fingerprint as fingerprint_of
 from ecg_jax.command import command
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.exclusions import Exclusion, kind_of
 from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.real import shards
-from ecg_jax.data.real.catalogue import Catalogue, Output, ReadSlice, remarks_of
-from ecg_jax.data.real.families import FAMILIES, UNTRIED, list_set
-from ecg_jax.data.real.prepare import SHARD_RECORDS
-from ecg_jax.data.real.recording import Exclusion, kind_of
-from ecg_jax.data.real.windows import read_windows, save_windows
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Output, ReadSlice, remarks_of
+from ecg_jax.data.real.datasets.prepare import SHARD_RECORDS
+from ecg_jax.data.real.datasets.registry import FAMILIES, UNTRIED, list_set
+from ecg_jax.data.real.datasets.windows import read_windows, save_windows
 from ecg_jax.data.whole_folder import making
 from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.stage import Stage

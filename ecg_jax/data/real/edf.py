@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_jax.data.real.catalogue import check_rate_and_length
+from ecg_jax.data.real.datasets.catalogue import check_rate_and_length
 from ecg_jax.data.real.recording import SECONDS, Choose, decoded
 
 #: Widths of the fields that each signal has, in their order in the file.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import h5py
 
-from ecg_jax.data.real.recording import first_line
+from ecg_jax.data.exclusions import first_line
 
 
 def own_array(file: h5py.File, name: str) -> h5py.Dataset:

@@ -22,7 +22,8 @@ from typing import Protocol
 import numpy as np
 from scipy import signal
 
-from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, Exclusion, RecordPool
+from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool
+from ecg_jax.data.exclusions import Exclusion
 
 #: Between what different recordings reach (0.83) and what is left at a noise of a fifth of the signal's energy (0.92).
 THRESHOLD = 0.9

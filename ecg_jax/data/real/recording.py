@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ecg_jax.data.ecg import LEADS, Exclusion
+from ecg_jax.data.ecg import LEADS
 
 SECONDS = 10
 #: A lead is off where it keeps one value for so long, and a flaw when that is more than so much of the record. Measured
@@ -34,35 +33,8 @@ class Recording:
     place: str = ""  # of the signal within the set, for messages
 
 
-OnBad = Callable[[Exclusion], None]
 #: Picks signals by their names: their places, in the order that is wanted.
 Choose = Callable[[Sequence[str]], Sequence[int]]
-
-
-def raise_first(exclusion: Exclusion) -> None:
-    """The default answer to a flawed recording. Raises ValueError."""
-    raise ValueError(
-        f"{exclusion.record_id}: {exclusion.reason}; repair the file, or have such recordings left out, named and "
-        "counted (--leave-out-flawed; in code, on_bad=excluded.append)"
-    )
-
-
-def kind_of(reason: str) -> str:
-    """The name of a reason, without what is particular to the record: "flat lead V1 (all samples 0)" → "flat lead"."""
-    words = re.split(r"[:;(,]", reason)[0].split()
-    plain: list[str] = []
-    for word in words:
-        if re.search(r"[0-9A-Z/\\=<>']", word):
-            break
-        plain.append(word)
-    while plain and plain[-1] in ("in", "of", "is", "at", "as", "for", "the", "a"):
-        plain.pop()
-    return " ".join(plain) or reason
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what a parser says of a file, cut to what a reason has room for."""
-    return (str(error).splitlines() or [""])[0][:200]
 
 
 def decoded(raw: bytes) -> str:

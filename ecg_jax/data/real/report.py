@@ -17,12 +17,12 @@ import pandas as pd
 
 from ecg_jax.command import command
 from ecg_jax.data.ecg import SIMULATED, RecordPool
+from ecg_jax.data.exclusions import Exclusion, kind_of
 from ecg_jax.data.real import measures, report_figures, shards
-from ecg_jax.data.real.catalogue import Output, remarks_of
-from ecg_jax.data.real.families import list_set
+from ecg_jax.data.real.datasets.catalogue import Output, remarks_of
+from ecg_jax.data.real.datasets.label_names import common
+from ecg_jax.data.real.datasets.registry import list_set
 from ecg_jax.data.real.leakage import find_repeats
-from ecg_jax.data.real.recording import Exclusion, kind_of
-from ecg_jax.data.real.vocabulary import common
 from ecg_jax.data.whole_folder import whole_folder
 from ecg_jax.stage import STDERR, Stage
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from ecg_jax.data import sheet
+from ecg_jax.data import ecg_plot
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT
 
@@ -147,7 +147,7 @@ def _sheet(pool: RecordPool, why: dict[int, str]) -> Figure:
             ecg = ecg * 0.2
         name = str(pool.record_id[index]).rpartition("/")[2]
         panels.append((": ".join(filter(None, (name, words))), ecg))
-    return sheet.contact_sheet(panels, pool.sample_rate_hz)
+    return ecg_plot.contact_sheet(panels, pool.sample_rate_hz)
 
 
 def _figure(width_in: float, height_in: float) -> Figure:

@@ -19,8 +19,8 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from ecg_jax.data.ecg import LEADS, RecordPool, Simulated
+from ecg_jax.data.exclusions import Exclusion, OnBad, raise_first
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT, Steps
-from ecg_jax.data.real.recording import Exclusion, OnBad, raise_first
 from ecg_jax.data.whole_folder import whole_folder
 
 SPLIT = "records"

@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 
 from ecg_jax.command import command
-from ecg_jax.data import sheet
+from ecg_jax.data import ecg_plot
 from ecg_jax.data.synthetic import conditions, export, page, pool
 from ecg_jax.data.synthetic.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.conditions import Condition, ConditionMix, Morphology, Rhythm
@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(options: argparse.Namespace) -> None:
-    sheet.check_path(options.out)
+    ecg_plot.check_path(options.out)
     tier, chosen = _common(options)
     for kind in (Rhythm, Morphology):
         of_kind = [condition.name for condition in chosen if isinstance(condition, kind)]
@@ -127,12 +127,12 @@ def _show(options: argparse.Namespace) -> None:
     with Stage(f"rendering and drawing {origin}; the first record takes longest", STDERR):
         if tier is Tier.ECGSYN:
             title, ecg_mv = "ECGSYN", render(options.seed, index, made, options.rate)[0]
-            figure = sheet.draw(ecg_mv, options.rate, title=title, header=((origin,),), note=page.NOTE)
+            figure = ecg_plot.draw(ecg_mv, options.rate, title=title, header=((origin,),), note=page.NOTE)
         else:
             annotated = annotate(options.seed, index, made, options.rate)
             title = page.title(annotated, 0)
             figure = page.page(annotated, 0, origin=origin, with_fiducials=options.fiducials)
-        sheet.save(figure, options.out)
+        ecg_plot.save(figure, options.out)
     print(f"{options.out}: {title} ({origin})")
 
 
@@ -182,12 +182,12 @@ def _mix(options: argparse.Namespace, tier: Tier, chosen: list[Condition]) -> Co
 
 
 def _contact(options: argparse.Namespace) -> None:
-    sheet.check_path(options.out)
+    ecg_plot.check_path(options.out)
     tier, _ = _common(options)
     _refuse_conditions(tier, "contact", True)
     with Stage("looking for one of each", STDERR, "conditions") as advance:
         panels = _one_of_each(options.seed, recipe(tier, _EACH), options.rate, advance)
-    sheet.save(sheet.contact_sheet(panels, options.rate), options.out)
+    ecg_plot.save(ecg_plot.contact_sheet(panels, options.rate), options.out)
     print(f"{options.out}: {len(panels)} conditions (tier {tier.value}, seed {options.seed})")
 
 

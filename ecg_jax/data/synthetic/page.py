@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from ecg_jax.data import sheet
+from ecg_jax.data import ecg_plot
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.synthetic.annotation import Annotated
 from ecg_jax.data.synthetic.conditions import Condition, Morphology, Rhythm
@@ -143,7 +143,7 @@ def page(annotated: Annotated, row: int, *, origin: str, with_fiducials: bool = 
     shown += textwrap.wrap(f"Criteria met:  {met or '–'}", _COLUMN_CHARACTERS, max_lines=3, placeholder=" …")
     if Rhythm(int(annotated.rhythm[row])) in (Rhythm.PACED_ATRIAL, Rhythm.PACED_VENTRICULAR, Rhythm.PACED_DUAL):
         shown.append(f"Pacing spikes  {'visible' if annotated.spikes_visible[row] else 'not visible'}")
-    return sheet.draw(
+    return ecg_plot.draw(
         annotated.ecg_mv[row],
         annotated.sample_rate_hz,
         title=title(annotated, row),

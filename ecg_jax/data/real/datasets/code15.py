@@ -18,10 +18,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of
+from ecg_jax.data.exclusions import first_line
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of
+from ecg_jax.data.real.datasets.patients import Row, persons, without_patient
 from ecg_jax.data.real.hdf5 import own_array
-from ecg_jax.data.real.patients import Row, persons, without_patient
-from ecg_jax.data.real.recording import first_line
 from ecg_jax.data.real.tables import identity, known, plain_name, read_table
 
 RATE_HZ = 400

@@ -10,8 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of
-from ecg_jax.data.real.folder import load_wfdb
+from ecg_jax.data.real.datasets.any_folder import load_wfdb
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of
 from ecg_jax.data.real.tables import identity, known, plain_path, read_table
 
 RECORDS, REPORTS = "record_list.csv", "machine_measurements.csv"

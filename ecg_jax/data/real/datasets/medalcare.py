@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ecg_jax.data.ecg import LEADS, SIMULATED
-from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, numbered
-from ecg_jax.data.real.recording import first_line
+from ecg_jax.data.exclusions import first_line
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, numbered
 
 RATE_HZ = 500
 SIGNALS = "WP2_largeDataset_Noise"

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.real.amplitude import scale_of
-from ecg_jax.data.real.catalogue import (
+from ecg_jax.data.real.datasets.catalogue import (
     UNCHECKED,
     Catalogue,
     Entry,
@@ -24,8 +24,8 @@ from ecg_jax.data.real.catalogue import (
     catalogue,
     check_rate_and_length,
 )
+from ecg_jax.data.real.datasets.patients import Row, persons, read_rows
 from ecg_jax.data.real.edf import EdfRecord, read_edf
-from ecg_jax.data.real.patients import Row, persons, read_rows
 from ecg_jax.data.real.provenance import edf_identity, refuse_synthetic, says_synthetic
 from ecg_jax.data.real.recording import SECONDS, decoded
 from ecg_jax.data.real.segments import Parts, named_files, parts_among, read_wfdb, segment_names

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from ecg_jax.data.real.catalogue import fold_of, numbered
+from ecg_jax.data.real.datasets.catalogue import fold_of, numbered
 from ecg_jax.data.real.segments import root
 from ecg_jax.data.real.tables import Table, identity, listed_labels, plain, read_label_table
 

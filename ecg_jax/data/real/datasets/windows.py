@@ -18,8 +18,10 @@ import wfdb
 
 from ecg_jax.data import arrays, preprocess
 from ecg_jax.data.arrays import field
+from ecg_jax.data.exclusions import Exclusion, OnBad, first_line
 from ecg_jax.data.real.amplitude import is_voltage, scale_of
-from ecg_jax.data.real.catalogue import (
+from ecg_jax.data.real.datasets.any_folder import list_entries
+from ecg_jax.data.real.datasets.catalogue import (
     UNCHECKED,
     Entry,
     Output,
@@ -28,8 +30,7 @@ from ecg_jax.data.real.catalogue import (
     remarks_of,
     without_paths,
 )
-from ecg_jax.data.real.folder import list_entries
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, first_line, flaw
+from ecg_jax.data.real.recording import SECONDS, flaw
 from ecg_jax.data.real.segments import read_wfdb
 from ecg_jax.data.real.wfdb_header import read_header
 from ecg_jax.files import whole_file

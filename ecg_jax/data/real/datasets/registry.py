@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from ecg_jax.data.real import code15, folder, ludb, medalcare, mimic, ptbxl, sph
-from ecg_jax.data.real.catalogue import Catalogue, Output
+from ecg_jax.data.real.datasets import any_folder, code15, ludb, medalcare, mimic, ptbxl, sph
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Output
 
 #: Said of readers that were tried on files written here in the published layout, for want of the publisher's own.
 UNTRIED = "not yet tested on the publisher's own files"
@@ -51,7 +51,7 @@ def list_set(name: str, source: Path, output: Output, table: Path | None = None)
     family, which has its own.
     """
     if name not in FAMILIES:
-        return folder.list_folder(name, source, output, table)
+        return any_folder.list_folder(name, source, output, table)
     if table is not None:
         raise ValueError(f"{name} has labels of its own, {table} is not read; give the set another name to use it")
     return FAMILIES[name].list_set(name, source, output)

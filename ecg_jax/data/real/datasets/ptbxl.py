@@ -17,10 +17,11 @@ import numpy as np
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.exclusions import Exclusion, OnBad, first_line, raise_first
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.preprocess import STANDARD, Steps
-from ecg_jax.data.real.catalogue import Catalogue, Output
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, Recording, first_line, flaw, raise_first
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Output
+from ecg_jax.data.real.recording import SECONDS, Recording, flaw
 from ecg_jax.data.real.tables import plain_path, read_table
 from ecg_jax.data.real.wfdb_record import WfdbRecord, read_record
 

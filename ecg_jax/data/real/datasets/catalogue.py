@@ -19,8 +19,9 @@ import pandas as pd
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
+from ecg_jax.data.exclusions import Exclusion, OnBad
 from ecg_jax.data.preprocess import STANDARD, Steps
-from ecg_jax.data.real.recording import SECONDS, Exclusion, OnBad, flaw
+from ecg_jax.data.real.recording import SECONDS, flaw
 
 #: To be raised when a change of this code changes the records.
 VERSION = 3

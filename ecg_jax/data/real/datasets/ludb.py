@@ -18,10 +18,10 @@ import pandas as pd
 import wfdb
 
 from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.exclusions import first_line
 from ecg_jax.data.lead_names import lead_order
-from ecg_jax.data.real.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
-from ecg_jax.data.real.folder import digest, raw_of, whole_recordings
-from ecg_jax.data.real.recording import first_line
+from ecg_jax.data.real.datasets.any_folder import digest, raw_of, whole_recordings
+from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
 from ecg_jax.data.real.tables import known
 from ecg_jax.data.real.wfdb_record import checked_header, read_record
 

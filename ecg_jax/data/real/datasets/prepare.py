@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real import ptbxl, shards
-from ecg_jax.data.real.recording import Exclusion, OnBad, Recording, raise_first
+from ecg_jax.data.exclusions import Exclusion, OnBad, raise_first
+from ecg_jax.data.real import shards
+from ecg_jax.data.real.datasets import ptbxl
+from ecg_jax.data.real.recording import Recording
 
 #: Rows of the table per shard: 25 MB at 100 Hz.
 SHARD_RECORDS = 1024

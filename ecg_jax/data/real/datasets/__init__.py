@@ -1,0 +1,1 @@
+"""A module per published set of recordings, `any_folder` for all others, and what they share."""
