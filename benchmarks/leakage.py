@@ -1,4 +1,5 @@
-"""How surely the same recording is known again, and different ones are told apart (`ecg_jax.data.real.leakage`).
+"""How surely the same recording is known again, and different ones are told apart
+(`ecg_jax.data.real.quality.leakage`).
 
 python -m benchmarks.leakage --data /path/to/real /path/to/more --out results/benchmarks/leakage
 
@@ -22,7 +23,7 @@ from scipy import ndimage, signal
 from benchmarks import machine
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS
-from ecg_jax.data.real import leakage
+from ecg_jax.data.real.quality import leakage
 
 SECONDS, RATE_HZ, KEPT_HZ = 10, 500, 100
 BLOCK = 128

@@ -19,10 +19,10 @@ import wfdb
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.npz import save_pool
-from ecg_jax.data.real import shards
 from ecg_jax.data.real.datasets import any_folder, mimic, prepare, ptbxl
 from ecg_jax.data.real.datasets.catalogue import Output
+from ecg_jax.data.storage import shards
+from ecg_jax.data.storage.pool_file import save_pool
 from ecg_jax.data.stream import read_ahead
 from ecg_jax.store import read_json
 
@@ -182,7 +182,7 @@ _READER = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from ecg_jax.data.real.shards import ShardSource
+from ecg_jax.data.storage.shards import ShardSource
 def peak():  # of this program alone: getrusage counts what its parent held
     return re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
 source = ShardSource(Path(sys.argv[1]))
@@ -285,7 +285,7 @@ _MAPPED = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from ecg_jax.data.npz import load_pool
+from ecg_jax.data.storage.pool_file import load_pool
 pool = load_pool(Path(sys.argv[1]))
 rng = np.random.default_rng(0)
 for _ in range(100):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real.publishers import PUBLICATIONS
+from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
 from ecg_jax.data.standin import SOURCE as STANDIN
 from ecg_jax.data.synthetic.tiers import CONTENT
 from ecg_jax.record import sources

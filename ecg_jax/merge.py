@@ -22,7 +22,6 @@ from typing import Any
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
 from ecg_jax.curve import COLUMNS, CURVE, curve_points, curve_text, points
-from ecg_jax.data.whole_folder import Maker, making, placed
 from ecg_jax.files import jsonl, read_csv, read_text, write_texts
 from ecg_jax.finished import (
     CONFIG,
@@ -39,6 +38,7 @@ from ecg_jax.log import LOG, LOSS, divergence, line_key, reach, read_metrics
 from ecg_jax.ownership import acquire, describe
 from ecg_jax.store import Store, read_study, write_study
 from ecg_jax.watch import SEGMENTS, read_segments
+from ecg_jax.whole_folder import Maker, making, placed
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.
 AGREEMENT = 0.05

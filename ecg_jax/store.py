@@ -27,7 +27,6 @@ from etils import epath
 
 from ecg_jax.codec import differences, fingerprint
 from ecg_jax.config import RunConfig
-from ecg_jax.data.whole_folder import making
 from ecg_jax.files import damaged, write_texts
 from ecg_jax.files import read_json as read_json  # a study's own files go through the same doors
 from ecg_jax.files import write_json as write_json
@@ -45,6 +44,7 @@ from ecg_jax.finished import (
 )
 from ecg_jax.log import LOG
 from ecg_jax.log import read_metrics as read_metrics
+from ecg_jax.whole_folder import making
 
 _log = logging.getLogger(__name__)
 

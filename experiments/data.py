@@ -16,10 +16,10 @@ from ecg_jax.codec import fingerprint
 from ecg_jax.data.ecg import HELD_OUT_FOLDS, SIMULATED, RecordPool, join
 from ecg_jax.data.exclusions import Exclusion
 from ecg_jax.data.real import data_dir_from_environment
-from ecg_jax.data.real.download import download
-from ecg_jax.data.real.leakage import without_evaluation
-from ecg_jax.data.real.publishers import PUBLICATIONS
-from ecg_jax.data.real.transfer import read_small
+from ecg_jax.data.real.fetch.download import download
+from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
+from ecg_jax.data.real.fetch.resumable import read_small
+from ecg_jax.data.real.quality.leakage import without_evaluation
 from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, SOURCE, standin_pool
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.evaluate.heldout import HeldOut, differing, freeze
@@ -143,7 +143,7 @@ def is_frozen(heldout: HeldOut) -> bool:
 def _further(folder: Path) -> tuple[RecordPool, Mapping[str, object]]:
     """A set to train on beside PTB-XL: its records, and what they were made from."""
     from ecg_jax.data.preprocess import STANDARD
-    from ecg_jax.data.real.shards import ShardSource, open_shards
+    from ecg_jax.data.storage.shards import ShardSource, open_shards
 
     source = ShardSource(folder)
     if source.name.endswith(SIMULATED) or source.simulated is not None:

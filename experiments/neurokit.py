@@ -19,11 +19,11 @@ import numpy as np
 from rich.console import Console
 
 from ecg_jax.data.ecg import LEADS, PUBLISHED, RecordPool, Simulated
-from ecg_jax.data.npz import load_pool, save_pool
 from ecg_jax.data.preprocess import apply_chain
-from ecg_jax.data.whole_folder import making
+from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.stage import Stage
+from ecg_jax.whole_folder import making
 
 #: What stands in the column `tier`, and the method with twelve leads.
 GENERATOR, MULTILEADS = "NeuroKit2", "multileads"

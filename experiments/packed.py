@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ecg_jax.codec import fingerprint
-from ecg_jax.data.arrays import checksums, field
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.npz import load_pool, save_pool
+from ecg_jax.data.storage.arrays import checksums, field
+from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.files import damaged, read_json, write_json
 from ecg_jax.store import check_folder

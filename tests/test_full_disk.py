@@ -14,8 +14,7 @@ from pools import made_up_pool
 from stores import begin, finished_store, on, targets
 
 from ecg_jax import replay
-from ecg_jax.data.npz import save_pool
-from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.data.storage.pool_file import save_pool
 from ecg_jax.files import DiskFullError, append_text, is_disk_full, naming, write_json, write_text, write_texts
 from ecg_jax.log import MetricsLog
 from ecg_jax.merge import merge
@@ -23,6 +22,7 @@ from ecg_jax.scaling import ladder
 from ecg_jax.store import export, open_store
 from scaling_fits.figures.style import new_figure, save_figure
 from scaling_fits.files import write_text as write_result
+from ecg_jax.whole_folder import whole_folder
 
 TARGETS = targets()
 LARGE = "x" * 2**17

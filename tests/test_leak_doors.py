@@ -9,7 +9,7 @@ from pools import made_up_pool
 from test_config import make_config
 
 from ecg_jax.data.ecg import PUBLISHED, SIMULATED, STORED, Simulated, join
-from ecg_jax.data.real.shards import open_shards, write_shards
+from ecg_jax.data.storage.shards import open_shards, write_shards
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.synthetic.information import identify
 from ecg_jax.data.synthetic.surrogate import fit_spectrum

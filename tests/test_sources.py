@@ -16,7 +16,7 @@ from test_config import make_config
 from ecg_jax import record, sweep
 from ecg_jax.data import mixture
 from ecg_jax.data.ecg import SIMULATED, join
-from ecg_jax.data.npz import load_pool, save_pool
+from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.data.synthetic.information import identify
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of, mixture_of

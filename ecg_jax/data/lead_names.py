@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ecg_jax.data.ecg import LEADS
 
@@ -46,3 +46,7 @@ def lead_order(names: Sequence[str]) -> list[int]:
         found = ", ".join("".join(c if c.isprintable() else "?" for c in name) for name in names)
         raise ValueError(f"leads: {', '.join(lacking)} not there exactly once; found {found[:300]}")
     return [meant.index(lead) for lead in LEADS]
+
+
+#: Picks signals by their names: their places, in the order that is wanted.
+Choose = Callable[[Sequence[str]], Sequence[int]]

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec as P
 from ecg_jax import objectives
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import RecordPool, normalise
-from ecg_jax.data.real.leakage import THRESHOLD, signature
+from ecg_jax.data.real.quality.leakage import THRESHOLD, signature
 from ecg_jax.distributed.mesh import data_devices, host_slice, place_batch
 from ecg_jax.models import Model, Params
 from ecg_jax.objectives import masked

@@ -8,7 +8,7 @@ import pytest
 from pools import made_up_pool
 
 from benchmarks import reading_speed
-from ecg_jax.data.real import shards
+from ecg_jax.data.storage import shards
 
 
 def test_ratios_are_taken_within_a_round():

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from loopback import serving
 
-from ecg_jax.data.real import download as downloads
-from ecg_jax.data.real import transfer
-from ecg_jax.data.real.archives import extract
-from ecg_jax.data.real.publishers import PUBLICATIONS, Host, Publication
-from ecg_jax.data.real.transfer import RemoteFile, TransferError, fetch, safe_path
+from ecg_jax.data.real.fetch import download as downloads
+from ecg_jax.data.real.fetch import resumable
+from ecg_jax.data.real.fetch.archives import extract
+from ecg_jax.data.real.fetch.publishers import PUBLICATIONS, Host, Publication
+from ecg_jax.data.real.fetch.resumable import RemoteFile, TransferError, fetch, safe_path
 
 CONTENT = bytes(range(256)) * 2000
 
@@ -30,7 +30,7 @@ def publisher():
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(transfer, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(resumable, "LONGEST_WAIT_S", 0.01)
 
 
 def remote(publisher, path="a.dat", content=CONTENT, **changes) -> RemoteFile:

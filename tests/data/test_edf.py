@@ -11,7 +11,7 @@ from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.real.datasets import any_folder
 from ecg_jax.data.real.datasets.catalogue import LONGER, Entry, Output, checked, to_records
-from ecg_jax.data.real.edf import read_edf
+from ecg_jax.data.real.formats.edf import read_edf
 
 ECG = counts(limit=1000) / 1000
 #: Where the fields of a file lie, and how wide those are that each signal has (Kemp et al., 1992).

@@ -17,7 +17,7 @@ from ecg_jax.data.real.datasets import code15, ludb, mimic
 from ecg_jax.data.real.datasets.catalogue import Output, Raw, checked
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.real.datasets.registry import FAMILIES, UNTRIED, list_set
-from ecg_jax.data.real.shards import ShardSource, open_shards
+from ecg_jax.data.storage.shards import ShardSource, open_shards
 
 
 def table(path: Path, *rows) -> None:

@@ -21,8 +21,8 @@ from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import build
 from ecg_jax.data.real.datasets import any_folder
 from ecg_jax.data.real.datasets.catalogue import Entry, Output, checked, to_records
-from ecg_jax.data.real.shards import open_shards
-from ecg_jax.data.wfdb_files import write_signals
+from ecg_jax.data.storage.shards import open_shards
+from ecg_jax.data.storage.wfdb_writer import write_signals
 
 KEEP = {"on_bad": lambda _: None}
 

@@ -9,8 +9,8 @@ from test_edf import write as write_edf
 from wfdb_writing import counts, lines, packed, write
 
 from ecg_jax.data.lead_names import lead_order
-from ecg_jax.data.real.edf import read_edf
-from ecg_jax.data.real.wfdb_record import read_record
+from ecg_jax.data.real.formats.edf import read_edf
+from ecg_jax.data.real.formats.wfdb_record import read_record
 
 STEPS = counts(samples=5500)
 HEADER = [*lines(STEPS, forms="16+24"), "# Age: 60"]

@@ -11,9 +11,9 @@ from scipy import signal
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
-from ecg_jax.data.real import leakage
 from ecg_jax.data.real.datasets import ptbxl
-from ecg_jax.data.real.leakage import find_matches, find_repeats, signature, similarity, without_evaluation
+from ecg_jax.data.real.quality import leakage
+from ecg_jax.data.real.quality.leakage import find_matches, find_repeats, signature, similarity, without_evaluation
 
 #: Published twice, byte for byte: the same recording under two ids, one of them under two patients and in two folds.
 REPEATED = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from ecg_jax.data.exclusions import kind_of
-from ecg_jax.data.real import measures
 from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.real.datasets.registry import list_set
+from ecg_jax.data.real.quality import measures
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pools import made_up_pool
 
-from ecg_jax.data.arrays import checksums
 from ecg_jax.data.ecg import PUBLISHED, Simulated
-from ecg_jax.data.npz import load_pool, save_pool
+from ecg_jax.data.storage.arrays import checksums
+from ecg_jax.data.storage.pool_file import load_pool, save_pool
 
 
 def test_a_pool_comes_back_as_it_was(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 import wfdb
 from test_folder import edf, made
 
-from ecg_jax.data.real import build, report
+from ecg_jax.data.real import build
 from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.real.datasets.registry import list_set
+from ecg_jax.data.real.quality import report
 from ecg_jax.data.synthetic.export import export
 from ecg_jax.data.synthetic.tiers import Tier, recipe
 

@@ -15,6 +15,7 @@ from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.real.datasets.ptbxl import (
+    Recording,
     list_z100,
     load_ptbxl,
     read_ptbxl,
@@ -22,7 +23,6 @@ from ecg_jax.data.real.datasets.ptbxl import (
     read_recordings,
     read_signal,
 )
-from ecg_jax.data.real.recording import Recording
 
 
 def change(table: Path, row: int, **values: str) -> None:

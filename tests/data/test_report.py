@@ -10,9 +10,9 @@ from ptbxl_layout import ecg_like, write_ptbxl, write_signal
 
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
-from ecg_jax.data.real import measures
-from ecg_jax.data.real.report import main, write_report
-from ecg_jax.data.real.shards import ShardSource, write_shards
+from ecg_jax.data.real.quality import measures
+from ecg_jax.data.real.quality.report import main, write_report
+from ecg_jax.data.storage.shards import ShardSource, write_shards
 
 
 def beating(per_minute: float, rate_hz: int = 100) -> np.ndarray:

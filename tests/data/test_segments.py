@@ -13,9 +13,9 @@ from ecg_jax.data.real import build
 from ecg_jax.data.real.datasets import any_folder
 from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.real.datasets.windows import load_windows, read_windows
-from ecg_jax.data.real.segments import read_wfdb
-from ecg_jax.data.real.shards import open_shards
-from ecg_jax.data.wfdb_files import write_signals
+from ecg_jax.data.real.formats.segments import read_wfdb
+from ecg_jax.data.storage.shards import open_shards
+from ecg_jax.data.storage.wfdb_writer import write_signals
 
 RATE_HZ = 250
 

@@ -15,7 +15,7 @@ from ecg_jax.data.exclusions import Exclusion
 from ecg_jax.data.real.datasets import prepare
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.real.datasets.ptbxl import load_ptbxl
-from ecg_jax.data.real.shards import ShardSource, open_shards, write_shards
+from ecg_jax.data.storage.shards import ShardSource, open_shards, write_shards
 
 
 def make_pool(count: int = 7) -> RecordPool:
@@ -78,7 +78,7 @@ def test_tfds_opens_them(tmp_path):
 def test_tensorflow_is_not_loaded(tmp_path):
     write(tmp_path / "shards", make_pool())
     program = (
-        "import sys; from pathlib import Path; from ecg_jax.data.real.shards import open_shards\n"
+        "import sys; from pathlib import Path; from ecg_jax.data.storage.shards import open_shards\n"
         "print(len(open_shards(Path(sys.argv[1]))), 'tensorflow' in sys.modules)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "shards")]

@@ -10,7 +10,7 @@ from test_folder import made
 from ecg_jax.data.real.datasets import any_folder
 from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.real.datasets.patients import Row, read_rows
-from ecg_jax.data.real.tables import identity, known, listed_labels, read_table, split_labels
+from ecg_jax.data.real.formats.tables import identity, known, listed_labels, read_table, split_labels
 
 RECORDS = tuple(f"ward{k % 2}/{k:05d}" for k in range(1, 9))
 

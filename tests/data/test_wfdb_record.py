@@ -9,8 +9,8 @@ from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.lead_names import lead_of, lead_order
 from ecg_jax.data.real.datasets import any_folder
 from ecg_jax.data.real.datasets.catalogue import Entry, Output, checked, to_records
-from ecg_jax.data.real.segments import read_wfdb
-from ecg_jax.data.real.wfdb_record import read_record
+from ecg_jax.data.real.formats.segments import read_wfdb
+from ecg_jax.data.real.formats.wfdb_record import read_record
 
 STEPS = counts()
 FORMATS = ("8", "16", "24", "32", "61", "80", "160", "212", "310", "311")

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from ecg_jax.data.ecg import SIMULATED
 from ecg_jax.data.exclusions import kind_of
-from ecg_jax.data.npz import save_pool
 from ecg_jax.data.preprocess import STANDARD
 from ecg_jax.data.real import build
-from ecg_jax.data.real.shards import write_shards
+from ecg_jax.data.storage.pool_file import save_pool
+from ecg_jax.data.storage.shards import write_shards
 from experiments import data, packed
 from experiments.packed import load_packed, pack_data
 

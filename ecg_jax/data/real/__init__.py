@@ -1,11 +1,10 @@
 """Real recordings, read where they lie in their publishers' own layouts.
 
-Fetch:    `download` (command), `publishers`, `listing`, `transfer`, `archives`
-Read:     `families` (which sets are known), `catalogue` (what all readers share), a module per family (`ptbxl`, `ludb`,
-          `code15`, `mimic`, `sph`, `medalcare`; `folder` for any other), `windows` for long recordings of few leads;
-          below them `recording`, `edf`, `hdf5`, `tables`
-Keep:     `build` (command), `shards`, `prepare` (PTB-XL for the studies)
-Judge:    `report` (command), `report_figures`, `measures`, `leakage`, `vocabulary`
+`fetch`     download a set (command), resumed and checked
+`formats`   read files: WFDB, EDF, HDF5, tables; knows of no set
+`datasets`  which sets are known (`registry`), what all share (`catalogue`), a module per set, `any_folder` for others
+`quality`   judge a set (`report`, command), and find recordings that stand in two (`leakage`)
+`build`     prepare a set for training (command)
 """
 
 from __future__ import annotations

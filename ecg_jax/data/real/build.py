@@ -31,16 +31,16 @@ from ecg_jax.command import command
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
-from ecg_jax.data.npz import load_pool, save_pool
-from ecg_jax.data.real import shards
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Output, ReadSlice, remarks_of
 from ecg_jax.data.real.datasets.prepare import SHARD_RECORDS
 from ecg_jax.data.real.datasets.registry import FAMILIES, UNTRIED, list_set
 from ecg_jax.data.real.datasets.windows import read_windows, save_windows
-from ecg_jax.data.whole_folder import making
+from ecg_jax.data.storage import shards
+from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.stage import Stage
 from ecg_jax.store import read_json, write_json, write_text
+from ecg_jax.whole_folder import making
 
 RATES_HZ = (100, 250, 500)
 #: Seconds between two looks at how many recordings the workers have read.
@@ -196,7 +196,7 @@ the table of labels:    record,patient,fold,labels      all but the first may be
 examples:
   python -m ecg_jax.data.real.build ptbxl --source data/ptbxl --data-dir data/built
   python -m ecg_jax.data.real.build mine --source my_ecgs --data-dir data/built --labels my_labels.csv
-  python -m ecg_jax.data.real.report mine --source data/built/mine-100hz --out reports/mine""",
+  python -m ecg_jax.data.real.quality.report mine --source data/built/mine-100hz --out reports/mine""",
     )
     p.add_argument("name", metavar="NAME", help="a known set, or a name for yours: lower-case letters, digits and _")
     p.add_argument("--source", type=Path, required=True, metavar="DIR", help="the recordings")

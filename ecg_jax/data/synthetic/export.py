@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecg_jax.data.storage.wfdb_writer import SYNTHETIC, Annotation, write_annotations, write_signals
 from ecg_jax.data.synthetic.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.conditions import Morphology, Rhythm
 from ecg_jax.data.synthetic.identity import fingerprint
 from ecg_jax.data.synthetic.rhythm import Beat
 from ecg_jax.data.synthetic.source import BLOCK_RECORDS
 from ecg_jax.data.synthetic.tiers import Recipe, Tier
-from ecg_jax.data.wfdb_files import SYNTHETIC, Annotation, write_annotations, write_signals
-from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.whole_folder import whole_folder
 
 BEAT_ANNOTATOR, WAVE_ANNOTATOR = "atr", "wave"
 LABELS = "records.csv"

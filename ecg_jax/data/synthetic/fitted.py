@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from ecg_jax.data.arrays import checksums, stored_arrays
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
+from ecg_jax.data.storage.arrays import checksums, stored_arrays
 from ecg_jax.data.synthetic import decomposition, hashing
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.decomposition import (

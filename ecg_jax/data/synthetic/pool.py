@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ecg_jax.data.ecg import STORED, RecordPool
-from ecg_jax.data.real import shards
+from ecg_jax.data.storage import shards
 from ecg_jax.data.synthetic.conditions import SCP_CODES, Morphology, Rhythm
 from ecg_jax.data.synthetic.source import BLOCK_RECORDS, SyntheticSource, draw_block, on_host
 

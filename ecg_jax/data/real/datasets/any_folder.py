@@ -14,23 +14,16 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ecg_jax.data.lead_names import lead_order
-from ecg_jax.data.real.amplitude import scale_of
-from ecg_jax.data.real.datasets.catalogue import (
-    UNCHECKED,
-    Catalogue,
-    Entry,
-    Output,
-    Raw,
-    catalogue,
-    check_rate_and_length,
-)
+from ecg_jax.data.real.datasets.catalogue import UNCHECKED, Catalogue, Entry, Output, Raw, catalogue
 from ecg_jax.data.real.datasets.patients import Row, persons, read_rows
-from ecg_jax.data.real.edf import EdfRecord, read_edf
-from ecg_jax.data.real.provenance import edf_identity, refuse_synthetic, says_synthetic
-from ecg_jax.data.real.recording import SECONDS, decoded
-from ecg_jax.data.real.segments import Parts, named_files, parts_among, read_wfdb, segment_names
-from ecg_jax.data.real.tables import split_labels
-from ecg_jax.data.real.wfdb_record import WfdbRecord
+from ecg_jax.data.real.formats.amplitude import scale_of
+from ecg_jax.data.real.formats.checks import SECONDS, check_rate_and_length
+from ecg_jax.data.real.formats.edf import EdfRecord, read_edf
+from ecg_jax.data.real.formats.provenance import edf_identity, refuse_synthetic, says_synthetic
+from ecg_jax.data.real.formats.segments import Parts, named_files, parts_among, read_wfdb, segment_names
+from ecg_jax.data.real.formats.tables import split_labels
+from ecg_jax.data.real.formats.text import decoded
+from ecg_jax.data.real.formats.wfdb_record import WfdbRecord
 
 
 def list_folder(name: str, folder: Path, output: Output, table: Path | None = None) -> Catalogue:

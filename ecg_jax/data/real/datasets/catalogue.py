@@ -21,13 +21,12 @@ from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.exclusions import Exclusion, OnBad
 from ecg_jax.data.preprocess import STANDARD, Steps
-from ecg_jax.data.real.recording import SECONDS, flaw
+from ecg_jax.data.real.formats.checks import SECONDS, check_rate_and_length, flaw
 
 #: To be raised when a change of this code changes the records.
 VERSION = 3
 #: Peak to peak of a filtered record's largest lead in mV; outside, gain or unit are wrong.
 PLAUSIBLE_MV = (0.1, 20.0)
-SLOWEST_HZ, FASTEST_HZ = 100, 2000
 FOLDS = 10
 #: Recordings filtered together: 64 at 500 Hz are 15 MB.
 BLOCK = 64
@@ -307,13 +306,3 @@ def check_amplitude(ecg_mv: np.ndarray, leads: Sequence[str]) -> None:
     nothing = ", ".join(leads[k] for k in np.flatnonzero(spans_mv < 1 / preprocess.COUNTS_PER_UNIT))
     if nothing:
         raise ValueError(f"amplitude: less than 1 µV is left of {nothing} after filtering; gain or unit are wrong")
-
-
-def check_rate_and_length(
-    rate_hz: float | None, samples: int | None, name: str = "the recording", seconds: float = SECONDS
-) -> None:
-    """Raises ValueError for a rate that is no whole number in range, and for less than `seconds`."""
-    if not rate_hz or not float(rate_hz).is_integer() or not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:
-        raise ValueError(f"rate: {rate_hz} Hz in {name}, expected whole {SLOWEST_HZ} to {FASTEST_HZ} Hz")
-    if not samples or samples < seconds * rate_hz:
-        raise ValueError(f"too short: {(samples or 0) / rate_hz:.2f} s in {name}, expected {seconds} s")

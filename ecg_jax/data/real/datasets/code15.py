@@ -21,8 +21,8 @@ import numpy as np
 from ecg_jax.data.exclusions import first_line
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of
 from ecg_jax.data.real.datasets.patients import Row, persons, without_patient
-from ecg_jax.data.real.hdf5 import own_array
-from ecg_jax.data.real.tables import identity, known, plain_name, read_table
+from ecg_jax.data.real.formats.hdf5 import own_array
+from ecg_jax.data.real.formats.tables import identity, known, plain_name, read_table
 
 RATE_HZ = 400
 #: Columns that are labels; "normal_ecg" is what a machine said.

@@ -22,8 +22,8 @@ from ecg_jax.data.exclusions import first_line
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.real.datasets.any_folder import digest, raw_of, whole_recordings
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
-from ecg_jax.data.real.tables import known
-from ecg_jax.data.real.wfdb_record import checked_header, read_record
+from ecg_jax.data.real.formats.tables import known
+from ecg_jax.data.real.formats.wfdb_record import checked_header, read_record
 
 #: What the annotators call a wave, by its symbol.
 WAVES = {"p": "P", "N": "QRS", "t": "T"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ecg_jax.data.real.datasets.any_folder import load_wfdb
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of, fold_of
-from ecg_jax.data.real.tables import identity, known, plain_path, read_table
+from ecg_jax.data.real.formats.tables import identity, known, plain_path, read_table
 
 RECORDS, REPORTS = "record_list.csv", "machine_measurements.csv"
 REPORT_COLUMNS = tuple(f"report_{k}" for k in range(18))

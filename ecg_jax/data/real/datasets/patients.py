@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from ecg_jax.data.real.datasets.catalogue import fold_of, numbered
-from ecg_jax.data.real.segments import root
-from ecg_jax.data.real.tables import Table, identity, listed_labels, plain, read_label_table
+from ecg_jax.data.real.formats.segments import root
+from ecg_jax.data.real.formats.tables import Table, identity, listed_labels, plain, read_label_table
 
 #: Endings of files by which tables name recordings.
 _ENDINGS = (".hea", ".dat", ".mat", ".edf", ".xml", ".dcm", ".scp", ".csv")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.exclusions import Exclusion, OnBad, raise_first
-from ecg_jax.data.real import shards
 from ecg_jax.data.real.datasets import ptbxl
-from ecg_jax.data.real.recording import Recording
+from ecg_jax.data.real.datasets.ptbxl import Recording
+from ecg_jax.data.storage import shards
 
 #: Rows of the table per shard: 25 MB at 100 Hz.
 SHARD_RECORDS = 1024

@@ -6,6 +6,7 @@ The raw set is read as downloaded from its publisher. Both variants name the sam
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import hashlib
 import math
@@ -21,9 +22,9 @@ from ecg_jax.data.exclusions import Exclusion, OnBad, first_line, raise_first
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.preprocess import STANDARD, Steps
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Output
-from ecg_jax.data.real.recording import SECONDS, Recording, flaw
-from ecg_jax.data.real.tables import plain_path, read_table
-from ecg_jax.data.real.wfdb_record import WfdbRecord, read_record
+from ecg_jax.data.real.formats.checks import SECONDS, flaw
+from ecg_jax.data.real.formats.tables import plain_path, read_table
+from ecg_jax.data.real.formats.wfdb_record import WfdbRecord, read_record
 
 Progress = Callable[[int, int], None]
 
@@ -369,3 +370,17 @@ def _whole_number(row: dict[str, str], column: str, where: str) -> int:
     if not value.is_integer():
         raise ValueError(f"{where}: {column} is {row[column]!r}, expected a whole number")
     return int(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A row of a database: what identifies a recording, and where its signal lies."""
+
+    record_id: str
+    patient_id: int
+    fold: int
+    labels: tuple[str, ...]
+    signal: Path  # of the .hea and .dat, without suffix
+    sample_rate_hz: int
+    unit: str  # "mV", or "NU": filtered and z-scored by the publisher
+    place: str = ""  # of the signal within the set, for messages

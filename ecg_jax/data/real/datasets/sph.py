@@ -15,8 +15,8 @@ from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.exclusions import first_line
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, digest_of
 from ecg_jax.data.real.datasets.patients import Row, persons, without_patient
-from ecg_jax.data.real.hdf5 import own_array
-from ecg_jax.data.real.tables import identity, plain_name, read_table, split_labels
+from ecg_jax.data.real.formats.hdf5 import own_array
+from ecg_jax.data.real.formats.tables import identity, plain_name, read_table, split_labels
 
 RATE_HZ = 500
 

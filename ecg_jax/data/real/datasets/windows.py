@@ -16,10 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import wfdb
 
-from ecg_jax.data import arrays, preprocess
-from ecg_jax.data.arrays import field
+from ecg_jax.data import preprocess
 from ecg_jax.data.exclusions import Exclusion, OnBad, first_line
-from ecg_jax.data.real.amplitude import is_voltage, scale_of
 from ecg_jax.data.real.datasets.any_folder import list_entries
 from ecg_jax.data.real.datasets.catalogue import (
     UNCHECKED,
@@ -30,9 +28,12 @@ from ecg_jax.data.real.datasets.catalogue import (
     remarks_of,
     without_paths,
 )
-from ecg_jax.data.real.recording import SECONDS, flaw
-from ecg_jax.data.real.segments import read_wfdb
-from ecg_jax.data.real.wfdb_header import read_header
+from ecg_jax.data.real.formats.amplitude import is_voltage, scale_of
+from ecg_jax.data.real.formats.checks import SECONDS, flaw
+from ecg_jax.data.real.formats.segments import read_wfdb
+from ecg_jax.data.real.formats.wfdb_header import read_header
+from ecg_jax.data.storage import arrays
+from ecg_jax.data.storage.arrays import field
 from ecg_jax.files import whole_file
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48

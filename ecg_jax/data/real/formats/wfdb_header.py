@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecg_jax.data.real.recording import decoded
+from ecg_jax.data.real.formats.text import decoded
 
 #: Samples per second where a header states none, by header(5).
 DEFAULT_RATE_HZ = 250.0

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_jax.data.real.datasets.catalogue import check_rate_and_length
-from ecg_jax.data.real.recording import SECONDS, Choose, decoded
+from ecg_jax.data.lead_names import Choose
+from ecg_jax.data.real.formats.checks import SECONDS, check_rate_and_length
+from ecg_jax.data.real.formats.text import decoded
 
 #: Widths of the fields that each signal has, in their order in the file.
 _SIGNAL_FIELDS = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ecg_jax.data.real.transfer import safe_path
+from ecg_jax.data.real.fetch.resumable import safe_path
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 #: Bytes left free on the disk.

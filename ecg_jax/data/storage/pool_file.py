@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ecg_jax.data import arrays
-from ecg_jax.data.arrays import Stored, field
 from ecg_jax.data.ecg import LEADS, Origins, RecordPool, Simulated
+from ecg_jax.data.storage import arrays
+from ecg_jax.data.storage.arrays import Stored, field
 from ecg_jax.files import whole_file
 
 FORMAT = 1

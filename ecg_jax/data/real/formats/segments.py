@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ecg_jax.data.lead_names import lead_of
-from ecg_jax.data.real.amplitude import millivolts
-from ecg_jax.data.real.recording import Choose, decoded
-from ecg_jax.data.real.wfdb_header import Header, Signal, read_header
-from ecg_jax.data.real.wfdb_record import WfdbRecord, beside, read_record
+from ecg_jax.data.lead_names import Choose, lead_of
+from ecg_jax.data.real.formats.amplitude import millivolts
+from ecg_jax.data.real.formats.text import decoded
+from ecg_jax.data.real.formats.wfdb_header import Header, Signal, read_header
+from ecg_jax.data.real.formats.wfdb_record import WfdbRecord, beside, read_record
 
 #: The name of a segment that was not recorded.
 GAP = "~"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecg_jax.data.wfdb_files import SYNTHETIC
+from ecg_jax.data.storage.wfdb_writer import SYNTHETIC
 
 #: What an EDF file says of its patient and recording, where converters put a WFDB record's name: bytes of its header.
 _EDF_IDENTITY = slice(8, 168)

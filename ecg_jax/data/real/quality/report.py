@@ -18,13 +18,14 @@ import pandas as pd
 from ecg_jax.command import command
 from ecg_jax.data.ecg import SIMULATED, RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
-from ecg_jax.data.real import measures, report_figures, shards
 from ecg_jax.data.real.datasets.catalogue import Output, remarks_of
 from ecg_jax.data.real.datasets.label_names import common
 from ecg_jax.data.real.datasets.registry import list_set
-from ecg_jax.data.real.leakage import find_repeats
-from ecg_jax.data.whole_folder import whole_folder
+from ecg_jax.data.real.quality import figures, measures
+from ecg_jax.data.real.quality.leakage import find_repeats
+from ecg_jax.data.storage import shards
 from ecg_jax.stage import STDERR, Stage
+from ecg_jax.whole_folder import whole_folder
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
 _SHOWN_LABELS = 30
@@ -149,29 +150,27 @@ def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int, notes: S
         f"<p>{caption}</p>{_counts(labels.head(_SHOWN_LABELS))}" if len(labels) else "<p>No labels.</p>",
         "<h2>Amplitude</h2>",
         "".join(f"<p class='warning'>{html.escape(note)}</p>" for note in measures.amplitude_notes(table)),
-        _image(
-            report_figures.amplitudes(pool, table), "Boxes: quartiles; whiskers end at the 1st and 99th percentile."
-        ),
+        _image(figures.amplitudes(pool, table), "Boxes: quartiles; whiskers end at the 1st and 99th percentile."),
         "<h2>Heart rate</h2>",
         _image(
-            report_figures.heart_rates(table),
+            figures.heart_rates(table),
             f"Median interval of lead II's beats (XQRS), on {measures.HEART_RATE_RECORDS:,} records at most.",
         ),
         "<h2>Spectrum</h2>",
-        _image(report_figures.spectrum(tables["spectra"]), "Line: median; band: 5 to 95 % of the records."),
+        _image(figures.spectrum(tables["spectra"]), "Line: median; band: 5 to 95 % of the records."),
         "<h2>Lead algebra</h2>",
         _misfit(table),
         _image(
-            report_figures.algebra(table),
+            figures.algebra(table),
             "0 is exact; rounding alone gives about 0.005. Leads that were scaled one by one have none.",
         )
         if table.algebra.notna().any()
         else "<p>None: the leads of these records were scaled one by one.</p>",
         "<h2>Records at random</h2>",
-        _image(report_figures.random_sheet(pool, seed), f"Drawn with seed {seed}; {_scale(pool)}"),
+        _image(figures.random_sheet(pool, seed), f"Drawn with seed {seed}; {_scale(pool)}"),
         "<h2>The worst records</h2>",
         _image(
-            report_figures.worst_sheet(pool, table),
+            figures.worst_sheet(pool, table),
             f"Those of the largest lead-algebra residual, peak and share of noise; {_scale(pool)}",
         ),
     ]
@@ -247,9 +246,9 @@ def _cell(value: object) -> str:
     return f"<td>{html.escape(str(value))}</td>"
 
 
-def _image(figure: report_figures.Figure, caption: str) -> str:
+def _image(figure: figures.Figure, caption: str) -> str:
     text = html.escape(caption)
-    address = report_figures.as_image(figure)
+    address = figures.as_image(figure)
     return f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>'
 
 
@@ -275,10 +274,10 @@ def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion], Sequ
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        prog="python -m ecg_jax.data.real.report",
+        prog="python -m ecg_jax.data.real.quality.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m ecg_jax.data.real.report ptbxl --source data/ptbxl --out reports/ptbxl",
+        epilog="Example: python -m ecg_jax.data.real.quality.report ptbxl --source data/ptbxl --out reports/ptbxl",
     )
     p.add_argument("name", metavar="NAME", help="the set, as build knows it")
     p.add_argument(

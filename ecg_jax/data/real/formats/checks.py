@@ -1,11 +1,8 @@
-"""A recording of a set, why one is left out, and what makes a sound file unusable."""
+"""What makes a recording unusable though its file is sound: its signal, its rate and its length."""
 
 from __future__ import annotations
 
-import codecs
-import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,34 +14,6 @@ SECONDS = 10
 #: in the Challenge 2011 (phones in untrained hands). Of its recordings the limit leaves out 21, of which its annotators
 #: found 20 unacceptable and 17 have amplitudes that cannot be besides.
 FLAT_S, FLAT_SHARE = 0.5, 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """A row of a database: what identifies a recording, and where its signal lies."""
-
-    record_id: str
-    patient_id: int
-    fold: int
-    labels: tuple[str, ...]
-    signal: Path  # of the .hea and .dat, without suffix
-    sample_rate_hz: int
-    unit: str  # "mV", or "NU": filtered and z-scored by the publisher
-    place: str = ""  # of the signal within the set, for messages
-
-
-#: Picks signals by their names: their places, in the order that is wanted.
-Choose = Callable[[Sequence[str]], Sequence[int]]
-
-
-def decoded(raw: bytes) -> str:
-    """Text of a header: UTF-8, with or without its mark, or else Latin-1, in which older systems write a "µ" and
-    accents."""
-    raw = raw.removeprefix(codecs.BOM_UTF8)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
 
 
 def flaw(ecg: np.ndarray, leads: Sequence[str] = LEADS) -> str | None:
@@ -69,3 +38,16 @@ def _flat_share(x: np.ndarray) -> float:
     ends = np.flatnonzero(x[1:] != x[:-1]) + 1
     lengths = np.diff(np.concatenate(([0], ends, [len(x)])))
     return float(lengths[lengths >= FLAT_S / SECONDS * len(x)].sum() / len(x))
+
+
+SLOWEST_HZ, FASTEST_HZ = 100, 2000
+
+
+def check_rate_and_length(
+    rate_hz: float | None, samples: int | None, name: str = "the recording", seconds: float = SECONDS
+) -> None:
+    """Raises ValueError for a rate that is no whole number in range, and for less than `seconds`."""
+    if not rate_hz or not float(rate_hz).is_integer() or not SLOWEST_HZ <= rate_hz <= FASTEST_HZ:
+        raise ValueError(f"rate: {rate_hz} Hz in {name}, expected whole {SLOWEST_HZ} to {FASTEST_HZ} Hz")
+    if not samples or samples < seconds * rate_hz:
+        raise ValueError(f"too short: {(samples or 0) / rate_hz:.2f} s in {name}, expected {seconds} s")

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ecg_jax.command import command
-from ecg_jax.data.real.archives import extract, is_archive
-from ecg_jax.data.real.listing import choose, is_signal, list_files, record_name
-from ecg_jax.data.real.publishers import PUBLICATIONS, Host, Publication
-from ecg_jax.data.real.transfer import TIMEOUT_S, RemoteFile, fetch
+from ecg_jax.data.real.fetch.archives import extract, is_archive
+from ecg_jax.data.real.fetch.listing import choose, is_signal, list_files, record_name
+from ecg_jax.data.real.fetch.publishers import PUBLICATIONS, Host, Publication
+from ecg_jax.data.real.fetch.resumable import TIMEOUT_S, RemoteFile, fetch
 from ecg_jax.stage import Stage
 
 #: Files fetched at the same time: small ones mostly wait for the server.
@@ -183,12 +183,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     lines = [f"  {item.name:17} {item.title}: {item.size}" for item in PUBLICATIONS.values()]
     p = argparse.ArgumentParser(
-        prog="python -m ecg_jax.data.real.download",
+        prog="python -m ecg_jax.data.real.fetch.download",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="sets:\n" + "\n".join(lines) + "\n\nTested against a server of our own that breaks, lies and "
         "stalls; not yet against the publishers' servers.\n\n"
-        "Example: python -m ecg_jax.data.real.download ptbxl --to data/ptbxl --records 500",
+        "Example: python -m ecg_jax.data.real.fetch.download ptbxl --to data/ptbxl --records 500",
     )
     p.add_argument("name", metavar="NAME", choices=PUBLICATIONS, help="a set of the list below")
     p.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder that becomes the set")

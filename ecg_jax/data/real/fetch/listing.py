@@ -8,8 +8,8 @@ import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ecg_jax.data.real.publishers import Host, Publication
-from ecg_jax.data.real.transfer import RemoteFile, read_small, safe_path
+from ecg_jax.data.real.fetch.publishers import Host, Publication
+from ecg_jax.data.real.fetch.resumable import RemoteFile, read_small, safe_path
 
 CHECKSUMS = "SHA256SUMS.txt"
 _LINE = re.compile(r"([0-9a-fA-F]{64})\s+\*?(.+)")

@@ -1,0 +1,1 @@
+"""Fetching open data sets from their publishers: licence first, resumed, with checksums."""
