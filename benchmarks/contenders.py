@@ -12,11 +12,12 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.timing import Contender
-from ecg_jax.data.synthetic import annotation, source
-from ecg_jax.data.synthetic.generator import Fitted
-from ecg_jax.data.synthetic.sampling import Grid
-from ecg_jax.data.synthetic.source import BLOCK_RECORDS, SyntheticSource
-from ecg_jax.data.synthetic.tiers import Recipe
+from ecg_jax.data.synthetic.annotate import annotation
+from ecg_jax.data.synthetic.render import source
+from ecg_jax.data.synthetic.render.generator import Fitted
+from ecg_jax.data.synthetic.render.sampling import Grid
+from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, SyntheticSource
+from ecg_jax.data.synthetic.render.tiers import Recipe
 from experiments.neurokit import neurokit_record
 
 SECONDS = 10

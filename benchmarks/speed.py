@@ -18,11 +18,11 @@ from benchmarks.timing import Contender, Timed, interleaved
 from benchmarks.writing import write_csv, write_figure, write_json
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
-from ecg_jax.data.synthetic.fitted import fit_priors
-from ecg_jax.data.synthetic.generator import Fitted
-from ecg_jax.data.synthetic.identity import fingerprint
-from ecg_jax.data.synthetic.surrogate import fit_spectrum
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.fitted.priors import fit_priors
+from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
+from ecg_jax.data.synthetic.render.generator import Fitted
+from ecg_jax.data.synthetic.render.identity import fingerprint
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from experiments.neurokit import require_neurokit
 
 RATES_HZ = (100, 500)

@@ -10,8 +10,8 @@ import numpy as np
 from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
-from ecg_jax.data.standin import SOURCE as STANDIN
-from ecg_jax.data.synthetic.tiers import CONTENT
+from ecg_jax.data.synthetic.render.tiers import CONTENT
+from ecg_jax.data.synthetic.standin import SOURCE as STANDIN
 from ecg_jax.record import sources
 from ecg_jax.scaling.flops import parameters
 

@@ -18,7 +18,7 @@ import numpy as np
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import SIMULATED, STORED, RecordPool, Source, check_folds
 from ecg_jax.data.mixture import SEED_STRIDE, Mixture, batch_ids, read_batch
-from ecg_jax.data.synthetic.information import identify
+from ecg_jax.data.synthetic.fitted.pool_identity import identify
 from ecg_jax.distributed.mesh import host_slice, place_pack
 from ecg_jax.train import Read
 
@@ -218,7 +218,7 @@ def _on_device(
     configs: Sequence[RunConfig], real: RecordPool, members: Sequence[tuple[Mixture, RecordPool, Source]]
 ) -> Feed:
     from ecg_jax.data.device import reader, resident, rows_in
-    from ecg_jax.data.synthetic.source import SyntheticSource
+    from ecg_jax.data.synthetic.render.source import SyntheticSource
 
     renderers: list[SyntheticSource | None] = []
     held = [real] if any(config.data.ratio > 0 for config in configs) else []

@@ -11,7 +11,7 @@ import numpy as np
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import PUBLISHED, RecordPool
 from ecg_jax.data.real.quality.leakage import find_matches
-from ecg_jax.data.synthetic.tiers import Tier
+from ecg_jax.data.synthetic.render.tiers import Tier
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import TrainingData
 from ecg_jax.files import read_json, write_json

@@ -20,8 +20,8 @@ from ecg_jax.data.real.fetch.download import download
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
 from ecg_jax.data.real.fetch.resumable import read_small
 from ecg_jax.data.real.quality.leakage import without_evaluation
-from ecg_jax.data.standin import CLINIC_RECIPE, NOISE, SOURCE, standin_pool
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
+from ecg_jax.data.synthetic.standin import CLINIC_RECIPE, NOISE, SOURCE, standin_pool
 from ecg_jax.evaluate.heldout import HeldOut, differing, freeze
 from ecg_jax.feed import check_trained_on
 from ecg_jax.files import read_json, write_json

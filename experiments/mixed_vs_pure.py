@@ -32,7 +32,7 @@ from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
 from ecg_jax.data.ecg import PUBLISHED, RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
-from ecg_jax.data.synthetic.surrogate import fit_spectrum
+from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.agreement import agreed, in_turn, is_first
 from ecg_jax.distributed.launch import join

@@ -20,7 +20,7 @@ from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import Attention, Objective, Readout, Tokens
 from ecg_jax.data.ecg import LEADS, normalise
 from ecg_jax.data.preprocess import filtered
-from ecg_jax.data.standin import SOURCE as STANDIN
+from ecg_jax.data.synthetic.standin import SOURCE as STANDIN
 from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.encoder import Encoder, export_encoder
 from ecg_jax.evaluate import heldout as held

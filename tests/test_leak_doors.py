@@ -11,9 +11,9 @@ from test_config import make_config
 from ecg_jax.data.ecg import PUBLISHED, SIMULATED, STORED, Simulated, join
 from ecg_jax.data.storage.shards import open_shards, write_shards
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
-from ecg_jax.data.synthetic.information import identify
-from ecg_jax.data.synthetic.surrogate import fit_spectrum
-from ecg_jax.data.synthetic.tiers import Recipe, tier_of
+from ecg_jax.data.synthetic.fitted.pool_identity import identify
+from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
+from ecg_jax.data.synthetic.render.tiers import Recipe, tier_of
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import TrainingData
 from ecg_jax.response import Response, check_apart, check_held_out, check_information, signals_kept

@@ -14,8 +14,8 @@ import ecg_jax
 from ecg_jax import pack, status, study, sweep
 from ecg_jax import store as stores
 from ecg_jax.codec import to_json
-from ecg_jax.data.synthetic.source import SyntheticSource
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.render.source import SyntheticSource
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData

@@ -17,7 +17,7 @@ from ecg_jax import record, sweep
 from ecg_jax.data import mixture
 from ecg_jax.data.ecg import SIMULATED, join
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
-from ecg_jax.data.synthetic.information import identify
+from ecg_jax.data.synthetic.fitted.pool_identity import identify
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.feed import Placement, TrainingData, feed_of, mixture_of
 from ecg_jax.store import IDENTITIES, export, open_store

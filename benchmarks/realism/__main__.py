@@ -21,8 +21,8 @@ from benchmarks.realism.sources import Records
 from benchmarks.writing import write_csv, write_figure, write_json
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import data_dir_from_environment
-from ecg_jax.data.synthetic.identity import fingerprint
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.render.identity import fingerprint
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from experiments.neurokit import require_neurokit
 
 FULL = Settings()

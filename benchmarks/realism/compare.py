@@ -14,7 +14,7 @@ from benchmarks.realism.metrics import Embedding, Estimate, embedding
 from benchmarks.realism.network import Training
 from benchmarks.realism.sources import Records
 from ecg_jax.data.ecg import INDEPENDENT_LEADS
-from ecg_jax.data.synthetic.tiers import Tier
+from ecg_jax.data.synthetic.render.tiers import Tier
 
 __all__ = ["Settings", "audits", "distances", "embedding", "evenly", "split_half", "told_apart", "transferred"]
 Row = dict[str, object]

@@ -12,10 +12,10 @@ import wfdb
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
-from ecg_jax.data.synthetic.fitted import fit_priors
-from ecg_jax.data.synthetic.source import SyntheticSource
-from ecg_jax.data.synthetic.surrogate import fit_spectrum
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.fitted.priors import fit_priors
+from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
+from ecg_jax.data.synthetic.render.source import SyntheticSource
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from experiments.neurokit import MULTILEADS, varied_records
 
 #: Fold 9 validates and fold 10 is sealed: neither is read for this.

@@ -9,10 +9,10 @@ from benchmarks.realism.network import Training, train_and_score
 from benchmarks.realism.sources import SEED
 from benchmarks.realism.tell_apart import Scores
 from ecg_jax.data.ecg import RecordPool, normalise
-from ecg_jax.data.synthetic.annotation import annotate
-from ecg_jax.data.synthetic.conditions import SCP_CODES, ConditionMix, Morphology, Rhythm, weights
-from ecg_jax.data.synthetic.source import SyntheticSource
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.annotate.annotation import annotate
+from ecg_jax.data.synthetic.physiology.conditions import SCP_CODES, ConditionMix, Morphology, Rhythm, weights
+from ecg_jax.data.synthetic.render.source import SyntheticSource
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 _CLASSES: dict[str, tuple[Morphology | Rhythm, ...]] = {

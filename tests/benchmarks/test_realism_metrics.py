@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.realism import beats, features, metrics, tell_apart, transfer
 from benchmarks.realism.network import Training
-from ecg_jax.data.synthetic.conditions import SCP_CODES, Morphology, Rhythm
+from ecg_jax.data.synthetic.physiology.conditions import SCP_CODES, Morphology, Rhythm
 
 
 def records(count, seed, *, rr_s=0.8, noise=0.02, qrs_ms=10.0):

@@ -9,8 +9,8 @@ import checker
 import numpy as np
 
 from ecg_jax.data.synthetic import Morphology, Rhythm, Tier, only, recipe
-from ecg_jax.data.synthetic.acquisition import Acquisition
-from ecg_jax.data.synthetic.annotation import Annotated, annotate
+from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
+from ecg_jax.data.synthetic.recorder.acquisition import Acquisition
 
 SEED = 11
 RATE_HZ = 250

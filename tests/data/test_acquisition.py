@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from ecg_jax.data.synthetic import acquisition
-from ecg_jax.data.synthetic.acquisition import Acquisition, Swap
-from ecg_jax.data.synthetic.leads import ELECTRODES, ELECTRODES_TO_LEADS, twelve_leads
+from ecg_jax.data.synthetic.physiology.leads import ELECTRODES, ELECTRODES_TO_LEADS, twelve_leads
+from ecg_jax.data.synthetic.recorder import acquisition
+from ecg_jax.data.synthetic.recorder.acquisition import Acquisition, Swap
 
 I, II, III, AVR, AVL, AVF = range(6)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ecg_jax.data.synthetic import constants, identity
+from ecg_jax.data.synthetic import constants
+from ecg_jax.data.synthetic.render import identity
 
 KEYS = Path(__file__).parent / "generator_constants.txt"
 
@@ -47,7 +48,7 @@ def test_a_constant_without_a_declaration_is_seen():
 
 def test_moving_a_constant_to_another_file_changes_nothing():
     before = identity.fingerprint()
-    elsewhere = {"LF_HZ": importlib.import_module("ecg_jax.data.synthetic.rhythm").LF_HZ}
+    elsewhere = {"LF_HZ": importlib.import_module("ecg_jax.data.synthetic.physiology.rhythm").LF_HZ}
     constants.declare("rhythm", elsewhere, "LF_HZ")
     assert identity.fingerprint() == before
 

@@ -8,8 +8,8 @@ from test_config import make_config
 
 from ecg_jax.data.device import reader, resident, rows_in, words_of
 from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
-from ecg_jax.data.synthetic.source import SyntheticSource
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.render.source import SyntheticSource
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.feed import Placement, TrainingData, feed_of
 

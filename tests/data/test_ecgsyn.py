@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from ecg_jax.data.synthetic import ecgsyn
+from ecg_jax.data.synthetic.render import ecgsyn
 
 RATE_HZ, SECONDS = 250, 10
 

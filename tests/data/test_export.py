@@ -8,11 +8,11 @@ import wfdb
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.storage.wfdb_writer import CODES, Annotation, write_annotations
-from ecg_jax.data.synthetic.annotation import Annotated
-from ecg_jax.data.synthetic.conditions import Morphology, Rhythm
-from ecg_jax.data.synthetic.export import BEAT_SYMBOLS, RHYTHM_NOTES, Origin, export, write_wfdb
-from ecg_jax.data.synthetic.rhythm import Beat
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.annotate.annotation import Annotated
+from ecg_jax.data.synthetic.annotate.export import BEAT_SYMBOLS, RHYTHM_NOTES, Origin, export, write_wfdb
+from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm
+from ecg_jax.data.synthetic.physiology.rhythm import Beat
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 
 RATE_HZ, SECONDS = 500, 10
 ORIGIN = Origin(Tier.ACQUISITION, seed=7, fingerprint="abc123")

@@ -10,7 +10,8 @@ from pools import made_up_pool
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
-from ecg_jax.data.synthetic import decomposition, density, fitted
+from ecg_jax.data.synthetic.fitted import decomposition, density
+from ecg_jax.data.synthetic.fitted import priors as fitted
 
 RATE_HZ, SECONDS = 100, 10
 

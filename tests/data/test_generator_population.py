@@ -22,13 +22,13 @@ from ecg_jax.data.synthetic import (
     recipe,
     render,
 )
-from ecg_jax.data.synthetic.acquisition import Acquisition
-from ecg_jax.data.synthetic.conditions import CAN_JOIN, sample_conditions
-from ecg_jax.data.synthetic.draws import Stage, draw_rows
-from ecg_jax.data.synthetic.noise import Noise
-from ecg_jax.data.synthetic.patient import sample_patient
-from ecg_jax.data.synthetic.rhythm import rr_process
-from ecg_jax.data.synthetic.source import index_keys
+from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, sample_conditions
+from ecg_jax.data.synthetic.physiology.patient import sample_patient
+from ecg_jax.data.synthetic.physiology.rhythm import rr_process
+from ecg_jax.data.synthetic.randomness.draws import Stage, draw_rows
+from ecg_jax.data.synthetic.recorder.acquisition import Acquisition
+from ecg_jax.data.synthetic.recorder.noise import Noise
+from ecg_jax.data.synthetic.render.source import index_keys
 
 SEED = 5
 INDEPENDENT = [0, 1, *range(6, 12)]

@@ -11,7 +11,7 @@ import rendered
 from wfdb.processing import XQRS
 
 from ecg_jax.data.synthetic import UNIFORM, Morphology, Rhythm, Tier, recipe
-from ecg_jax.data.synthetic.annotation import Annotated, annotate
+from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 
 LEAD_II = 1
 TWO_TO_ONE, MOBITZ_1, MOBITZ_2 = Rhythm.AV_BLOCK_2_TO_1, Rhythm.AV_BLOCK_2_MOBITZ_1, Rhythm.AV_BLOCK_2_MOBITZ_2

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
-from ecg_jax.data.synthetic import edits, kernels, leads, morphology, pathology
-from ecg_jax.data.synthetic.conditions import Conditions, Morphology, Rhythm, afflicted
-from ecg_jax.data.synthetic.kernels import AVF, AVL, II, III, V1, V2, V3, V4, V5, V6, I
-from ecg_jax.data.synthetic.morphology import QRS, P, T
-from ecg_jax.data.synthetic.patient import ADULT, sample_patient
+from ecg_jax.data.synthetic.physiology import kernels, leads, morphology, morphology_table, wide_beats
+from ecg_jax.data.synthetic.physiology.conditions import Conditions, Morphology, Rhythm, afflicted
+from ecg_jax.data.synthetic.physiology.kernels import AVF, AVL, II, III, V1, V2, V3, V4, V5, V6, I
+from ecg_jax.data.synthetic.physiology.morphology import QRS, P, T
+from ecg_jax.data.synthetic.physiology.patient import ADULT, sample_patient
 
 RATE_HZ, ONSET = 500, 1500  # the middle beat's QRS complex begins at this sample
 DRAWS = 100
@@ -28,7 +28,7 @@ def _beat(row: jax.Array, code: jax.Array, rhythm: jax.Array) -> dict:
     conditions = Conditions(rhythm, code)
     patient = afflicted(rows[1], sample_patient(rows[0], ADULT), conditions)
     waves = morphology.sample_waves(rows[2], patient, ADULT, conditions)
-    wide = pathology.sample_wide(rows[3], patient, conditions)
+    wide = wide_beats.sample_wide(rows[3], patient, conditions)
     size = jnp.linalg.norm(leads.LEAD_FIELD, axis=1, keepdims=True) / jnp.sqrt(3.0)
     normal = jax.scipy.special.ndtri(0.002 + 0.996 * rows[4:].reshape(-1)[: 27 + 144])
     field = patient.body_gain * (leads.LEAD_FIELD + ADULT.lead_field_sd * size * normal[:27].reshape(9, 3))
@@ -53,7 +53,7 @@ def _beat(row: jax.Array, code: jax.Array, rhythm: jax.Array) -> dict:
         "waves": waves,
         "wide": wide,
         "fiducials": morphology.fiducials(waves, patient),
-        "wide_fiducials": pathology.wide_fiducials(wide, patient),
+        "wide_fiducials": wide_beats.wide_fiducials(wide, patient),
         "t_peak_s": t_peak_s,
         "ecg": ecg,
     }
@@ -245,15 +245,15 @@ def test_t_wave_falls_with_age_and_is_smaller_in_women():
 
 
 def test_tables_fill_the_unit_complex():
-    table = edits.EDIT_TABLE[:, :40].reshape(len(Morphology), 8, 5)
+    table = morphology_table.EDIT_TABLE[:, :40].reshape(len(Morphology), 8, 5)
     grid = np.linspace(-0.5, 1.5, 2001)
-    for code, edit in edits.EDITS.items():
+    for code, edit in morphology_table.EDITS.items():
         solved = [5] if edit.first_target else [7] if edit.j_target else []
         qrs = np.delete(table[code], solved, 0)
         bank = np.exp(-0.5 * ((grid[:, None] - qrs[:, 0]) / qrs[:, 1]) ** 2)
-        inside = grid[np.linalg.norm(bank @ qrs[:, 2:], axis=1) > edits.QRS_THRESHOLD_MV]
+        inside = grid[np.linalg.norm(bank @ qrs[:, 2:], axis=1) > morphology_table.QRS_THRESHOLD_MV]
         np.testing.assert_allclose(inside[[0, -1]], [0.0, 1.0], atol=0.01, err_msg=code.name)
-    assert set(edits.EDITS) == set(Morphology)
+    assert set(morphology_table.EDITS) == set(Morphology)
 
 
 def test_fiducials_follow_the_intervals():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import signal, stats
 
-from ecg_jax.data.synthetic import acquisition, hashing, noise
-from ecg_jax.data.synthetic.acquisition import Acquisition
-from ecg_jax.data.synthetic.leads import ELECTRODES, ELECTRODES_TO_LEADS
-from ecg_jax.data.synthetic.noise import Noise
+from ecg_jax.data.synthetic.physiology.leads import ELECTRODES, ELECTRODES_TO_LEADS
+from ecg_jax.data.synthetic.randomness import hashing
+from ecg_jax.data.synthetic.recorder import acquisition, noise
+from ecg_jax.data.synthetic.recorder.acquisition import Acquisition
+from ecg_jax.data.synthetic.recorder.noise import Noise
 
 #: Levels spread so widely that the lowest draw is silence: every test turns on what it looks at by the draws alone,
 #: and all share one compiled function per rate.

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ecg_jax.data.synthetic import SyntheticSource, Tier, only, recipe
-from ecg_jax.data.synthetic.conditions import Morphology
-from ecg_jax.data.synthetic.pool import store_pool
+from ecg_jax.data.synthetic.annotate.stored_pool import store_pool
+from ecg_jax.data.synthetic.physiology.conditions import Morphology
 
 MADE_BY = recipe(Tier.CONDITIONS, only(Morphology.LBBB, Morphology.RBBB))
 

@@ -11,8 +11,8 @@ from ecg_jax.data.real import build
 from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.real.datasets.registry import list_set
 from ecg_jax.data.real.quality import report
-from ecg_jax.data.synthetic.export import export
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.annotate.export import export
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecg_jax.data.synthetic.arrhythmia import FASTEST_BPM, af_rr_intervals, sample_trains
-from ecg_jax.data.synthetic.conditions import CAN_JOIN, Conditions, Rhythm, afflicted
-from ecg_jax.data.synthetic.patient import ADULT, Patient, sample_patient
-from ecg_jax.data.synthetic.rhythm import ABSENT_S, Beat, Trains, beat_slots, rr_process
+from ecg_jax.data.synthetic.physiology.arrhythmia import FASTEST_BPM, af_rr_intervals, sample_trains
+from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Conditions, Rhythm, afflicted
+from ecg_jax.data.synthetic.physiology.patient import ADULT, Patient, sample_patient
+from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, Beat, Trains, beat_slots, rr_process
 
 SECONDS = 10
 BEATS = beat_slots(FASTEST_BPM, SECONDS)

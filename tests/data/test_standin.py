@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from ecg_jax.data.ecg import LEADS, RecordPool
-from ecg_jax.data.standin import CLINIC, SOURCE, standin_pool
 from ecg_jax.data.synthetic import ADULT, SyntheticSource, fingerprint
+from ecg_jax.data.synthetic.standin import CLINIC, SOURCE, standin_pool
 
 
 @pytest.fixture(scope="module")

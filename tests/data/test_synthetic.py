@@ -24,17 +24,16 @@ from ecg_jax.data.synthetic import (
     SyntheticSource,
     Tier,
     fingerprint,
-    generator,
     only,
     recipe,
     render,
-    source,
 )
-from ecg_jax.data.synthetic import leads as lead_stage
-from ecg_jax.data.synthetic.conditions import ConditionMix, Morphology, Rhythm, named
-from ecg_jax.data.synthetic.draws import cut
-from ecg_jax.data.synthetic.sampling import Grid
-from ecg_jax.data.synthetic.tiers import Signal
+from ecg_jax.data.synthetic.physiology import leads as lead_stage
+from ecg_jax.data.synthetic.physiology.conditions import ConditionMix, Morphology, Rhythm, named
+from ecg_jax.data.synthetic.randomness.draws import cut
+from ecg_jax.data.synthetic.render import generator, source
+from ecg_jax.data.synthetic.render.sampling import Grid
+from ecg_jax.data.synthetic.render.tiers import Signal
 
 SEED = 7
 #: Tier T1d with every condition as frequent as the others.

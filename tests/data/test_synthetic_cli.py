@@ -9,10 +9,10 @@ import pytest
 import wfdb
 
 from ecg_jax.data.synthetic import __main__ as cli
-from ecg_jax.data.synthetic import page
-from ecg_jax.data.synthetic.annotation import annotate
-from ecg_jax.data.synthetic.conditions import Morphology, Rhythm, only
-from ecg_jax.data.synthetic.tiers import Tier, recipe
+from ecg_jax.data.synthetic.annotate import page
+from ecg_jax.data.synthetic.annotate.annotation import annotate
+from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm, only
+from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 
 OUT = ["--out", "out.png"]
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from ecg_jax.command import command
 from ecg_jax.data import ecg_plot
-from ecg_jax.data.synthetic import conditions, export, page, pool
-from ecg_jax.data.synthetic.annotation import Annotated, annotate
-from ecg_jax.data.synthetic.conditions import Condition, ConditionMix, Morphology, Rhythm
-from ecg_jax.data.synthetic.source import BLOCK_RECORDS, RATES_HZ, SyntheticSource, render
-from ecg_jax.data.synthetic.tiers import CONTENT, Recipe, Tier, recipe
+from ecg_jax.data.synthetic.annotate import export, page, stored_pool
+from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
+from ecg_jax.data.synthetic.physiology import conditions
+from ecg_jax.data.synthetic.physiology.conditions import Condition, ConditionMix, Morphology, Rhythm
+from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, RATES_HZ, SyntheticSource, render
+from ecg_jax.data.synthetic.render.tiers import CONTENT, Recipe, Tier, recipe
 from ecg_jax.stage import STDERR, Stage
 
 MIXES = {"prevalence": conditions.PREVALENCE, "uniform": conditions.UNIFORM}
@@ -169,7 +170,7 @@ def _store(options: argparse.Namespace) -> None:
         records_per_patient=options.records_per_patient,
     )
     with Stage("rendering", STDERR, "records") as advance:
-        pool.store_pool(source, options.out, progress=advance)
+        stored_pool.store_pool(source, options.out, progress=advance)
     print(f"{options.out}: {len(source)} records of {options.patients} patients ({source.identity})")
 
 

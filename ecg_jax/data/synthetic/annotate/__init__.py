@@ -1,0 +1,1 @@
+"""What is known of a synthetic record besides its signal: waves, criteria, pages, exports and stored pools."""

@@ -1,0 +1,1 @@
+"""Generators that are fitted to real recordings, and the name of the pool that they know."""

@@ -1,0 +1,1 @@
+"""Patients, rhythms and beats: what the heart does, before a recorder sees it."""

@@ -1,0 +1,1 @@
+"""Electrodes and the recorder: noise, filters, counts."""
