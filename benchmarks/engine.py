@@ -28,15 +28,12 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import optim
-from ecg_jax.checkpoint import Checkpoints
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.mixture import batch_ids, read_batch
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.evaluate.heldout import freeze
-from ecg_jax.feed import Placement, TrainingData, feed_of, mixture_of
 from ecg_jax.ownership import acquire
 from ecg_jax.pack import SAVE_SECONDS, run_pack
 from ecg_jax.plan import plan
@@ -44,7 +41,11 @@ from ecg_jax.response import Response
 from ecg_jax.scaling import ladder
 from ecg_jax.store import open_store
 from ecg_jax.sweep import grid
-from ecg_jax.train import program
+from ecg_jax.train import schedule
+from ecg_jax.train.checkpoint import Checkpoints
+from ecg_jax.train.input_pipeline import Placement, feed_of
+from ecg_jax.train.step import program
+from ecg_jax.train.training_data import TrainingData, mixture_of
 from experiments.data import load_standin
 from experiments.packed import pack_data
 
@@ -129,7 +130,7 @@ def loop_overhead(b: Bench, size: int, steps: int, rounds: int, placement: Place
     feed = feed_of([config], b.data, placement)
     made = program(config, feed.read)
     batch = next(feed.batches(range(1)))
-    rates = place_members(np.array([optim.trunk_rate(config, 100)]))
+    rates = place_members(np.array([schedule.trunk_rate(config, 100)]))
     decays = place_members(np.array([config.optim.weight_decay]))
     for turn in range(rounds):
         record = run_once(b, b.configs(size, 1, steps, turn, fraction=1.0), placement)

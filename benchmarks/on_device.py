@@ -19,7 +19,7 @@ from ecg_jax.data.synthetic.render.source import GUARD_SAMPLES, RENDER_RATE_HZ, 
 from ecg_jax.data.synthetic.render.tiers import Recipe, Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh, place_members, place_pack
 from ecg_jax.scaling import ladder
-from ecg_jax.train import program
+from ecg_jax.train.step import program
 
 BATCHES = (1024, 2048, 4096, 8192, 16384)
 TIERS = (Tier.ANATOMY, Tier.CONDITIONS, Tier.ACQUISITION)

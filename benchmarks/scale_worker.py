@@ -22,13 +22,14 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from ecg_jax import aot, optim
+    from ecg_jax import aot
     from ecg_jax.collectives import least_bytes, received_bytes
     from ecg_jax.config import Precision
     from ecg_jax.data.ecg import LEADS
     from ecg_jax.distributed.mesh import host_slice, make_mesh, place_members, place_pack
     from ecg_jax.scaling.flops import parameters
-    from ecg_jax.train import program
+    from ecg_jax.train import schedule
+    from ecg_jax.train.step import program
 
     count = jax.process_count()
     config = aot.run_config(int(sys.argv[1]), BATCH_RECORDS * count, Precision.FLOAT32)
@@ -38,7 +39,7 @@ def main() -> None:
         rng = np.random.default_rng(part.start)
         shape = (1, part.stop - part.start, config.model.samples, len(LEADS))
         batch = place_pack(rng.normal(0, 200, shape).astype(np.int16))
-        rate = place_members(np.array([optim.trunk_rate(config, 100)]))
+        rate = place_members(np.array([schedule.trunk_rate(config, 100)]))
         decay = place_members(np.array([config.optim.weight_decay]))
         state = made.init(np.zeros(1))
         began = time.perf_counter()

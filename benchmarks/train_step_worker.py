@@ -16,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.train_step import BATCH_RECORDS, MASK_RATIO
-from ecg_jax import objectives, train
+from ecg_jax import objectives
 from ecg_jax.config import DataConfig, Objective, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS, normalise
 from ecg_jax.distributed.mesh import make_mesh, place_batch, place_members, place_pack
 from ecg_jax.scaling import ladder, mup
+from ecg_jax.train import step
 
 
 def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]], dict[str, Any]]:
@@ -38,10 +39,10 @@ def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]
     rng = np.random.default_rng(0)
     ecg = rng.normal(0, 200, (BATCH_RECORDS, model.samples, len(LEADS))).astype(np.int16)
     hidden = rng.random((BATCH_RECORDS, model.patches, 7)) < MASK_RATIO
-    program = train.program(run)
+    program = step.program(run)
     state = program.init(np.zeros(1))
     # A read-out of zeros would leave all but itself without a gradient to compare.
-    start = train.member(state.params, 0)
+    start = step.member(state.params, 0)
     noisy = jax.tree.map(lambda p: p + 0.02 * rng.normal(size=p.shape).astype(np.float32), start)
     np.savez(arrays, batch=ecg, hidden=hidden, **_as_torch_names(noisy))
     batch, executable = place_pack(ecg[None]), None

@@ -35,7 +35,7 @@ from ecg_jax.models.execution import Remat
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
 from ecg_jax.stage import STDERR, Stage
-from ecg_jax.train import program
+from ecg_jax.train.step import program
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ecg_jax.models import Params
 from ecg_jax.record import row, sources
 from ecg_jax.response import Response
 from ecg_jax.store import Store
-from ecg_jax.watch import read_segments
+from ecg_jax.store_.segments import read_segments
 
 
 def write_run(

@@ -37,7 +37,7 @@ from ecg_jax.finished import (
 from ecg_jax.log import LOG, LOSS, divergence, line_key, reach, read_metrics
 from ecg_jax.ownership import acquire, describe
 from ecg_jax.store import Store, read_study, write_study
-from ecg_jax.watch import SEGMENTS, read_segments
+from ecg_jax.store_.segments import SEGMENTS, read_segments
 from ecg_jax.whole_folder import Maker, making, placed
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.

@@ -19,23 +19,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecg_jax import optim
-from ecg_jax.checkpoint import Checkpoints, abstract
 from ecg_jax.command import StoppedError
 from ecg_jax.config import RunConfig
 from ecg_jax.curve import curve_steps
 from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.distributed.mesh import check_batch
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.finish import write_run
 from ecg_jax.log import LOG, MetricsLog, divergence, reach, read_metrics
 from ecg_jax.ownership import LostOwnershipError, Ownership
 from ecg_jax.plan import Pack
-from ecg_jax.response import Response, check_held_out, check_information, check_response
+from ecg_jax.response import Response, check_held_out, check_response
 from ecg_jax.store import Store, write_json
-from ecg_jax.train import Finished, Program, TrainState, member, program, step_of, train, whole
-from ecg_jax.watch import Clock, Profiler, append_segment
+from ecg_jax.train import schedule
+from ecg_jax.train.checkpoint import Checkpoints, abstract
+from ecg_jax.train.input_pipeline import Placement, feed_of
+from ecg_jax.train.loop import Finished, train
+from ecg_jax.train.step import Program, TrainState, member, program, step_of, whole
+from ecg_jax.train.timing import Clock, Profiler
+from ecg_jax.train.training_data import TrainingData, check_information
+from ecg_jax.watch import append_segment
 
 #: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
 SAVE_STEPS, SAVE_SECONDS = 500, 60.0
@@ -193,7 +196,7 @@ class _PackRun:
         stops = sorted({*curve, *range(step + SAVE_STEPS, wanting[-1], SAVE_STEPS), *(s for s in wanting if s >= step)})
         saved = time.monotonic()
         for stop in stops:
-            state = self._train(state, itertools.islice(stream, stop - step), logs, optim.trunk_rate, self.leads)
+            state = self._train(state, itertools.islice(stream, stop - step), logs, schedule.trunk_rate, self.leads)
             step = step_of(state)
             if step < stop:
                 self._save(step, state, logs)
@@ -268,7 +271,7 @@ class _PackRun:
             logs[k] = self._log(self.store.run(config))
         ends: dict[int, End] = {}
         stream = self.feed.batches(range(branch, budget))
-        state = self._train(state, stream, logs, optim.branch_rate, configs, ends)
+        state = self._train(state, stream, logs, schedule.branch_rate, configs, ends)
         if step_of(state) < budget:
             self._save_branches()  # it begins again at its own
             raise StoppedError

@@ -10,26 +10,22 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Hashable, Sequence
 
 import jax
-import numpy as np
 
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.distributed.agreement import agreed, is_first
-from ecg_jax.distributed.mesh import place_members, place_pack
 from ecg_jax.scaling.cost import trunks
 from ecg_jax.scaling.flops import training_bytes
 from ecg_jax.store import Store, write_json
-from ecg_jax.train import program
+from ecg_jax.train.timing import seconds_per_member
 
 #: Of an accelerator's memory, what a pack may take; and how much cheaper a pack of so many times the size must make a
 #: run. Every size that is tried costs the compilation of a program.
 MEMORY_SHARE, GROWTH, WORTH = 0.6, 4, 1.2
 MOST_MEMBERS = 64
-TIMED_STEPS = 5
 #: Threads that record packs.
 WRITERS = 32
 
@@ -148,19 +144,3 @@ def _measured_size(config: RunConfig) -> int:
             break
         size, cost = GROWTH * size, larger
     return size
-
-
-def seconds_per_member(config: RunConfig, members: int) -> float:
-    """Measured seconds of a train step, per run, of a pack of so many. Needs a mesh in force."""
-    made = program(config)
-    state = made.init(np.arange(members))
-    shape = (members, config.batch_records, config.model.samples, 12)
-    batch = place_pack(np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16))
-    rates, decays = place_members(np.full(members, 1e-4)), place_members(np.zeros(members))
-    state, metrics = made.train_step(state, None, batch, rates, decays)
-    jax.block_until_ready(metrics)
-    began = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        state, metrics = made.train_step(state, None, batch, rates, decays)
-    jax.block_until_ready(metrics)
-    return (time.perf_counter() - began) / TIMED_STEPS / members

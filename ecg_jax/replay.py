@@ -16,7 +16,7 @@ from ecg_jax.finished import read_log
 from ecg_jax.log import LOG, read_metrics, read_trunk_log
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.store import Store
-from ecg_jax.watch import STAMP, read_segments
+from ecg_jax.store_.segments import STAMP, read_segments
 from ecg_jax.whole_folder import whole_folder
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ecg_jax.config import RunConfig
-from ecg_jax.data.ecg import PUBLISHED, RecordPool
+from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.quality.leakage import find_matches
-from ecg_jax.data.synthetic.render.tiers import Tier
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.feed import TrainingData
 from ecg_jax.files import read_json, write_json
+from ecg_jax.train.training_data import TrainingData
 
 #: Likeness from which a training record is a held-out recording beyond doubt, and a study is stopped for it; studies
 #: leave records out from less on (`leakage.THRESHOLD`), and by name.
@@ -100,35 +99,3 @@ def _check_signals(where: str, training: RecordPool, heldout: RecordPool, thresh
             )
     _COMPARED.append((training.ecg, heldout.ecg, threshold))
     del _COMPARED[:-_REMEMBERED]
-
-
-def check_information(config: RunConfig, data: TrainingData) -> None:
-    """Refuses a run whose synthetic records are of another tier or know more of real recordings than it says, or were
-    fitted to another pool than the run's own, whatever its real fraction: it is the source that says what it is."""
-    if config.data.ratio == 1:
-        return
-    source, said = data.source(config), (config.data.tier, config.data.real_information)
-    own = getattr(source, "simulated", None)
-    tiers = {tier.value for tier in Tier}
-    if own is None:
-        if said[0] in (Tier.NOISE.value, Tier.FITTED.value) or said[1] != PUBLISHED:
-            raise ValueError(
-                f"run {config.run_id} says its synthetic records are of tier {said[0]} and know {said[1]!r}; their "
-                "source does not say what made it: store it again with this version (data.synthetic.pool)"
-            )
-        return
-    if own.tier != said[0] and (own.tier or said[0] in tiers):
-        raise ValueError(
-            f"run {config.run_id} says its synthetic records are of tier {said[0]}; their source is "
-            f"{'of tier ' + own.tier if own.tier else 'of a recipe that is no tier: give it a name of its own'}"
-        )
-    if own.real_information != said[1]:
-        raise ValueError(
-            f"run {config.run_id} says its synthetic records know {said[1]!r}; their source knows "
-            f"{own.real_information!r}"
-        )
-    if said[1].startswith("pool ") and said[1] != data.real_information(config):
-        raise ValueError(
-            f"run {config.run_id} mixes {data.real_information(config)} with synthetic records whose priors were "
-            f"fitted to {said[1]}: fit them to the run's own pool"
-        )

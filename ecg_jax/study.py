@@ -21,9 +21,8 @@ from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.distributed.mesh import make_mesh
+from ecg_jax.evaluate import baselines as lines
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.evaluate import references as lines
-from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.ownership import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
@@ -32,7 +31,9 @@ from ecg_jax.response import Response, check_apart, signals_kept
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.slot import Slot
 from ecg_jax.store import Store
-from ecg_jax.watch import Profiler
+from ecg_jax.train.input_pipeline import Placement
+from ecg_jax.train.timing import Profiler
+from ecg_jax.train.training_data import TrainingData
 
 
 def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:

@@ -31,9 +31,8 @@ from ecg_jax.data.real.datasets import ptbxl
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.distributed import backend
+from ecg_jax.evaluate import baselines as references
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.evaluate import references
-from ecg_jax.feed import TrainingData
 from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.objectives import masked
 from ecg_jax.response import Response
@@ -42,6 +41,7 @@ from ecg_jax.stage import STDERR, Stage
 from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store
 from ecg_jax.study import response_of, run_study
 from ecg_jax.sweep import grid
+from ecg_jax.train.training_data import TrainingData
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 

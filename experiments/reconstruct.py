@@ -22,13 +22,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from ecg_jax import objectives, optim
+from ecg_jax import objectives
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Objective, RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, RecordPool, normalise
 from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
-from ecg_jax.feed import Placement, TrainingData, feed_of
 from ecg_jax.files import whole_file, write_text
 from ecg_jax.models import Params
 from ecg_jax.objectives import masked, next_patch
@@ -36,7 +35,11 @@ from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.stage import STDERR, Stage
 from ecg_jax.study import response_of
-from ecg_jax.train import member, program, train
+from ecg_jax.train import schedule
+from ecg_jax.train.input_pipeline import Placement, feed_of
+from ecg_jax.train.loop import train
+from ecg_jax.train.step import member, program
+from ecg_jax.train.training_data import TrainingData
 from experiments.data import load_real, tell_left_out
 
 SECONDS, OFFSET_SD = 5, 7.0
@@ -67,7 +70,7 @@ def fitted(config: RunConfig, pool: RecordPool) -> Params:
     run, feed = program(config), feed_of([config], TrainingData(pool, {}), Placement.HOST)
     state, decay = run.init(np.array([config.seed])), np.array([config.optim.weight_decay])
     batches = feed.batches(range(config.budget_steps))
-    state = train(run, state, batches, lambda step: np.array([optim.branch_rate(config, step)]), decay)
+    state = train(run, state, batches, lambda step: np.array([schedule.branch_rate(config, step)]), decay)
     return member(state.params, 0)
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ecg_jax.config import RunConfig
-from ecg_jax.evaluate.references import component_residual
-from ecg_jax.feed import TrainingData
+from ecg_jax.evaluate.baselines import component_residual
 from ecg_jax.store import Store, write_text
+from ecg_jax.train.training_data import TrainingData
 from experiments import figures
 from experiments.analysis import MIX, WARNING, Findings
 from experiments.data import StudyData

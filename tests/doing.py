@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from ecg_jax import optim
-from ecg_jax.feed import Placement, feed_of
 from ecg_jax.ownership import acquire
 from ecg_jax.pack import Hooks, run_pack
 from ecg_jax.plan import plan
-from ecg_jax.train import program, train
+from ecg_jax.train import schedule
+from ecg_jax.train.input_pipeline import Placement, feed_of
+from ecg_jax.train.loop import train
+from ecg_jax.train.step import program
 
 
 def do(store, targets, data, response, *, size=1, placement=Placement.HOST, **hooks):
@@ -17,7 +18,7 @@ def do(store, targets, data, response, *, size=1, placement=Placement.HOST, **ho
             run_pack(store, pack, data, response, owner, placement=placement, hooks=Hooks(**hooks))
 
 
-def trained(configs, data, steps, *, state=None, rate=optim.trunk_rate, placement=Placement.HOST):
+def trained(configs, data, steps, *, state=None, rate=schedule.trunk_rate, placement=Placement.HOST):
     """A pack of one run per config after `steps`: its program, its state, and losses `(steps, K)`."""
     feed = feed_of(configs, data, placement)
     made, losses = program(configs[0], feed.read), []

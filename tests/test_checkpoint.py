@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecg_jax.checkpoint import Checkpoints, abstract
-from ecg_jax.digest import digests
+from ecg_jax.train.checkpoint import Checkpoints, abstract
+from ecg_jax.train.checksum import digests
 
 pytestmark = pytest.mark.usefixtures("mesh")
 

@@ -20,9 +20,9 @@ from test_config import make_config
 from doing import trained
 from ecg_jax.data.mixture import batch_ids
 from ecg_jax.evaluate.heldout import freeze, model_errors
-from ecg_jax.feed import TrainingData, mixture_of
+from ecg_jax.train.training_data import TrainingData, mixture_of
 from ecg_jax.distributed.mesh import make_mesh
-from ecg_jax.train import member
+from ecg_jax.train.step import member
 
 base = {"budget_records": 2048, "data.synthetic_records": 1000}
 configs = [make_config(**base, seed=seed) for seed in range(int(sys.argv[3]))]
@@ -73,10 +73,10 @@ import numpy as np
 from pools import made_up_pool
 from test_config import make_config
 from doing import trained
-from ecg_jax.checkpoint import Checkpoints, abstract
-from ecg_jax.feed import TrainingData
+from ecg_jax.train.checkpoint import Checkpoints, abstract
+from ecg_jax.train.training_data import TrainingData
 from ecg_jax.distributed.mesh import make_mesh
-from ecg_jax.train import program
+from ecg_jax.train.step import program
 
 config = make_config(budget_records=2048, **{"data.synthetic_records": 1000})
 data = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1000, 1)})

@@ -24,10 +24,10 @@ from ecg_jax.data.synthetic.standin import SOURCE as STANDIN
 from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.encoder import Encoder, export_encoder
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.feed import TrainingData
 from ecg_jax.store import open_store
 from ecg_jax.study import response_of
-from ecg_jax.train import member
+from ecg_jax.train.step import member
+from ecg_jax.train.training_data import TrainingData
 
 DATA = TrainingData(real=made_up_pool(20, 2, name="ptbxl"), synthetic={"b": made_up_pool(2000, 1)})
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5, name="ptbxl"), 50, masks=2), DATA.real)

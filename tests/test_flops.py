@@ -8,11 +8,12 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax import models, objectives, optim
+from ecg_jax import models, objectives
 from ecg_jax.config import Objective, Position, Tokens
 from ecg_jax.models import Execution
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
+from ecg_jax.train import optimizer
 
 PLAIN = Execution()  # unrolled, nothing computed again: XLA counts the body of a loop once
 
@@ -85,12 +86,12 @@ def test_memory_agrees_with_the_compiler(size, mesh):
     """Within a factor of 1.5 of what XLA plans for a step on a CPU in float32, at batches of 64."""
     config = ladder.model_config(size)
     model, task, params, ecg, hidden = abstract(config, Objective.MASKED, batch=64)
-    optimiser = optim.optimiser(ladder.optim_config(), config)
+    optimiser = optimizer.optimiser(ladder.optim_config(), config)
 
     def step(params, state, ecg, hidden):
         grads = jax.grad(lambda p: objectives.loss(task, model, p, ecg, hidden))(params)
         updates, state = optimiser.update(grads, state, params)
-        return optim.apply_updates(params, updates, 1e-3, 0.0), state
+        return optimizer.apply_updates(params, updates, 1e-3, 0.0), state
 
     state = jax.eval_shape(optimiser.init, params)
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, ecg, hidden)

@@ -13,7 +13,7 @@ from ecg_jax.log import LOG, reach, read_metrics
 from ecg_jax.merge import merge
 from ecg_jax.ownership import acquire
 from ecg_jax.store import IDENTITIES, export, open_store
-from ecg_jax.watch import read_segments
+from ecg_jax.store_.segments import read_segments
 
 TARGETS = targets()
 SHORT, LONG = TARGETS

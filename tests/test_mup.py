@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ecg_jax import models, objectives, optim
+from ecg_jax import models, objectives
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, Parametrisation, Position, Readout, Tokens
 from ecg_jax.distributed.mesh import place_batch
 from ecg_jax.models import Execution
@@ -18,6 +18,7 @@ from ecg_jax.models.transformer import Transformer, _scanned, transformer
 from ecg_jax.objectives import masked
 from ecg_jax.scaling import mup
 from ecg_jax.scaling.mup import Role
+from ecg_jax.train import optimizer
 
 OURS, STANDARD = Parametrisation.COMPLETE_P, Parametrisation.STANDARD
 PATCHES, BATCH, STEPS, RATE = 10, 4, 4, 1.2e-2
@@ -72,7 +73,7 @@ def initial(c, model):
 def coordinates(c):
     """Root mean squares: of every activation after `STEPS` steps at one rate, and of its change since the start."""
     model, task = transformer(c, Execution(scan=c.depth > 1)), objectives.of(Objective.MASKED)
-    adam = optim.optimiser(OptimConfig(RATE, weight_decay=0.0), c)
+    adam = optimizer.optimiser(OptimConfig(RATE, weight_decay=0.0), c)
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(size=(BATCH, PATCHES * c.patch_samples, 12)), axis=1).astype(np.float32)
     x = place_batch((walk - walk.mean(axis=1, keepdims=True)) / walk.std(axis=1, keepdims=True))
@@ -87,7 +88,7 @@ def coordinates(c):
     before, state = look(params), adam.init(params)
     for _ in range(STEPS):
         updates, state = update(gradients(params), state, params)
-        params = optim.apply_updates(params, updates, RATE, 0.0)
+        params = optimizer.apply_updates(params, updates, RATE, 0.0)
     after = look(params)
     found = {name: np.sqrt(np.mean(np.square(after[name]))) for name in after}
     return found | {f"change of {n}": np.sqrt(np.mean(np.square(after[n] - before[n]))) for n in after}

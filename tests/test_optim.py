@@ -13,11 +13,13 @@ import pytest
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import models, optim
+from ecg_jax import models
 from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, Parametrisation
 from ecg_jax.distributed.mesh import place_pack
 from ecg_jax.scaling import mup
-from ecg_jax.train import program, train
+from ecg_jax.train import optimizer
+from ecg_jax.train.loop import train
+from ecg_jax.train.step import program
 
 WIDE = ModelConfig(96, 1, 6, patches=4)
 #: What Adam divides by beside the gradient's size.
@@ -34,7 +36,7 @@ def zeros_like_weights(c):
 
 
 def first_update(config, c, params, gradients):
-    chain = optim.optimiser(config, c)
+    chain = optimizer.optimiser(config, c)
     return jax.jit(lambda p, g: chain.update(g, chain.init(p), p)[0])(params, gradients)
 
 
@@ -57,7 +59,7 @@ def test_decay_is_the_same_at_every_width(parametrisation, mesh):
         zeros = zeros_like_weights(c)
         ones = jax.tree.map(lambda leaf: leaf + 1.0, zeros)
         updates = first_update(OptimConfig(1.0), c, ones, zeros)
-        decayed = optim.apply_updates(ones, updates, 0.5, 0.3)
+        decayed = optimizer.apply_updates(ones, updates, 0.5, 0.3)
         for name, _, weight in names_and_paths(decayed):
             np.testing.assert_allclose(weight, 1.0 if name.endswith("scale") else 0.85, rtol=1e-6, err_msg=name)
 

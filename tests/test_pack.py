@@ -18,11 +18,12 @@ from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.feed import Placement, TrainingData
 from ecg_jax.files import read_csv
 from ecg_jax.store import Store, export, open_store
 from ecg_jax.study import response_of, run_study
 from scaling_fits.tables.run_table import EXPORTED
+from ecg_jax.train.input_pipeline import Placement
+from ecg_jax.train.training_data import TrainingData
 
 DATA = TrainingData(real=made_up_pool(20, 2), synthetic={"b": made_up_pool(2000, 1)})
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5), 50, masks=2), DATA.real)

@@ -28,12 +28,12 @@ import numpy as np
 from pools import made_up_pool
 from test_config import make_config
 from doing import trained
-from ecg_jax.checkpoint import Checkpoints, abstract
+from ecg_jax.train.checkpoint import Checkpoints, abstract
 from ecg_jax.data.mixture import batch_ids
 from ecg_jax.evaluate.heldout import freeze, model_errors
-from ecg_jax.feed import TrainingData, mixture_of
+from ecg_jax.train.training_data import TrainingData, mixture_of
 from ecg_jax.distributed.mesh import host_slice, make_mesh
-from ecg_jax.train import member, program
+from ecg_jax.train.step import member, program
 
 config = make_config(budget_records=2048, **{"data.synthetic_records": 1000})
 data = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1000, 1)})

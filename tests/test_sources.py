@@ -19,9 +19,10 @@ from ecg_jax.data.ecg import SIMULATED, join
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.data.synthetic.fitted.pool_identity import identify
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.feed import Placement, TrainingData, feed_of, mixture_of
 from ecg_jax.store import IDENTITIES, export, open_store
 from ecg_jax.study import response_of
+from ecg_jax.train.input_pipeline import Placement, feed_of
+from ecg_jax.train.training_data import TrainingData, mixture_of
 
 A, B, C = made_up_pool(30, 1, name="a"), made_up_pool(12, 1, name="b"), made_up_pool(6, 3, name="c")
 SYNTHETIC = {"b": made_up_pool(200, 9)}

@@ -7,20 +7,20 @@ from doing import trained
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import optim
 from ecg_jax.curve import curve_steps
-from ecg_jax.feed import TrainingData
-from ecg_jax.train import member, program
+from ecg_jax.train import optimizer, schedule
+from ecg_jax.train.step import member, program
+from ecg_jax.train.training_data import TrainingData
 
 DATA = TrainingData(made_up_pool(20, 2), {"b": made_up_pool(1200, 1)})
 
 
 def test_rates_rise_hold_and_fall_to_almost_nothing():
     config = make_config(**{"optim.warmup_records": 128, "budget_records": 1024})  # 4 of 32 steps
-    rates = [optim.branch_rate(config, step) for step in range(config.budget_steps)]
+    rates = [schedule.branch_rate(config, step) for step in range(config.budget_steps)]
     peak = config.optim.learning_rate
     assert rates[:4] == pytest.approx([peak / 4, peak / 2, 3 * peak / 4, peak])
-    assert rates[: config.branch_step] == [optim.trunk_rate(config, step) for step in range(config.branch_step)]
+    assert rates[: config.branch_step] == [schedule.trunk_rate(config, step) for step in range(config.branch_step)]
     assert set(rates[4 : config.branch_step]) == {peak}
     falling = rates[config.branch_step - 1 :]
     assert all(a > b for a, b in itertools.pairwise(falling)) and 0 < falling[-1] < 0.15 * peak
@@ -36,8 +36,8 @@ def test_a_branch_equals_the_run_that_had_its_budget_from_the_start(mesh):
     config = make_config(budget_records=512)
     _, trunk, _ = trained([config], DATA, range(config.branch_step))
     rest = range(config.branch_step, config.budget_steps)
-    _, branch, _ = trained([config], DATA, rest, state=trunk, rate=optim.branch_rate)
-    _, direct, _ = trained([config], DATA, range(config.budget_steps), rate=optim.branch_rate)
+    _, branch, _ = trained([config], DATA, rest, state=trunk, rate=schedule.branch_rate)
+    _, direct, _ = trained([config], DATA, range(config.budget_steps), rate=schedule.branch_rate)
     jax.tree.map(np.testing.assert_array_equal, branch.params, direct.params)
 
 
@@ -91,7 +91,7 @@ def test_a_pack_is_its_members(mesh):
 
 def test_a_member_that_diverges_leaves_the_others_alone(mesh):
     def rate(config, step):
-        return float("nan") if config.seed == 1 and step == 3 else optim.trunk_rate(config, step)
+        return float("nan") if config.seed == 1 and step == 3 else schedule.trunk_rate(config, step)
 
     _, _, undisturbed = trained(MEMBERS, DATA, range(8))
     _, _, losses = trained(MEMBERS, DATA, range(8), rate=rate)
@@ -105,7 +105,7 @@ def test_the_curve_grid_depends_on_no_budget():
 
 def test_decay_acts_on_matrices_only(mesh):
     params = jax.tree.map(lambda leaf: leaf[0], program(make_config()).init(np.zeros(1)).params)
-    decayed = optim.apply_updates(params, jax.tree.map(np.zeros_like, params), 0.1, 0.5)
+    decayed = optimizer.apply_updates(params, jax.tree.map(np.zeros_like, params), 0.1, 0.5)
     np.testing.assert_array_equal(decayed["norm"]["scale"], params["norm"]["scale"])
     kernel = params["embed"]["project"]["kernel"]
     np.testing.assert_allclose(decayed["embed"]["project"]["kernel"], 0.95 * kernel, rtol=1e-6)

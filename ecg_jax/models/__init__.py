@@ -1,8 +1,8 @@
 """Architectures as pure functions under one contract, `Model`."""
 
 from ecg_jax.config import Architecture, ModelConfig
+from ecg_jax.models.contract import Model, Params
 from ecg_jax.models.execution import Execution, Remat, best
-from ecg_jax.models.functional import Model, Params
 from ecg_jax.models.transformer import transformer
 
 __all__ = ["Execution", "Model", "Params", "Remat", "build"]

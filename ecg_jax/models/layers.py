@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.distributed.mesh import shardable
-from ecg_jax.models.functional import Keys
+from ecg_jax.models.contract import Keys
 from ecg_jax.scaling import mup
 
 #: Activations: the batch is spread over `data`, all else is whole.

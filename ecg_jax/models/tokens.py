@@ -15,7 +15,7 @@ from flax import nnx
 
 from ecg_jax.config import ModelConfig, Position, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS
-from ecg_jax.models.functional import Keys
+from ecg_jax.models.contract import Keys
 from ecg_jax.models.layers import SHARED, linear
 from ecg_jax.scaling import mup
 

@@ -15,8 +15,8 @@ import numpy as np
 from flax import nnx
 
 from ecg_jax.config import Attention, ModelConfig, Position, Tokens
+from ecg_jax.models.contract import Keys, Model, functional
 from ecg_jax.models.execution import Execution, Remat
-from ecg_jax.models.functional import Keys, Model, functional
 from ecg_jax.models.layers import SHARED, linear, norm
 from ecg_jax.models.tokens import Embed, Head, rotate, times
 from ecg_jax.scaling import mup

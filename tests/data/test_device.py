@@ -6,12 +6,13 @@ import pytest
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax.data.device import reader, resident, rows_in, words_of
 from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import place_pack
-from ecg_jax.feed import Placement, TrainingData, feed_of
+from ecg_jax.train.device_input import reader, resident, rows_in, words_of
+from ecg_jax.train.input_pipeline import Placement, feed_of
+from ecg_jax.train.training_data import TrainingData
 
 POOL = made_up_pool(40, 3)
 

@@ -6,7 +6,7 @@ from pools import made_up_pool
 
 from ecg_jax.data import mixture as mixtures
 from ecg_jax.data.mixture import SEED_STRIDE, SYNTHETIC, Mixture, batch_ids, read_batch, record_ids
-from ecg_jax.data.stream import read_ahead
+from ecg_jax.train.read_ahead import read_ahead
 
 
 def mixture(ratio, **changes) -> Mixture:

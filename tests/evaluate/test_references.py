@@ -9,8 +9,8 @@ from test_config import make_config
 from ecg_jax import record
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, normalise
+from ecg_jax.evaluate import baselines
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.evaluate import references
 from ecg_jax.objectives.next_patch import DEVIATION_FLOOR
 from ecg_jax.scaling import ladder
 from ecg_jax.study import response_of
@@ -29,16 +29,16 @@ def next_patch():
 
 
 def test_the_mean_leaves_the_variance_and_the_linear_map_finds_linear_leads(heldout):
-    mean = held.overall(references.mean_errors(heldout), heldout)
+    mean = held.overall(baselines.mean_errors(heldout), heldout)
     assert 0.9 < mean < 1.1
-    linear = held.overall(references.linear_errors(heldout, made_up_pool(40, seed=1)), heldout)
+    linear = held.overall(baselines.linear_errors(heldout, made_up_pool(40, seed=1)), heldout)
     assert linear < 0.5 * mean  # two sources behind twelve leads: what one lead shows tells of the others
 
 
 def test_linear_maps_are_the_least_squares_ones():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5000, 3)) @ rng.normal(size=(3, 12)) + 0.1 * rng.normal(size=(5000, 12))
-    maps = references._linear_maps(x.T @ x / len(x))
+    maps = baselines._linear_maps(x.T @ x / len(x))
     pattern = 0b0000110  # V1 and V2 are hidden
     visible = [lead for lead in range(12) if lead not in (6, 7)]
     expected = np.linalg.lstsq(x[:, visible], x[:, 6:8], rcond=None)[0]
@@ -47,7 +47,7 @@ def test_linear_maps_are_the_least_squares_ones():
 
 
 def test_component_residual_falls_to_nothing(heldout):
-    residual = references.component_residual(heldout, made_up_pool(40, seed=1), 20, [1, 8, 160, 999])
+    residual = baselines.component_residual(heldout, made_up_pool(40, seed=1), 20, [1, 8, 160, 999])
     assert residual[1] > residual[8] > residual[160] == residual[999] == pytest.approx(0, abs=1e-6)
     target = normalise(heldout.pool.ecg)[:, :, list(INDEPENDENT_LEAD_INDICES)]
     assert residual[1] < np.square(target).mean()
@@ -58,11 +58,11 @@ def test_a_lead_that_a_record_lacks_costs_a_reference_nothing(heldout):
     ecg = heldout.pool.ecg.copy()
     ecg[:, :, 6:10] = 300
     lacking = dataclasses.replace(heldout, pool=dataclasses.replace(heldout.pool, ecg=ecg))
-    assert 0.9 < held.overall(references.mean_errors(lacking), lacking) < 1.1
+    assert 0.9 < held.overall(baselines.mean_errors(lacking), lacking) < 1.1
 
 
 def test_the_next_patch_of_a_standard_gaussian(next_patch):
-    assert held.overall(references.mean_errors(next_patch, Objective.NEXT_PATCH), next_patch) == pytest.approx(
+    assert held.overall(baselines.mean_errors(next_patch, Objective.NEXT_PATCH), next_patch) == pytest.approx(
         KNOWS_NOTHING, abs=0.02
     )
 
@@ -84,7 +84,7 @@ def test_the_linear_forecast_is_the_best_one_where_the_truth_is_linear():
     training = autoregressive_pool(200, 2, correlation)
     variance = 1 - correlation ** (2 * np.arange(1, 21)) + DEVIATION_FLOOR**2
     entropy = 0.5 * np.log(2 * math.pi * math.e * variance).mean()
-    linear = held.overall(references.linear_errors(heldout, training, Objective.NEXT_PATCH), heldout)
+    linear = held.overall(baselines.linear_errors(heldout, training, Objective.NEXT_PATCH), heldout)
     assert entropy < linear < entropy + 0.05  # 160 numbers fitted per sample, z-scoring of correlated records
     assert linear < KNOWS_NOTHING - 0.2
 
@@ -93,12 +93,12 @@ def test_a_forecast_needs_a_record_with_all_leads(next_patch):
     training = made_up_pool(3, 1)
     lacking = dataclasses.replace(training, ecg=training.ecg * (np.arange(12) != 7))
     with pytest.raises(ValueError, match="made-up: no training record holds all of I, II, V1"):
-        references.linear_errors(next_patch, lacking, Objective.NEXT_PATCH)
+        baselines.linear_errors(next_patch, lacking, Objective.NEXT_PATCH)
     whole = np.concatenate([training.ecg, lacking.ecg])
     both = dataclasses.replace(made_up_pool(6, 1), ecg=whole)
     np.testing.assert_array_equal(
-        references.linear_errors(next_patch, both, Objective.NEXT_PATCH),
-        references.linear_errors(next_patch, training, Objective.NEXT_PATCH),
+        baselines.linear_errors(next_patch, both, Objective.NEXT_PATCH),
+        baselines.linear_errors(next_patch, training, Objective.NEXT_PATCH),
     )
 
 

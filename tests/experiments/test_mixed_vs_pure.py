@@ -137,7 +137,8 @@ def test_a_node_without_the_data_stack_can_run_it():
 import sys
 for name in ("grain", "tensorflow_datasets", "wfdb", "array_record", "h5py"):
     sys.modules[name] = None
-import ecg_jax.train, ecg_jax.feed, ecg_jax.data.device, experiments.mixed_vs_pure, experiments.packed
+import ecg_jax.train.step, ecg_jax.train.input_pipeline, ecg_jax.train.device_input
+import experiments.mixed_vs_pure, experiments.packed
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

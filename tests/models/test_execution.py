@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from test_config import make_config
 
-from ecg_jax import models, objectives, train
+from ecg_jax import models, objectives
 from ecg_jax.config import Attention, ModelConfig, Objective, Precision, Tokens
 from ecg_jax.distributed.mesh import make_mesh, place_batch, place_members, place_pack
 from ecg_jax.models import Execution, Remat
 from ecg_jax.models.transformer import _softmax_attention
+from ecg_jax.train import step
 
 CONFIG = ModelConfig(width=32, depth=2, heads=2, patches=10)
 BATCH = 4
@@ -108,7 +109,7 @@ def test_leads_of_one_time_see_each_other_and_no_later_ones(mesh):
 
 def test_a_step_writes_its_state_over_the_one_it_was_given(mesh):
     config = make_config()
-    program = train.program(config)
+    program = step.program(config)
     state = program.init(np.zeros(1))
     ecg = place_pack(np.zeros((1, config.batch_records, config.model.samples, 12), np.int16))
     rate, decay = place_members(np.array([1e-3])), place_members(np.zeros(1))

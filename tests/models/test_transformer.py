@@ -11,7 +11,7 @@ from ecg_jax import models
 from ecg_jax.config import ModelConfig, Position, Precision, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS
 from ecg_jax.models import Execution
-from ecg_jax.models.functional import Keys
+from ecg_jax.models.contract import Keys
 from ecg_jax.scaling import ladder
 
 

@@ -11,8 +11,8 @@ from ecg_jax.data import ecg, preprocess
 from ecg_jax.data.synthetic.constants import declare, declared, to_plain
 from ecg_jax.data.synthetic.render.tiers import Recipe, Tier, recipe
 
-#: Modules and sub-packages that measure, draw or store records, and decide nothing in them.
-NOT_RENDERING = ("__main__", "page", "export", "pool", "annotation", "criteria", "identity", "constants", "norms")
+#: Modules and sub-packages that measure, draw or store records, or stand in for real ones, and decide nothing in them.
+NOT_RENDERING = ("__main__", "annotate", "identity", "constants", "standin", "norms")
 _PACKAGE = "ecg_jax.data.synthetic"
 
 #: Generator version 2 hashed a constant once more for each module that imported it: `(owner, where from, names)`. Kept

@@ -16,19 +16,8 @@ import jax
 import optax
 import optax.contrib
 
-from ecg_jax.config import ModelConfig, OptimConfig, Optimiser, RunConfig
+from ecg_jax.config import ModelConfig, OptimConfig, Optimiser
 from ecg_jax.scaling import mup
-
-
-def trunk_rate(config: RunConfig, step: int) -> float:
-    """The learning rate of the trunk at `step`: a linear rise over the warm-up, then constant."""
-    return config.optim.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
-
-
-def branch_rate(config: RunConfig, step: int) -> float:
-    """The learning rate at `step` of a run, linear to zero from its branch point to the end of its budget."""
-    remaining = (config.budget_steps - step) / (config.budget_steps - config.branch_step + 1)
-    return trunk_rate(config, step) * min(1.0, remaining)
 
 
 def optimiser(config: OptimConfig, model: ModelConfig) -> optax.GradientTransformation:

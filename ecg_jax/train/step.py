@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,11 +19,12 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec as P
 
-from ecg_jax import models, objectives, optim
+from ecg_jax import models, objectives
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import normalise
 from ecg_jax.distributed.mesh import place_members
 from ecg_jax.models import Execution, Model, Params
+from ecg_jax.train import optimizer
 
 
 @functools.partial(
@@ -91,7 +91,7 @@ def _program(
     mesh: Any,
 ) -> Program:
     model = models.build(model_config, execution)
-    optimiser = optim.optimiser(optim_config, model_config)
+    optimiser = optimizer.optimiser(optim_config, model_config)
     task = objectives.of(objective)
 
     def init(seed: jax.Array) -> TrainState:
@@ -107,7 +107,7 @@ def _program(
         loss_of = functools.partial(objectives.loss, task, model)
         loss, grads = jax.value_and_grad(loss_of)(state.params, normalise(ecg_BxSxE), hidden_BxTxU)
         updates, opt_state = optimiser.update(grads, state.opt_state, state.params)
-        params = optim.apply_updates(state.params, updates, rate, decay)
+        params = optimizer.apply_updates(state.params, updates, rate, decay)
         metrics = {"train/loss": loss, "norm/grad": optax.tree.norm(grads)}
         return TrainState(state.step + 1, state.seed, params, opt_state), metrics
 
@@ -155,57 +155,3 @@ def _member(tree: Any, index: jax.Array) -> Any:
 def whole(tree: Any) -> Any:
     """The arrays of a tree, whole on every device: so that every process can read them."""
     return jax.tree.map(lambda leaf: jax.reshard(leaf, P()), tree)
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    """What is heard of a finished step: `losses` and `norms` of gradients `(K,)`, and where its time went."""
-
-    step: int
-    losses: np.ndarray
-    norms: np.ndarray
-    seconds: float
-    waited: float  # of these, for the input
-
-
-def train(
-    program: Program,
-    state: TrainState,
-    batches: Iterable[jax.Array],
-    rates: Callable[[int], np.ndarray],
-    decays: np.ndarray,
-    *,
-    resident: Any = None,
-    on_step: Callable[[Finished], None] = lambda finished: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> TrainState:
-    """Takes one step per batch, from `state.step` on, until there are no more or `stop()` says so.
-
-    `rates(step)` are the members' learning rates `(K,)`. `on_step` hears of each finished step, one step late, so that
-    the host never waits for the step it has just begun and at most two are in flight.
-    """
-    step, decays_K, stream = step_of(state), place_members(decays), iter(batches)
-    pending: tuple[int, dict[str, jax.Array], float] | None = None
-    began = time.perf_counter()
-
-    def finish(step: int, metrics: dict[str, jax.Array], waited: float) -> None:
-        nonlocal began
-        losses, norms = jax.device_get((metrics["train/loss"], metrics["norm/grad"]))
-        now = time.perf_counter()
-        on_step(Finished(step, losses, norms, now - began, waited))
-        began = now
-
-    while not stop():
-        asked = time.perf_counter()
-        batch = next(stream, None)
-        waited = time.perf_counter() - asked
-        if batch is None:
-            break
-        state, metrics = program.train_step(state, resident, batch, place_members(rates(step)), decays_K)
-        if pending is not None:
-            finish(*pending)
-        pending = (step, metrics, waited)
-        step += 1
-    if pending is not None:
-        finish(*pending)
-    return state

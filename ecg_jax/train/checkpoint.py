@@ -15,9 +15,9 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from ecg_jax.digest import digests
 from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.files import disk_full, is_disk_full, naming
+from ecg_jax.train.checksum import digests
 
 _log = logging.getLogger(__name__)
 
