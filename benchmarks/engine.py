@@ -34,12 +34,12 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.evaluate.heldout import freeze
-from ecg_jax.ownership import acquire
+from ecg_jax.evaluate.response import Response
 from ecg_jax.pack import SAVE_SECONDS, run_pack
 from ecg_jax.plan import plan
-from ecg_jax.response import Response
 from ecg_jax.scaling import ladder
-from ecg_jax.store import open_store
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.lease import acquire
 from ecg_jax.sweep import grid
 from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints

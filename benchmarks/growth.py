@@ -38,14 +38,15 @@ from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.mixture import Mixture, batch_ids
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.heldout import freeze
-from ecg_jax.finish import write_run
-from ecg_jax.merge import merge
+from ecg_jax.evaluate.response import Response
+from ecg_jax.outputs.write_run import write_run
 from ecg_jax.pack import StoppedError, curve_steps
 from ecg_jax.plan import Pack, plan
-from ecg_jax.response import Response
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import flops, trunks
-from ecg_jax.store import Store, export, open_store
+from ecg_jax.store.layout import Store, open_store
+from ecg_jax.store.merge import merge
+from ecg_jax.store.tables import export
 from ecg_jax.sweep import grid, replace
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.training_data import TrainingData

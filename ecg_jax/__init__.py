@@ -9,7 +9,7 @@ from ecg_jax.command import quiet_while_loading
 
 if typing.TYPE_CHECKING:
     from ecg_jax.encoder import Encoder
-    from ecg_jax.store import Run
+    from ecg_jax.store.tables import Run
 
 
 quiet_while_loading()
@@ -31,6 +31,6 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     """The finished run in the folder `path`, `STORE/<study>/runs/<run_id>`, as tables; see `store.Run`."""
     from pathlib import Path
 
-    from ecg_jax.store import load_run as load
+    from ecg_jax.store.tables import load_run as load
 
     return load(Path(path))

@@ -27,7 +27,6 @@ import safetensors.numpy
 from jax.sharding import PartitionSpec as P
 
 from ecg_jax import models
-from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import ModelConfig, RunConfig, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
 from ecg_jax.data.lead_names import lead_of
@@ -36,6 +35,7 @@ from ecg_jax.distributed.mesh import data_devices, make_mesh, place_batch
 from ecg_jax.files import read_json, write_json, write_text
 from ecg_jax.models import Params
 from ecg_jax.objectives import masked
+from ecg_jax.outputs.model_card import CardFacts, model_card
 from ecg_jax.whole_folder import whole_folder
 
 FORMAT, VERSION = "ecg-jax encoder", 1

@@ -21,16 +21,17 @@ import numpy as np
 
 from ecg_jax.command import StoppedError
 from ecg_jax.config import RunConfig
-from ecg_jax.curve import curve_steps
 from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.distributed.mesh import check_batch
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.finish import write_run
-from ecg_jax.log import LOG, MetricsLog, divergence, reach, read_metrics
-from ecg_jax.ownership import LostOwnershipError, Ownership
+from ecg_jax.evaluate.response import Response, check_held_out, check_response
+from ecg_jax.files import write_json
+from ecg_jax.outputs.write_run import append_segment, write_run
 from ecg_jax.plan import Pack
-from ecg_jax.response import Response, check_held_out, check_response
-from ecg_jax.store import Store, write_json
+from ecg_jax.store.curve import curve_steps
+from ecg_jax.store.layout import Store
+from ecg_jax.store.lease import LostOwnershipError, Ownership
+from ecg_jax.store.metrics_log import LOG, MetricsLog, divergence, reach, read_metrics
 from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints, abstract
 from ecg_jax.train.input_pipeline import Placement, feed_of
@@ -38,7 +39,6 @@ from ecg_jax.train.loop import Finished, train
 from ecg_jax.train.step import Program, TrainState, member, program, step_of, whole
 from ecg_jax.train.timing import Clock, Profiler
 from ecg_jax.train.training_data import TrainingData, check_information
-from ecg_jax.watch import append_segment
 
 #: A pack is saved at its branch points and, where these lie far apart, every so many steps after so long a time.
 SAVE_STEPS, SAVE_SECONDS = 500, 60.0

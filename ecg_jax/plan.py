@@ -17,9 +17,10 @@ import jax
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.files import write_json
 from ecg_jax.scaling.cost import trunks
 from ecg_jax.scaling.flops import training_bytes
-from ecg_jax.store import Store, write_json
+from ecg_jax.store.layout import Store
 from ecg_jax.train.timing import seconds_per_member
 
 #: Of an accelerator's memory, what a pack may take; and how much cheaper a pack of so many times the size must make a

@@ -17,39 +17,20 @@ import jax
 from ecg_jax.agenda import NOBODY, Agenda
 from ecg_jax.codec import fingerprint
 from ecg_jax.command import StoppedError, heeding
-from ecg_jax.config import Objective, RunConfig
-from ecg_jax.data.ecg import RecordPool
+from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.distributed.mesh import make_mesh
-from ecg_jax.evaluate import baselines as lines
-from ecg_jax.evaluate import heldout as held
-from ecg_jax.ownership import LostOwnershipError, Ownership, acquire, describe
+from ecg_jax.evaluate.response import Response, signals_kept
 from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.progress import StudyProgress
-from ecg_jax.response import Response, check_apart, signals_kept
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.slot import Slot
-from ecg_jax.store import Store
+from ecg_jax.store.layout import Store
+from ecg_jax.store.lease import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.timing import Profiler
 from ecg_jax.train.training_data import TrainingData
-
-
-def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
-    """The response on frozen records, with its objective's reference lines fitted to the training records.
-
-    Raises ValueError when a patient or a recording stands on both sides.
-    """
-    check_apart(training, heldout)
-    errors = {
-        "mean": lines.mean_errors(heldout, objective),
-        "linear": lines.linear_errors(heldout, training, objective),
-    }
-    references = {f"loss_{name}": held.overall(of, heldout) for name, of in errors.items()}
-    references |= {f"curve_loss_{name}": held.overall(of[:, :1], heldout) for name, of in errors.items()}
-    return Response(heldout, references)
-
 
 #: Seconds between looks at packs that other processes train.
 LOOK_SECONDS = 2.0

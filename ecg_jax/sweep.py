@@ -24,8 +24,9 @@ from rich.console import Console
 
 from ecg_jax.command import command
 from ecg_jax.config import RunConfig
-from ecg_jax.finished import read_config, read_record
-from ecg_jax.store import Store, export
+from ecg_jax.store.finished import read_config, read_record
+from ecg_jax.store.layout import Store, studies
+from ecg_jax.store.tables import export
 
 
 def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
@@ -45,14 +46,6 @@ def replace(config: Any, changes: Mapping[str, Any]) -> Any:
         inner = {p.removeprefix(f"{head}."): v for p, v in changes.items() if p.startswith(f"{head}.")}
         direct[head] = replace(direct.get(head, getattr(config, head)), inner)
     return dataclasses.replace(config, **direct)
-
-
-def studies(root: Path) -> list[Store]:
-    """The studies under a store. Raises FileNotFoundError when there is none."""
-    found = [Store(root, path.parent.name) for path in sorted(root.glob("*/study.json"))]
-    if not found:
-        raise FileNotFoundError(f"{root} holds no study: expected STORE/<study>/study.json")
-    return found
 
 
 def show(root: Path, run: str) -> str:
@@ -80,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:
     # Here: these build on what a sweep is.
     from ecg_jax import replay, status
-    from ecg_jax.merge import merge
+    from ecg_jax.store.merge import merge
 
     console = Console(highlight=False)
     if options.command == "status" and options.watch:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ecg_jax.files import naming
-from ecg_jax.ownership import OWNER, Ownership, acquire, describe
+from ecg_jax.store.lease import OWNER, Ownership, acquire, describe
 
 #: Seconds between two tries to become the maker, and between two lines that say that one waits.
 LOOK_SECONDS, TELL_SECONDS = 0.2, 10.0

@@ -10,8 +10,7 @@ from rich.console import Console
 
 from ecg_jax.config import RunConfig
 from ecg_jax.forecast import UTILISATION, Pace, forecast, measured, recorded, stated, table
-from ecg_jax.store import Store
-from ecg_jax.sweep import studies
+from ecg_jax.store.layout import Store, studies
 
 #: Of the frozen response: 226 held-out records under 8 masks.
 EVALUATIONS_PER_RUN = 226 * 8

@@ -15,7 +15,7 @@ from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.encoder import load_weights
 from ecg_jax.evaluate.heldout import HeldOut
 from ecg_jax.objectives import masked
-from ecg_jax.store import Store
+from ecg_jax.store.layout import Store
 
 SHOWN_LEADS = ("I", "II", "aVF", "V1", "V2", "V5")
 SECONDS = 4

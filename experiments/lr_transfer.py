@@ -33,11 +33,13 @@ from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
+from ecg_jax.evaluate.response import response_of
 from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import train_flops_per_record
-from ecg_jax.store import MACHINE_COLUMNS, Store, check_folder, open_store
-from ecg_jax.study import response_of, run_study
+from ecg_jax.store.layout import Store, check_folder, open_store
+from ecg_jax.store.tables import MACHINE_COLUMNS
+from ecg_jax.study import run_study
 from ecg_jax.sweep import replace
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import load_or_standin

@@ -36,13 +36,15 @@ from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.agreement import agreed, in_turn, is_first
 from ecg_jax.distributed.launch import join
+from ecg_jax.evaluate.response import response_of
 from ecg_jax.forecast import Pace
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import records_trained, trunks
 from ecg_jax.slot import Slot
 from ecg_jax.stage import Stage
-from ecg_jax.store import Store, check_checkpoints, check_folder, export, open_store
-from ecg_jax.study import response_of, run_study
+from ecg_jax.store.layout import Store, check_checkpoints, check_folder, open_store
+from ecg_jax.store.tables import export
+from ecg_jax.study import run_study
 from ecg_jax.sweep import replace
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData

@@ -10,7 +10,7 @@ from ecg_jax.data.storage.arrays import checksums, field
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.files import damaged, read_json, write_json
-from ecg_jax.store import check_folder
+from ecg_jax.store.layout import check_folder
 from experiments.data import StudyData, is_frozen
 
 #: Two pools, and what else there is to say of them, written last.

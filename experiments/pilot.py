@@ -33,13 +33,14 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.evaluate import baselines as references
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate.response import Response, response_of
 from ecg_jax.files import read_json, whole_file, write_json, write_text
 from ecg_jax.objectives import masked
-from ecg_jax.response import Response
 from ecg_jax.scaling import ladder
 from ecg_jax.stage import STDERR, Stage
-from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS, export, open_store
-from ecg_jax.study import response_of, run_study
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS, export
+from ecg_jax.study import run_study
 from ecg_jax.sweep import grid
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out

@@ -8,11 +8,12 @@ from test_pack import DATA, RESPONSE, TARGETS
 
 from ecg_jax import study, sweep
 from ecg_jax.agenda import Agenda
-from ecg_jax.ownership import acquire
+from ecg_jax.files import write_json
 from ecg_jax.plan import plan
 from ecg_jax.progress import StudyProgress
 from ecg_jax.slot import Slot
-from ecg_jax.store import Store, open_store, write_json
+from ecg_jax.store.layout import Store, open_store
+from ecg_jax.store.lease import acquire
 
 
 def finish(store: Store, runs, flops_per_second=1e9) -> None:

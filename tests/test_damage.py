@@ -11,8 +11,9 @@ from stores import data, finish, finished_store, targets, without_checksums
 
 from ecg_jax import study, sweep
 from ecg_jax.command import command
-from ecg_jax.ownership import acquire
-from ecg_jax.store import MACHINE_COLUMNS, Store, export, open_store
+from ecg_jax.store.layout import Store, open_store
+from ecg_jax.store.lease import acquire
+from ecg_jax.store.tables import MACHINE_COLUMNS, export
 
 TARGETS = targets(seeds=(0, 1))
 #: Of the second trunk, the longer run is left to do.

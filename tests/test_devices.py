@@ -105,7 +105,8 @@ from pathlib import Path
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 from test_pack import DATA, PACKED, RESPONSE
-from ecg_jax.store import export, open_store
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.tables import export
 from ecg_jax.study import run_study
 
 store = open_store(Path(sys.argv[1]), "s", PACKED, {})

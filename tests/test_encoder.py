@@ -16,7 +16,6 @@ from test_config import make_config
 import ecg_jax
 from ecg_jax import encoder as encoders
 from ecg_jax import models, sweep
-from ecg_jax.card import CardFacts, model_card
 from ecg_jax.config import Attention, Objective, Readout, Tokens
 from ecg_jax.data.ecg import LEADS, normalise
 from ecg_jax.data.preprocess import filtered
@@ -24,8 +23,9 @@ from ecg_jax.data.synthetic.standin import SOURCE as STANDIN
 from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.encoder import Encoder, export_encoder
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.store import open_store
-from ecg_jax.study import response_of
+from ecg_jax.evaluate.response import response_of
+from ecg_jax.outputs.model_card import CardFacts, model_card
+from ecg_jax.store.layout import open_store
 from ecg_jax.train.step import member
 from ecg_jax.train.training_data import TrainingData
 

@@ -17,10 +17,10 @@ from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 from ecg_jax import pack, study, sweep
 from ecg_jax.command import StoppedError
 from ecg_jax.distributed.mesh import make_mesh, place_members
-from ecg_jax.log import line_key, read_metrics
-from ecg_jax.ownership import LostOwnershipError, acquire
 from ecg_jax.slot import Rates, Slot
-from ecg_jax.store import open_store
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.lease import LostOwnershipError, acquire
+from ecg_jax.store.metrics_log import line_key, read_metrics
 from ecg_jax.study import run_study
 from ecg_jax.train.checkpoint import Checkpoints
 from experiments import mixed_vs_pure

@@ -9,10 +9,12 @@ from stores import MACHINE, finish, finished_store, loss_at, targets, without_ch
 
 import ecg_jax
 from ecg_jax import files, sweep
-from ecg_jax.curve import curve_steps
-from ecg_jax.finished import read_record
-from ecg_jax.merge import merge
-from ecg_jax.store import Store, export, open_store, read_json, read_study, write_json
+from ecg_jax.files import read_json, write_json
+from ecg_jax.store.curve import curve_steps
+from ecg_jax.store.finished import read_record
+from ecg_jax.store.layout import Store, open_store, read_study
+from ecg_jax.store.merge import merge
+from ecg_jax.store.tables import export
 
 TARGETS = targets(seeds=(0, 1))
 SHORT, LONG = TARGETS[:2]

@@ -16,12 +16,13 @@ from stores import begin, finished_store, on, targets
 from ecg_jax import replay
 from ecg_jax.data.storage.pool_file import save_pool
 from ecg_jax.files import DiskFullError, append_text, is_disk_full, naming, write_json, write_text, write_texts
-from ecg_jax.log import MetricsLog
-from ecg_jax.merge import merge
 from ecg_jax.scaling import ladder
-from ecg_jax.store import export, open_store
 from scaling_fits.figures.style import new_figure, save_figure
 from scaling_fits.files import write_text as write_result
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.merge import merge
+from ecg_jax.store.metrics_log import MetricsLog
+from ecg_jax.store.tables import export
 from ecg_jax.whole_folder import whole_folder
 
 TARGETS = targets()
@@ -76,9 +77,9 @@ def write_encoder(folder, _):
     import jax
 
     from ecg_jax import models
-    from ecg_jax.card import CardFacts
     from ecg_jax.distributed.mesh import make_mesh
     from ecg_jax.encoder import export_encoder
+    from ecg_jax.outputs.model_card import CardFacts
 
     config = targets(model=ladder.model_config(10_000))[0]
     with jax.set_mesh(make_mesh(jax.devices()[:1])):

@@ -15,9 +15,8 @@ from ecg_jax.data.synthetic.fitted.pool_identity import identify
 from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
 from ecg_jax.data.synthetic.render.tiers import Recipe, tier_of
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.response import Response, check_apart, check_held_out, signals_kept
-from ecg_jax.store import open_store
-from ecg_jax.study import response_of
+from ecg_jax.evaluate.response import Response, check_apart, check_held_out, response_of, signals_kept
+from ecg_jax.store.layout import open_store
 from ecg_jax.train.training_data import TrainingData, check_information
 from experiments import data
 from experiments.data import StudyData, split

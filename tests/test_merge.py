@@ -6,14 +6,15 @@ import pandas as pd
 import pytest
 from stores import begin, finish, finished_store, log_steps, targets, without_checksums
 
-from ecg_jax import merge as merging
 from ecg_jax import replay, sweep
-from ecg_jax.curve import CURVE
-from ecg_jax.log import LOG, reach, read_metrics
-from ecg_jax.merge import merge
-from ecg_jax.ownership import acquire
-from ecg_jax.store import IDENTITIES, export, open_store
-from ecg_jax.store_.segments import read_segments
+from ecg_jax.store import merge as merging
+from ecg_jax.store.curve import CURVE
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.lease import acquire
+from ecg_jax.store.merge import merge
+from ecg_jax.store.metrics_log import LOG, reach, read_metrics
+from ecg_jax.store.segments import read_segments
+from ecg_jax.store.tables import IDENTITIES, export
 
 TARGETS = targets()
 SHORT, LONG = TARGETS

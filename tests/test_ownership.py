@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ecg_jax import ownership
-from ecg_jax.log import MetricsLog
-from ecg_jax.ownership import LostOwnershipError, acquire, describe, has_living_owner
+from ecg_jax.store import lease
+from ecg_jax.store.lease import LostOwnershipError, acquire, describe, has_living_owner
+from ecg_jax.store.metrics_log import MetricsLog
 
 
 def aged(folder, seconds):
@@ -50,7 +50,7 @@ def test_a_living_owner_keeps_its_file_young(tmp_path):
 
 
 def test_a_vanished_file_is_a_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr("ecg_jax.ownership.AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("ecg_jax.store.lease.AWAY_SECONDS", 0.1)
     with acquire(tmp_path) as owner:
         (tmp_path / "owner.json").unlink()
         with pytest.raises(LostOwnershipError, match=r"owner\.json is gone"):
@@ -87,14 +87,14 @@ def test_of_many_takers_one_wins(tmp_path, stale):
 
 def refusing(monkeypatch, until=lambda: True):
     """Every look at an owner file fails, as on a network that is away, while `until()`."""
-    read = ownership._read
+    read = lease._read
 
     def look(path):
         if until():
             raise OSError(116, "Stale file handle")
         return read(path)
 
-    monkeypatch.setattr(ownership, "_read", look)
+    monkeypatch.setattr(lease, "_read", look)
 
 
 def test_a_heartbeat_outlives_errors_of_the_file_system(tmp_path, monkeypatch, caplog):
@@ -119,7 +119,7 @@ def test_a_heartbeat_outlives_errors_of_the_file_system(tmp_path, monkeypatch, c
 
 
 def test_an_owner_that_cannot_look_goes_on_while_nobody_may_have_taken_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(ownership, "AWAY_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "AWAY_SECONDS", 0.1)
     with acquire(tmp_path, refresh_seconds=60) as owner:
         with monkeypatch.context() as patch:
             refusing(patch)

@@ -12,16 +12,18 @@ from test_config import make_config
 
 import ecg_jax
 from ecg_jax import pack, status, study, sweep
-from ecg_jax import store as stores
 from ecg_jax.codec import to_json
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate.response import response_of
 from ecg_jax.files import read_csv
-from ecg_jax.store import Store, export, open_store
-from ecg_jax.study import response_of, run_study
 from scaling_fits.tables.run_table import EXPORTED
+from ecg_jax.store import layout as stores
+from ecg_jax.store.layout import Store, open_store
+from ecg_jax.store.tables import export
+from ecg_jax.study import run_study
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
 

@@ -15,7 +15,7 @@ import pytest
 
 from ecg_jax.distributed.launch import Cluster, Launch, launch_of
 from ecg_jax.distributed.rendezvous import ProcessesError, roll_call
-from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS
+from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS
 from experiments.launch import local
 
 HERE = Path(__file__).parent
@@ -186,7 +186,8 @@ launch.join()
 from test_pack import DATA, TARGETS, RESPONSE
 from ecg_jax import pack
 from ecg_jax.distributed.agreement import agreed, is_first
-from ecg_jax.store import Store, export, open_store
+from ecg_jax.store.layout import Store, open_store
+from ecg_jax.store.tables import export
 from ecg_jax.study import run_study
 
 pack.SHORT_SECONDS = 0

@@ -13,14 +13,16 @@ from pools import made_up_pool
 from stores import without_checksums
 from test_config import make_config
 
-from ecg_jax import record, sweep
+from ecg_jax import sweep
 from ecg_jax.data import mixture
 from ecg_jax.data.ecg import SIMULATED, join
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.data.synthetic.fitted.pool_identity import identify
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.store import IDENTITIES, export, open_store
-from ecg_jax.study import response_of
+from ecg_jax.evaluate.response import response_of
+from ecg_jax.outputs import row
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.tables import IDENTITIES, export
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.training_data import TrainingData, mixture_of
 
@@ -102,7 +104,7 @@ def test_a_study_tells_what_each_source_gave(tmp_path, mesh):
 
 
 def test_pure_synthetic_runs_see_none_of_them():
-    table = record.sources(make_config(**{"data.real_fraction": 0.0}), join([A, B]))
+    table = row.sources(make_config(**{"data.real_fraction": 0.0}), join([A, B]))
     assert table.seen.tolist() == [0, 0] and table.epochs.tolist() == [0, 0]
 
 

@@ -9,10 +9,11 @@ from stores import finish, finished_store, targets
 from test_pack import DATA, PACKED, RESPONSE, Killed
 
 from ecg_jax import replay, status, sweep
-from ecg_jax.ownership import acquire
 from ecg_jax.plan import plan
 from ecg_jax.scaling.flops import train_flops_per_record
-from ecg_jax.store import open_store, read_metrics
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.lease import acquire
+from ecg_jax.store.metrics_log import read_metrics
 
 pytestmark = pytest.mark.usefixtures("mesh")
 

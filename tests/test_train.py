@@ -7,7 +7,7 @@ from doing import trained
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax.curve import curve_steps
+from ecg_jax.store.curve import curve_steps
 from ecg_jax.train import optimizer, schedule
 from ecg_jax.train.step import member, program
 from ecg_jax.train.training_data import TrainingData

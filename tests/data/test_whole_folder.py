@@ -12,7 +12,7 @@ from ptbxl_layout import write_ptbxl
 from terminal import python
 
 from ecg_jax import whole_folder as module
-from ecg_jax.ownership import LostOwnershipError
+from ecg_jax.store.lease import LostOwnershipError
 from ecg_jax.whole_folder import making, whole_folder
 
 ROOT = Path(__file__).parents[2]

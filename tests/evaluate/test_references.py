@@ -6,14 +6,14 @@ import pytest
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import record
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, normalise
 from ecg_jax.evaluate import baselines
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate.response import response_of
 from ecg_jax.objectives.next_patch import DEVIATION_FLOOR
+from ecg_jax.outputs import row as record
 from ecg_jax.scaling import ladder
-from ecg_jax.study import response_of
 
 KNOWS_NOTHING = 0.5 * math.log(2 * math.pi) + 0.5  # of N(0, 1), its own entropy: 1.42 nats
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ecg_jax.store import MACHINE_COLUMNS
+from ecg_jax.store.tables import MACHINE_COLUMNS
 
 #: `--fetch 0`: no test asks the network for anything.
 ARGUMENTS = (

@@ -8,9 +8,10 @@ from test_pack import PACKED, TARGETS
 
 from ecg_jax import forecast
 from ecg_jax.config import Precision
+from ecg_jax.files import write_json
 from ecg_jax.scaling import cost, ladder
 from ecg_jax.scaling.flops import parameters, training_bytes
-from ecg_jax.store import open_store, write_json
+from ecg_jax.store.layout import open_store
 from experiments import lr_transfer, mixed_vs_pure, quickstart
 
 CONSOLE = Console(quiet=True)

@@ -10,7 +10,7 @@ import pytest
 from ecg_jax.config import Mixing
 from ecg_jax.scaling import cost
 from ecg_jax.scaling.flops import parameters
-from ecg_jax.store import IDENTITIES
+from ecg_jax.store.tables import IDENTITIES
 from experiments import mixed_vs_pure as study
 from experiments import packed
 from experiments.data import load_standin

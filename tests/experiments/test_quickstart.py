@@ -21,7 +21,7 @@ from rich.console import Console
 import ecg_jax
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
-from ecg_jax.store import IDENTITIES, export
+from ecg_jax.store.tables import IDENTITIES, export
 from ecg_jax.train.training_data import mixture_of
 from experiments import analysis, data, quickstart
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import slurm_cluster
 
-from ecg_jax.store import IDENTITIES, MACHINE_COLUMNS
+from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS
 from experiments import mixed_vs_pure
 from experiments.launch import slurm
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from test_pack import DATA, RESPONSE
 from test_config import make_config
 from ecg_jax import pack, study, sweep
-from ecg_jax.store import export, open_store
+from ecg_jax.store.layout import export, open_store
 
 pack.SHORT_SECONDS, root, pause = 0, Path(sys.argv[1]), float(sys.argv[2])
 base = make_config(study="s", response=RESPONSE.heldout.identity, **{"data.synthetic_records": 2000})

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg_jax.curve import curve_steps, points
 from ecg_jax.files import append_text, damaged, jsonl, read_lines, write_text
+from ecg_jax.store.curve import curve_steps, points
 
 LOG = "metrics.jsonl"
 LOSS, NORM = "train/loss", "norm/grad"

@@ -18,9 +18,9 @@ import pandas as pd
 
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import RunConfig
-from ecg_jax.curve import COLUMNS, CURVE, curve_fault, curve_until
 from ecg_jax.files import checksum, damaged, read_csv, read_json, read_text, write_json
-from ecg_jax.log import LOG, lacks, read_metrics
+from ecg_jax.store.curve import COLUMNS, CURVE, curve_fault, curve_until
+from ecg_jax.store.metrics_log import LOG, lacks, read_metrics
 
 RECORD, CONFIG, PATIENTS, SOURCES = "record.json", "config.json", "patients.csv", "sources.csv"
 _PATIENTS = {"run_id": str, "patient_id": int, "mask": int, "loss": float}

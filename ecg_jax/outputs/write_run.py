@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import platform
+import time
+from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from ecg_jax.card import CardFacts
 from ecg_jax.config import RunConfig
-from ecg_jax.curve import CURVE, curve_text, curve_until, points
 from ecg_jax.data.ecg import RecordPool
+from ecg_jax.distributed.backend import is_deterministic
 from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.files import write_json, write_text
-from ecg_jax.finished import CONFIG, PATIENTS, SOURCES, write_record
-from ecg_jax.log import LOG, read_metrics
+from ecg_jax.evaluate.response import Response
+from ecg_jax.files import jsonl, write_json, write_text
 from ecg_jax.models import Params
-from ecg_jax.record import row, sources
-from ecg_jax.response import Response
-from ecg_jax.store import Store
-from ecg_jax.store_.segments import read_segments
+from ecg_jax.outputs.model_card import CardFacts
+from ecg_jax.outputs.row import row, sources
+from ecg_jax.store.curve import CURVE, curve_text, curve_until, points
+from ecg_jax.store.finished import CONFIG, PATIENTS, SOURCES, write_record
+from ecg_jax.store.layout import Store
+from ecg_jax.store.metrics_log import LOG, read_metrics
+from ecg_jax.store.segments import SEGMENTS, STAMP, read_segments
 
 
 def write_run(
@@ -57,3 +62,19 @@ def write_run(
         export_encoder(store.encoder(config), config, params, CardFacts(record, pool, heldout.pool))
     write_record(folder, record, curve=curve_until(curve, config.branch_step))
     return record
+
+
+def append_segment(folder: Path) -> None:
+    """Notes the hardware and versions under which this part of a trunk ran: no part of its identity."""
+    device = jax.devices()[0]
+    segment = {
+        "started": time.strftime(STAMP, time.gmtime()),
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "hosts": jax.process_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "deterministic": is_deterministic(),
+    }
+    write_text(folder / SEGMENTS, jsonl([*read_segments(folder), segment]))

@@ -1,4 +1,4 @@
-"""Where runs live on disk, and the tables that are made of them.
+"""Where runs live on disk.
 
     STORE/<study>/study.json                     the runs that the study asked for, and its settings
     STORE/<study>/responses/<response>.json      which signals losses are measured on, as a sketch of each record
@@ -15,56 +15,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from etils import epath
 
 from ecg_jax.codec import differences, fingerprint
 from ecg_jax.config import RunConfig
-from ecg_jax.files import damaged, write_texts
-from ecg_jax.files import read_json as read_json  # a study's own files go through the same doors
-from ecg_jax.files import write_json as write_json
-from ecg_jax.files import write_text as write_text
-from ecg_jax.finished import (
-    Finished,
-    check_alike,
-    check_curves,
-    read_config,
-    read_curves,
-    read_log,
-    read_patients,
-    read_record,
-    read_sources,
-)
-from ecg_jax.log import LOG
-from ecg_jax.log import read_metrics as read_metrics
+from ecg_jax.files import damaged, read_json, write_json
+from ecg_jax.store.finished import Finished, read_record
 from ecg_jax.whole_folder import making
 
-_log = logging.getLogger(__name__)
-
-#: Columns that tell of the machine and not of the result: equal runs may differ in them.
-MACHINE_COLUMNS = (
-    "seconds",
-    "segments",
-    "pack_size",
-    "placement",
-    "records_per_second",
-    "flops_per_second",
-    "utilisation",
-    "input_wait",
-    "saving_seconds",
-    "memory_mib",
-)
 #: What the layout above is called in `study.json`.
 FORMAT = 3
-#: Columns to be read as text.
-IDENTITIES = {"run_id": str, "trunk_id": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +88,7 @@ class Store:
     def targets(self) -> list[RunConfig]:
         """The runs that the study asked for. Raises as `read_study` does."""
         path = self.path / "study.json"
-        return _configs(path, read_study(path)["targets"])
+        return parse_configs(path, read_study(path)["targets"])
 
     def recorded_packs(self) -> list[tuple[Path, list[RunConfig]]]:
         """The folders of all packs on record, and the last run of each of their trunks. Raises as `recorded_pack`."""
@@ -133,7 +99,7 @@ class Store:
         the name of its folder is the fingerprint of its trunks."""
         path = folder / "pack.json"
         trees = read_json(path, remedy=_DELETE_PACK).get("members")
-        members = _configs(path, trees) if isinstance(trees, list) else []
+        members = parse_configs(path, trees) if isinstance(trees, list) else []
         if fingerprint([member.trunk_id for member in members]) != folder.name:
             raise damaged(path, "does not hold the trunks that its folder is named by", remedy=_DELETE_PACK)
         return members
@@ -142,41 +108,12 @@ class Store:
 _DELETE_PACK = "delete it: the next start plans these trunks anew"
 
 
-def _configs(path: Path, trees: Sequence[Any]) -> list[RunConfig]:
+def parse_configs(path: Path, trees: Sequence[Any]) -> list[RunConfig]:
+    """The runs that the file `path` lists. Raises ValueError, naming it, for one that this version does not know."""
     try:
         return [RunConfig.from_json(tree) for tree in trees]
     except ValueError as error:
         raise ValueError(f"{path} holds a run that this ecg-jax does not know: {error}") from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A finished run as tables: its config, its record, the loss of every patient under every mask, what was logged of
-    its cool-down, and its trunk's curve and log (None where the store does not hold the trunk)."""
-
-    config: RunConfig
-    record: dict[str, Any]
-    patients: pd.DataFrame
-    metrics: pd.DataFrame
-    trunk_metrics: pd.DataFrame | None
-    curve: pd.DataFrame | None
-
-
-def load_run(folder: Path) -> Run:
-    """The run in `STORE/<study>/runs/<run_id>`. Raises FileNotFoundError when no finished run is there, and ValueError,
-    naming the file, when one of its files was damaged."""
-    if not (folder / "record.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no finished run: it has no record.json")
-    config, run = read_config(folder), read_record(folder)
-    trunk = Store(folder.parents[2], folder.parents[1].name).trunk(config)
-    return Run(
-        config=config,
-        record=run.record,
-        patients=read_patients([run]),
-        metrics=pd.DataFrame(read_log(run, config)),
-        trunk_metrics=pd.DataFrame(read_metrics(trunk / LOG)) if (trunk / LOG).exists() else None,
-        curve=read_curves({trunk: [(config, run)]}) if trunk.exists() else None,
-    )
 
 
 def check_folder(path: Path) -> None:
@@ -238,44 +175,6 @@ def open_store(root: Path, study: str, targets: Sequence[RunConfig], settings: d
     return store
 
 
-def export(store: Store, directory: Path) -> dict[str, Path]:
-    """Writes `runs.csv` (a row per finished run), `patients.csv`, `sources.csv` (what each real source gave a run) and
-    `curve.csv` of a study, in a fixed order; all of them, or none.
-
-    Raises FileNotFoundError when no run is done yet, and FileNotFoundError or ValueError, naming the file, when a file
-    of a finished run is missing, cut or of another shape.
-    """
-    path = store.path / "study.json"
-    study = read_study(path)
-    done = [(config, store.finished(config)) for config in _configs(path, study["targets"]) if store.is_done(config)]
-    if not done:
-        raise FileNotFoundError(f"no run of {store.path} is done yet: nothing to export")
-    finished = [run for _, run in done]
-    check_alike(finished)
-    trunks: dict[Path, list[tuple[RunConfig, Finished]]] = {}
-    for config, run in done:
-        trunks.setdefault(store.trunk(config), []).append((config, run))
-    curves = read_curves(trunks)
-    check_curves(trunks)
-    runs = pd.DataFrame([run.record for run in finished])
-    keys = [key for key in ("n_params", "real_fraction", "seed", "records_seen", "run_id") if key in runs]
-    tables = {
-        "runs": runs.sort_values(keys, kind="stable"),
-        "patients": read_patients(finished),
-        "curve": curves.sort_values(["trunk_id", "records_seen"]),
-    }
-    sources = read_sources(finished)
-    if sources is not None:
-        tables["sources"] = sources
-        if without := len(done) - sources["run_id"].nunique():
-            _log.warning("%s: %d runs of an earlier version have no sources.csv", store.path, without)
-    if target := study["settings"].get("target"):
-        tables = {name: table.assign(target=target) for name, table in tables.items()}
-    paths = {name: directory / f"{name}.csv" for name in tables}
-    write_texts({paths[name]: table.to_csv(index=False, lineterminator="\n") for name, table in tables.items()})
-    return paths
-
-
 def write_study(path: Path, tree: dict[str, Any]) -> None:
     """Writes a `study.json` with a checksum of its own."""
     bare = {key: value for key, value in tree.items() if key != "checksum"}
@@ -299,3 +198,11 @@ def read_study(path: Path) -> dict[str, Any]:
         if type(tree.get(name)) is not kind:
             raise damaged(path, f"says {name} = {tree.get(name)!r:.80}", remedy=remedy)
     return tree
+
+
+def studies(root: Path) -> list[Store]:
+    """The studies under a store. Raises FileNotFoundError when there is none."""
+    found = [Store(root, path.parent.name) for path in sorted(root.glob("*/study.json"))]
+    if not found:
+        raise FileNotFoundError(f"{root} holds no study: expected STORE/<study>/study.json")
+    return found

@@ -12,7 +12,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
 from ecg_jax.data.synthetic.render.tiers import CONTENT
 from ecg_jax.data.synthetic.standin import SOURCE as STANDIN
-from ecg_jax.record import sources
+from ecg_jax.outputs.row import sources
 from ecg_jax.scaling.flops import parameters
 
 #: Licence and attribution of recordings, by `RecordPool.source`.

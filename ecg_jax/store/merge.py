@@ -21,9 +21,9 @@ from typing import Any
 
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
-from ecg_jax.curve import COLUMNS, CURVE, curve_points, curve_text, points
 from ecg_jax.files import jsonl, read_csv, read_text, write_texts
-from ecg_jax.finished import (
+from ecg_jax.store.curve import COLUMNS, CURVE, curve_points, curve_text, points
+from ecg_jax.store.finished import (
     CONFIG,
     Finished,
     check_alike,
@@ -34,10 +34,10 @@ from ecg_jax.finished import (
     read_patients,
     read_sources,
 )
-from ecg_jax.log import LOG, LOSS, divergence, line_key, reach, read_metrics
-from ecg_jax.ownership import acquire, describe
-from ecg_jax.store import Store, read_study, write_study
-from ecg_jax.store_.segments import SEGMENTS, read_segments
+from ecg_jax.store.layout import Store, read_study, write_study
+from ecg_jax.store.lease import acquire, describe
+from ecg_jax.store.metrics_log import LOG, LOSS, divergence, line_key, reach, read_metrics
+from ecg_jax.store.segments import SEGMENTS, read_segments
 from ecg_jax.whole_folder import Maker, making, placed
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.

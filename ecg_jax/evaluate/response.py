@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ecg_jax.config import RunConfig
+from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.quality.leakage import find_matches
+from ecg_jax.evaluate import baselines as lines
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.files import read_json, write_json
 from ecg_jax.train.training_data import TrainingData
@@ -99,3 +100,18 @@ def _check_signals(where: str, training: RecordPool, heldout: RecordPool, thresh
             )
     _COMPARED.append((training.ecg, heldout.ecg, threshold))
     del _COMPARED[:-_REMEMBERED]
+
+
+def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
+    """The response on frozen records, with its objective's reference lines fitted to the training records.
+
+    Raises ValueError when a patient or a recording stands on both sides.
+    """
+    check_apart(training, heldout)
+    errors = {
+        "mean": lines.mean_errors(heldout, objective),
+        "linear": lines.linear_errors(heldout, training, objective),
+    }
+    references = {f"loss_{name}": held.overall(of, heldout) for name, of in errors.items()}
+    references |= {f"curve_loss_{name}": held.overall(of[:, :1], heldout) for name, of in errors.items()}
+    return Response(heldout, references)

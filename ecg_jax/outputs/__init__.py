@@ -1,0 +1,1 @@
+"""What a finished run leaves: its row, its encoder, its model card."""
