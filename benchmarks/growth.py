@@ -32,13 +32,14 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import models, status, study
+from ecg_jax import models, study
 from ecg_jax.config import DataConfig, ModelConfig, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.mixture import Mixture, batch_ids
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.evaluate.response import Response
+from ecg_jax.monitor import status
 from ecg_jax.outputs.write_run import write_run
 from ecg_jax.pack import StoppedError, curve_steps
 from ecg_jax.plan import Pack, plan

@@ -91,18 +91,18 @@ def weak_scaling(size: int, rounds: int, console: Console) -> pd.DataFrame:
 
 def tpu_tables(out: Path, topologies: Sequence[str], sizes: Sequence[int], price: float, console: Console) -> None:
     """Compiles every size for every topology, adding to `aot.csv` after each; what is there is not done again."""
-    from ecg_jax import aot  # here, since it wants an environment of its own
+    from ecg_jax.aot import compile  # here, since it wants an environment of its own
     from ecg_jax.config import Precision
 
-    aot.check_environment()
+    compile.check_environment()
     path = out / "aot.csv"
     done = pd.read_csv(path) if path.is_file() else pd.DataFrame({"topology": [], "size": []})
     for size in sizes:  # small ones first, everywhere
         for topology in topologies:
             if ((done["topology"] == topology) & (done["size"] == size)).any():
                 continue
-            config = aot.run_config(size, AOT_BATCH, Precision.BFLOAT16)
-            table = aot.table(aot.compile_all([config], [topology], console), [AOT_RECORDS], price)
+            config = compile.run_config(size, AOT_BATCH, Precision.BFLOAT16)
+            table = compile.table(compile.compile_all([config], [topology], console), [AOT_RECORDS], price)
             table.insert(0, "size", size)
             done = pd.concat([done, table]) if len(done) else table
             write_csv(done.sort_values(["topology", "size"]), path)

@@ -22,8 +22,8 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from ecg_jax import aot
-    from ecg_jax.collectives import least_bytes, received_bytes
+    from ecg_jax.aot import compile
+    from ecg_jax.aot.hlo_collectives import least_bytes, received_bytes
     from ecg_jax.config import Precision
     from ecg_jax.data.ecg import LEADS
     from ecg_jax.distributed.mesh import host_slice, make_mesh, place_members, place_pack
@@ -32,7 +32,7 @@ def main() -> None:
     from ecg_jax.train.step import program
 
     count = jax.process_count()
-    config = aot.run_config(int(sys.argv[1]), BATCH_RECORDS * count, Precision.FLOAT32)
+    config = compile.run_config(int(sys.argv[1]), BATCH_RECORDS * count, Precision.FLOAT32)
     with jax.set_mesh(make_mesh()):
         made = program(config)
         part = host_slice(config.batch_records)

@@ -21,9 +21,9 @@ from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.response import Response, signals_kept
+from ecg_jax.monitor.progress import StudyProgress
 from ecg_jax.pack import Hooks, Keep, run_pack
 from ecg_jax.plan import Pack, is_measured, measured_size, plan
-from ecg_jax.progress import StudyProgress
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.slot import Slot
 from ecg_jax.store.layout import Store

@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:
     # Here: these build on what a sweep is.
-    from ecg_jax import replay, status
+    from ecg_jax.monitor import status
+    from ecg_jax.monitor import to_trackers as replay
     from ecg_jax.store.merge import merge
 
     console = Console(highlight=False)

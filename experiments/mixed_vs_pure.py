@@ -38,10 +38,10 @@ from ecg_jax.distributed.agreement import agreed, in_turn, is_first
 from ecg_jax.distributed.launch import join
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.forecast import Pace
+from ecg_jax.monitor.stage import Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import records_trained, trunks
 from ecg_jax.slot import Slot
-from ecg_jax.stage import Stage
 from ecg_jax.store.layout import Store, check_checkpoints, check_folder, open_store
 from ecg_jax.store.tables import export
 from ecg_jax.study import run_study
@@ -251,17 +251,17 @@ def dry_run(preset: Preset, pace: Pace, console: Console) -> None:
 
 def compile_for(preset: Preset, topologies: Sequence[str], price: float, console: Console) -> int:
     """Compiles every size of a preset for TPUs, and prints what its runs would cost; returns the exit status."""
-    from ecg_jax import aot  # here, since it wants an environment of its own
+    from ecg_jax.aot import compile  # here, since it wants an environment of its own
 
-    aot.check_environment()
+    compile.check_environment()
     every = [run for block in blocks(preset) for run in block] + predicted(preset)
     models = {run.model: run for run in every}
     records = {
         model: sum(records_trained(group) for group in trunks([run for run in every if run.model == model]))
         for model in models
     }
-    rows = aot.compile_all(list(models.values()), topologies, console)
-    return aot.tell(rows, [records[model] for model in models] * len(topologies), price)
+    rows = compile.compile_all(list(models.values()), topologies, console)
+    return compile.tell(rows, [records[model] for model in models] * len(topologies), price)
 
 
 def run(options: argparse.Namespace, console: Console) -> Store:

@@ -35,9 +35,9 @@ from ecg_jax.evaluate import baselines as references
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, response_of
 from ecg_jax.files import read_json, whole_file, write_json, write_text
+from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.objectives import masked
 from ecg_jax.scaling import ladder
-from ecg_jax.stage import STDERR, Stage
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS, export
 from ecg_jax.study import run_study

@@ -30,9 +30,9 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import check_batch, make_mesh
 from ecg_jax.evaluate.response import response_of
+from ecg_jax.monitor.stage import Stage
 from ecg_jax.pack import Keep
 from ecg_jax.scaling import ladder
-from ecg_jax.stage import Stage
 from ecg_jax.store.curve import FIRST_CURVE_STEP
 from ecg_jax.store.layout import Store, check_folder, check_settings, open_store, read_study
 from ecg_jax.store.tables import export

@@ -31,10 +31,10 @@ from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.files import whole_file, write_text
 from ecg_jax.models import Params
+from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.objectives import masked, next_patch
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters
-from ecg_jax.stage import STDERR, Stage
 from ecg_jax.train import schedule
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.loop import train

@@ -9,8 +9,8 @@ from test_pack import DATA, RESPONSE, TARGETS
 from ecg_jax import study, sweep
 from ecg_jax.agenda import Agenda
 from ecg_jax.files import write_json
+from ecg_jax.monitor.progress import StudyProgress
 from ecg_jax.plan import plan
-from ecg_jax.progress import StudyProgress
 from ecg_jax.slot import Slot
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.lease import acquire

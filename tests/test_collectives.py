@@ -2,7 +2,7 @@
 
 import pytest
 
-from ecg_jax.collectives import received_bytes
+from ecg_jax.aot.hlo_collectives import received_bytes
 
 FOUR = "replica_groups={{0,1,2,3}}, use_global_device_ids=true"
 

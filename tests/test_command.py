@@ -221,7 +221,7 @@ def test_a_stage_is_told_at_its_start_and_while_it_lasts(monkeypatch):
 
     from rich.console import Console
 
-    from ecg_jax import stage
+    from ecg_jax.monitor import stage
 
     monkeypatch.setattr(stage, "QUIET_SECONDS", 0.02)
     said = io.StringIO()

@@ -13,9 +13,9 @@ import safetensors
 from pools import made_up_pool
 from stores import begin, finished_store, on, targets
 
-from ecg_jax import replay
 from ecg_jax.data.storage.pool_file import save_pool
 from ecg_jax.files import DiskFullError, append_text, is_disk_full, naming, write_json, write_text, write_texts
+from ecg_jax.monitor import to_trackers
 from ecg_jax.scaling import ladder
 from scaling_fits.figures.style import new_figure, save_figure
 from scaling_fits.files import write_text as write_result
@@ -99,7 +99,7 @@ def exported(folder, elsewhere):
 
 
 def replayed(folder, elsewhere):
-    replay.to_tensorboard(finished_store(elsewhere / "source", TARGETS), folder)
+    to_trackers.to_tensorboard(finished_store(elsewhere / "source", TARGETS), folder)
 
 
 WRITERS = {

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from stores import begin, finish, finished_store, log_steps, targets, without_checksums
 
-from ecg_jax import replay, sweep
+from ecg_jax import sweep
+from ecg_jax.monitor import to_trackers
 from ecg_jax.store import merge as merging
 from ecg_jax.store.curve import CURVE
 from ecg_jax.store.layout import open_store
@@ -98,7 +99,7 @@ def test_runs_come_with_their_trunks_whatever_the_target_has(source, tmp_path, h
     ours, theirs = curve_of(target, tmp_path / "a"), curve_of(source, tmp_path / "b")
     assert set(theirs.records_seen) <= set(ours.records_seen) and ours.records_seen.is_monotonic_increasing
     assert reach(target.trunk(LONG) / LOG, read_metrics(target.trunk(LONG) / LOG)) >= LONG.branch_step
-    assert len(replay.logs(target)) == 3 and read_segments(target.trunk(LONG))
+    assert len(to_trackers.logs(target)) == 3 and read_segments(target.trunk(LONG))
     for run in TARGETS:
         assert not set(source.record(run).items()) ^ set(target.record(run).items()) or had in (shorter, equal)
     before = contents(target)
@@ -184,7 +185,7 @@ def test_runs_that_diverged_are_brought(tmp_path):
     target = open_store(tmp_path / "target", "s", TARGETS, {"target": "t"})
     merge(source, target)
     runs = pd.read_csv(export(target, tmp_path)["runs"])
-    assert runs.diverged.all() and len(runs) == 2 and len(replay.logs(target)) == 1
+    assert runs.diverged.all() and len(runs) == 2 and len(to_trackers.logs(target)) == 1
 
 
 def test_a_pack_that_is_being_trained_is_left_to_its_owner(tmp_path, capsys):

@@ -11,7 +11,7 @@ from pools import made_up_pool
 from test_config import make_config
 
 import ecg_jax
-from ecg_jax import pack, status, study, sweep
+from ecg_jax import pack, study, sweep
 from ecg_jax.codec import to_json
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
@@ -20,6 +20,7 @@ from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.files import read_csv
 from scaling_fits.tables.run_table import EXPORTED
+from ecg_jax.monitor import status
 from ecg_jax.store import layout as stores
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import export

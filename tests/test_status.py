@@ -8,7 +8,8 @@ from rich.console import Console
 from stores import finish, finished_store, targets
 from test_pack import DATA, PACKED, RESPONSE, Killed
 
-from ecg_jax import replay, status, sweep
+from ecg_jax import sweep
+from ecg_jax.monitor import status, to_trackers
 from ecg_jax.plan import plan
 from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.store.layout import open_store
@@ -101,7 +102,7 @@ def test_off_a_terminal_every_change_is_shown_once(tmp_path, monkeypatch):
 def test_logs_are_replayed_to_tensorboard(half_done, tmp_path, capsys):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert len({log.identity for log in replay.logs(half_done)}) == len(replay.logs(half_done)) == 3 + 5
+    assert len({log.identity for log in to_trackers.logs(half_done)}) == len(to_trackers.logs(half_done)) == 3 + 5
     for _ in range(2):  # again, in place of the first
         assert sweep.main(["replay", str(half_done.root), "--tensorboard", str(tmp_path / "tb")]) == 0
     assert "s: 8 logs; now: tensorboard --logdir" in capsys.readouterr().out

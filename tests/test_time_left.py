@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from test_config import make_config
 
-from ecg_jax import progress, sweep
-from ecg_jax.progress import StudyProgress
+from ecg_jax import sweep
+from ecg_jax.monitor import progress
+from ecg_jax.monitor.progress import StudyProgress
 from ecg_jax.scaling import cost, ladder
 from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.scaling.throughput import WARM_UP_STEPS, TimeLeft

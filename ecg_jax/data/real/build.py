@@ -39,7 +39,7 @@ from ecg_jax.data.storage import shards
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.files import read_json, write_json, write_text
-from ecg_jax.stage import Stage
+from ecg_jax.monitor.stage import Stage
 from ecg_jax.whole_folder import making
 
 RATES_HZ = (100, 250, 500)

@@ -26,7 +26,7 @@ from ecg_jax.data.real.fetch.archives import extract, is_archive
 from ecg_jax.data.real.fetch.listing import choose, is_signal, list_files, record_name
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS, Host, Publication
 from ecg_jax.data.real.fetch.resumable import TIMEOUT_S, RemoteFile, fetch
-from ecg_jax.stage import Stage
+from ecg_jax.monitor.stage import Stage
 
 #: Files fetched at the same time: small ones mostly wait for the server.
 CONNECTIONS = 4

@@ -24,7 +24,7 @@ from ecg_jax.data.real.datasets.registry import list_set
 from ecg_jax.data.real.quality import figures, measures
 from ecg_jax.data.real.quality.leakage import find_repeats
 from ecg_jax.data.storage import shards
-from ecg_jax.stage import STDERR, Stage
+from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.whole_folder import whole_folder
 
 #: Labels and ids shown on the page before one has to unfold or open a table.

@@ -1,6 +1,6 @@
 """Compile before you pay: the real training step, ahead of time, for TPUs that are not here.
 
-    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m ecg_jax.aot --topology v5e:4x4 --sizes 1000000 100000000
+    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m ecg_jax.aot.compile --topology v5e:4x4 --sizes 1000000 100000000
 
 Compiles every size for every topology on this CPU, with `libtpu` (the `tpu` extra), and prints what a chip has to hold,
 what a step costs, and how long it takes at best: a roofline, since nothing is run.
@@ -25,16 +25,16 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
-from ecg_jax.collectives import least_bytes, received_bytes
+from ecg_jax.aot.hlo_collectives import least_bytes, received_bytes
 from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.models import Execution
 from ecg_jax.models.execution import Remat
+from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
-from ecg_jax.stage import STDERR, Stage
 from ecg_jax.train.step import program
 
 
@@ -259,7 +259,7 @@ def check_environment() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; exit status 1 when a size does not fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m ecg_jax.aot",
+        prog="python -m ecg_jax.aot.compile",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""columns:
