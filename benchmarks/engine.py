@@ -35,12 +35,12 @@ from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.evaluate.response import Response
-from ecg_jax.pack import SAVE_SECONDS, run_pack
-from ecg_jax.plan import plan
 from ecg_jax.scaling import ladder
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.lease import acquire
-from ecg_jax.sweep import grid
+from ecg_jax.study.packing import plan
+from ecg_jax.study.run_pack import SAVE_SECONDS, run_pack
+from ecg_jax.study.sweep import grid
 from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints
 from ecg_jax.train.input_pipeline import Placement, feed_of
@@ -226,7 +226,7 @@ def whole_batches(b: Bench, hosts: int, steps: int) -> dict[str, Any]:
 #: A study that ends with its first finished step and prints how long that took.
 START_UP = """
 import os, sys, time
-from ecg_jax import progress
+from ecg_jax.monitor import progress
 def first(self, config, step, loss):
     print(f"first {time.time() - float(sys.argv[1]):.3f}", flush=True)
     os._exit(0)

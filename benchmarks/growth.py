@@ -32,7 +32,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.writing import write_csv, write_json
-from ecg_jax import models, study
+from ecg_jax import models
 from ecg_jax.config import DataConfig, ModelConfig, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.mixture import Mixture, batch_ids
@@ -41,14 +41,15 @@ from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.evaluate.response import Response
 from ecg_jax.monitor import status
 from ecg_jax.outputs.write_run import write_run
-from ecg_jax.pack import StoppedError, curve_steps
-from ecg_jax.plan import Pack, plan
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import flops, trunks
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.merge import merge
 from ecg_jax.store.tables import export
-from ecg_jax.sweep import grid, replace
+from ecg_jax.study import run_study
+from ecg_jax.study.packing import Pack, plan
+from ecg_jax.study.run_pack import StoppedError, curve_steps
+from ecg_jax.study.sweep import grid, replace
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.training_data import TrainingData
 from experiments.mixed_vs_pure import PRESETS
@@ -218,8 +219,8 @@ def between_packs(b: Bench, store: Store, targets: Sequence[RunConfig]) -> None:
             write_json({"pack_size": 1, "n_params": 1, "flops_per_second": 1e9}, store.run(run) / "record.json")
         ends.append((time.process_time(), time.perf_counter()))
 
-    with mock.patch.object(study, "run_pack", at_once), contextlib.redirect_stdout(io.StringIO()):
-        study.run_study(store, targets, b.data, {b.response.heldout.identity: b.response}, pack_size=1)
+    with mock.patch.object(run_study, "run_pack", at_once), contextlib.redirect_stdout(io.StringIO()):
+        run_study.run_study(store, targets, b.data, {b.response.heldout.identity: b.response}, pack_size=1)
     cpu, wall = np.median(gaps, axis=0)
     b.add("between two packs", len(targets), cpu, wall, 0.05)
 

@@ -245,10 +245,11 @@ def _listing(scratch: Path) -> pd.DataFrame:
             path = f"files/p{patient // 10_000}/p{patient}/s{study}/{study}"
             records.write(f"{patient},{study},{study},2180-07-23 08:44:00,{path}\n")
             reports.write(f"{patient},{study},1,{said[k % 5]},{said[k % 3]}{',' * 16}\n")
-    code = "from ecg_jax.data.real import mimic, catalogue; from pathlib import Path; import sys;"
+    code = "from ecg_jax.data.real.datasets import mimic, catalogue; from pathlib import Path; import sys;"
     code += "mimic.list_mimic('mimic', Path(sys.argv[1]), catalogue.Output())"
     rows = []
-    for records, arguments in ((0, ["-c", "from ecg_jax.data.real import mimic"]), (MIMIC_RECORDS, ["-c", code])):
+    nothing = "from ecg_jax.data.real.datasets import mimic"
+    for records, arguments in ((0, ["-c", nothing]), (MIMIC_RECORDS, ["-c", code])):
         started = time.perf_counter()
         peak_mb = _peak_mb([*arguments, str(folder)])
         rows.append({"rows": records, "wall_s": time.perf_counter() - started, "peak_mb": peak_mb})

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ecg_jax.config import RunConfig
-from ecg_jax.forecast import UTILISATION, Pace, forecast, measured, recorded, stated, table
 from ecg_jax.store.layout import Store, studies
+from ecg_jax.study.forecast import UTILISATION, Pace, forecast, measured, recorded, stated, table
 
 #: Of the frozen response: 226 held-out records under 8 masks.
 EVALUATIONS_PER_RUN = 226 * 8

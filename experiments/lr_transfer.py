@@ -39,8 +39,8 @@ from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.store.layout import Store, check_folder, open_store
 from ecg_jax.store.tables import MACHINE_COLUMNS
-from ecg_jax.study import run_study
-from ecg_jax.sweep import replace
+from ecg_jax.study.run_study import run_study
+from ecg_jax.study.sweep import replace
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import load_or_standin
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast

@@ -37,15 +37,15 @@ from ecg_jax.distributed import backend
 from ecg_jax.distributed.agreement import agreed, in_turn, is_first
 from ecg_jax.distributed.launch import join
 from ecg_jax.evaluate.response import response_of
-from ecg_jax.forecast import Pace
 from ecg_jax.monitor.stage import Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import records_trained, trunks
-from ecg_jax.slot import Slot
 from ecg_jax.store.layout import Store, check_checkpoints, check_folder, open_store
 from ecg_jax.store.tables import export
-from ecg_jax.study import run_study
-from ecg_jax.sweep import replace
+from ecg_jax.study.deadline import Slot
+from ecg_jax.study.forecast import Pace
+from ecg_jax.study.run_study import run_study
+from ecg_jax.study.sweep import replace
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import StudyData, load_or_standin
@@ -333,7 +333,7 @@ def parser() -> argparse.ArgumentParser:
   python -m experiments.mixed_vs_pure --preset gpu --packed out/data --minutes 9
   python -m experiments.mixed_vs_pure --pack DATA --real data/built/code15-100hz data/built/mimic_iv_ecg-100hz
   python -m experiments.mixed_vs_pure --preset tpu --packed DATA            the paper's scale, on those three sets
-  python -m ecg_jax.sweep status out/mixed_vs_pure/store --watch            in another terminal""",
+  python -m ecg_jax status out/mixed_vs_pure/store --watch            in another terminal""",
     )
     p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="sizes, budgets and arms (%(default)s)")
     p.add_argument("--out", type=Path, default=Path("out/mixed_vs_pure"), help="where everything goes (%(default)s)")

@@ -40,8 +40,8 @@ from ecg_jax.objectives import masked
 from ecg_jax.scaling import ladder
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS, export
-from ecg_jax.study import run_study
-from ecg_jax.sweep import grid
+from ecg_jax.study.run_study import run_study
+from ecg_jax.study.sweep import grid
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast

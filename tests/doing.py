@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ecg_jax.pack import Hooks, run_pack
-from ecg_jax.plan import plan
 from ecg_jax.store.lease import acquire
+from ecg_jax.study.packing import plan
+from ecg_jax.study.run_pack import Hooks, run_pack
 from ecg_jax.train import schedule
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.loop import train

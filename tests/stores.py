@@ -8,16 +8,16 @@ import numpy as np
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import sweep
 from ecg_jax.config import RunConfig
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, response_of
 from ecg_jax.files import write_json
 from ecg_jax.outputs.write_run import append_segment, write_run
-from ecg_jax.plan import plan
 from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.metrics_log import LOG, MetricsLog
+from ecg_jax.study import sweep
+from ecg_jax.study.packing import plan
 from ecg_jax.train.training_data import TrainingData
 
 MACHINE = {

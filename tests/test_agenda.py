@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from test_pack import DATA, RESPONSE, TARGETS
 
-from ecg_jax import study, sweep
-from ecg_jax.agenda import Agenda
 from ecg_jax.files import write_json
 from ecg_jax.monitor.progress import StudyProgress
-from ecg_jax.plan import plan
-from ecg_jax.slot import Slot
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.lease import acquire
+from ecg_jax.study import run_study, sweep
+from ecg_jax.study.agenda import Agenda
+from ecg_jax.study.deadline import Slot
+from ecg_jax.study.packing import plan
 
 
 def finish(store: Store, runs, flops_per_second=1e9) -> None:
@@ -103,13 +103,13 @@ def test_looks_and_reads_of_a_study_do_not_grow_with_its_length(tmp_path, monkey
             return before(self, run)
 
         monkeypatch.setattr(Store, name, counted)
-    monkeypatch.setattr(study, "run_pack", lambda store, pack, *_, **__: finish(store, pack.runs))
+    monkeypatch.setattr(run_study, "run_pack", lambda store, pack, *_, **__: finish(store, pack.runs))
     per_run = []
     for trunks in (5, 20):
         store, targets = many(tmp_path / str(trunks), trunks)
         looks |= {"is_done": 0, "record": 0}
         responses = {TARGETS[0].response: RESPONSE}
-        assert study.run_study(store, targets, DATA, responses, pack_size=1, minutes=minutes) == 0
+        assert run_study.run_study(store, targets, DATA, responses, pack_size=1, minutes=minutes) == 0
         per_run.append((looks["is_done"] / len(targets), looks["record"] / len(targets)))
     assert per_run[0] == per_run[1] and max(per_run[0]) < 6
     assert (per_run[0][1] > 0) == (minutes is not None)

@@ -16,7 +16,7 @@ PLACES = ("HOME", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR")
 SCRIPT = """
 import os, pwd
 import jax
-from ecg_jax import backend
+from ecg_jax.distributed import backend
 before = float(jax.jit(lambda x: x + 1)(0.0))
 os.setuid(54321)
 backend.configure()

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from ecg_jax import codec, sweep
+from ecg_jax import codec
 from ecg_jax import config as configs
 from ecg_jax.codec import added, differences, fingerprint, to_json
 from ecg_jax.config import SCHEMA, DataConfig, OptimConfig, RunConfig, Tokens
 from ecg_jax.data.mixture import Mixture, counts
 from ecg_jax.scaling import ladder
+from ecg_jax.study import sweep
 
 GOLDEN = Path(__file__).parent / "golden"
 

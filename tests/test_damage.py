@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from stores import data, finish, finished_store, targets, without_checksums
 
-from ecg_jax import study, sweep
+from ecg_jax import __main__ as cli
 from ecg_jax.command import command
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.lease import acquire
 from ecg_jax.store.tables import MACHINE_COLUMNS, export
+from ecg_jax.study import run_study
 
 TARGETS = targets(seeds=(0, 1))
 #: Of the second trunk, the longer run is left to do.
@@ -107,30 +108,30 @@ DAMAGES = (deleted, emptied, cut, flipped, null, a_list, a_key_less, not_a_numbe
 
 
 def run_status(store, out, capsys):
-    status = sweep.main(["status", str(store.root)])
+    status = cli.main(["status", str(store.root)])
     found = re.search(r"(\d) of 4 runs done", capsys.readouterr().out) if not status else None
     return status, found and found[1]
 
 
 def run_export(store, out, capsys):
-    status = sweep.main(["export", str(store.root), "--out", str(out)])
+    status = cli.main(["export", str(store.root), "--out", str(out)])
     return status, status or tables(out / "s")
 
 
 def run_show(store, out, capsys):
-    status = sweep.main(["show", str(store.root), DONE[2].run_id])
+    status = cli.main(["show", str(store.root), DONE[2].run_id])
     shown = status or json.loads(capsys.readouterr().out)
     return status, status or [shown.get("config", {}).get("seed"), shown.get("record", {}).get("loss")]
 
 
 def run_replay(store, out, capsys):
-    status = sweep.main(["replay", str(store.root), "--tensorboard", str(out)])
+    status = cli.main(["replay", str(store.root), "--tensorboard", str(out)])
     return status, status or len(list((out / "s").rglob("events*")))
 
 
 def run_merge(store, out, capsys):
     target = open_store(out / "target", "s", TARGETS, {"target": "t"})
-    status = sweep.main(["merge", str(store.root), str(target.root)])
+    status = cli.main(["merge", str(store.root), str(target.root)])
     return status, status or tables_of(target, out)
 
 
@@ -140,7 +141,7 @@ def start(arguments):
     root, out = arguments
     training, response = data()
     store = open_store(root, "s", TARGETS, {"target": "t"})
-    study.run_study(store, TARGETS, training, {response.heldout.identity: response}, pack_size=1, wait=False)
+    run_study.run_study(store, TARGETS, training, {response.heldout.identity: response}, pack_size=1, wait=False)
     export(store, out)
 
 
@@ -211,7 +212,7 @@ def outcome(command, sound, folder, capsys, kind=None, damage=None):
         raw = damage(path.read_bytes(), path.name)
         path.unlink() if raw is None else path.write_bytes(raw)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "run_pack", train_nothing)
+        patch.setattr(run_study, "run_pack", train_nothing)
         status, found = command(store, folder / "out", capsys)
     return status, found, path
 

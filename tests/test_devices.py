@@ -107,7 +107,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 from test_pack import DATA, PACKED, RESPONSE
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import export
-from ecg_jax.study import run_study
+from ecg_jax.study.run_study import run_study
 
 store = open_store(Path(sys.argv[1]), "s", PACKED, {})
 assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2) == 0

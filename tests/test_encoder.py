@@ -15,7 +15,7 @@ from test_config import make_config
 
 import ecg_jax
 from ecg_jax import encoder as encoders
-from ecg_jax import models, sweep
+from ecg_jax import models
 from ecg_jax.config import Attention, Objective, Readout, Tokens
 from ecg_jax.data.ecg import LEADS, normalise
 from ecg_jax.data.preprocess import filtered
@@ -26,6 +26,7 @@ from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.outputs.model_card import CardFacts, model_card
 from ecg_jax.store.layout import open_store
+from ecg_jax.study import sweep
 from ecg_jax.train.step import member
 from ecg_jax.train.training_data import TrainingData
 

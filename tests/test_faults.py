@@ -14,14 +14,15 @@ from doing import do
 from etils import epath
 from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 
-from ecg_jax import pack, study, sweep
 from ecg_jax.command import StoppedError
 from ecg_jax.distributed.mesh import make_mesh, place_members
-from ecg_jax.slot import Rates, Slot
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.lease import LostOwnershipError, acquire
 from ecg_jax.store.metrics_log import line_key, read_metrics
-from ecg_jax.study import run_study
+from ecg_jax.study import run_pack, sweep
+from ecg_jax.study import run_study as study
+from ecg_jax.study.deadline import Rates, Slot
+from ecg_jax.study.run_study import run_study
 from ecg_jax.train.checkpoint import Checkpoints
 from experiments import mixed_vs_pure
 
@@ -42,7 +43,7 @@ def same(store, folder, expected):
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(undisturbed, small_disk, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
     folder, mount = small_disk
     mount("size=64m")
     store = open_store(folder, "s", PACKED, {})
@@ -121,7 +122,7 @@ def test_one_owner_where_the_file_system_knows_no_links(tmp_path, monkeypatch):
 
 
 def test_nan_in_one_member_leaves_the_others_alone(undisturbed, tmp_path, monkeypatch):
-    train = pack.train
+    train = run_pack.train
 
     def poisoned(program, *arguments, **options):
         def step(state, *rest):
@@ -133,7 +134,7 @@ def test_nan_in_one_member_leaves_the_others_alone(undisturbed, tmp_path, monkey
 
         return train(dataclasses.replace(program, train_step=step), *arguments, **options)
 
-    monkeypatch.setattr(pack, "train", poisoned)
+    monkeypatch.setattr(run_pack, "train", poisoned)
     together = [config for config in PACKED if config.seed < 2]
     runs = tables(run(tmp_path, together, size=2), tmp_path)["runs"].set_index(["seed", "records_seen"])
     assert runs.loc[0].message.tolist() == ["the training loss became nan at step 9"] * 2
@@ -219,7 +220,7 @@ def test_a_slot_leaves_whole_rows_and_no_checkpoints(undisturbed, tmp_path, monk
             return len(begun) == 1
 
     monkeypatch.setattr(study, "Slot", OnePack)
-    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
     responses = {RESPONSE.heldout.identity: RESPONSE}
     assert run_study(store, PACKED, DATA, responses, pack_size=2, minutes=9) == 2
     assert not list(store.packs.glob("*/checkpoints/[0-9]*"))
@@ -244,7 +245,7 @@ def test_a_pack_cut_off_by_its_slot_is_saved(undisturbed, tmp_path, monkeypatch)
 
 def test_what_does_not_fit_its_slot_is_not_begun(tmp_path):
     store = run(tmp_path, TARGETS)
-    whole = pack.Pack((tuple(TARGETS),))
+    whole = run_pack.Pack((tuple(TARGETS),))
     rates = Rates()
     assert rates.expected_seconds(whole) is None
     for run_ in TARGETS:
@@ -272,7 +273,7 @@ def test_a_trace_and_where_the_time_went_are_written(tmp_path):
 
 
 def test_checkpoints_may_lie_elsewhere(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
     store = dataclasses.replace(open_store(tmp_path, "s", PACKED, {}), checkpoint_root=str(tmp_path / "elsewhere"))
     do(store, PACKED, DATA, RESPONSE, size=2)
     assert list((tmp_path / "elsewhere" / "s").glob("*/[0-9]*"))

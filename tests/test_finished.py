@@ -8,7 +8,8 @@ import pytest
 from stores import MACHINE, finish, finished_store, loss_at, targets, without_checksums
 
 import ecg_jax
-from ecg_jax import files, sweep
+from ecg_jax import __main__ as cli
+from ecg_jax import files
 from ecg_jax.files import read_json, write_json
 from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.finished import read_record
@@ -97,7 +98,7 @@ def test_a_damaged_table_is_named_and_nothing_is_written(store, tmp_path, capsys
     path = folder / name
     of_earlier = not read_record(store.run(LONG)).checksums
     damage(path)
-    assert sweep.main(["export", str(store.root), "--out", str(tmp_path / "out")]) == (
+    assert cli.main(["export", str(store.root), "--out", str(tmp_path / "out")]) == (
         0 if of_earlier and name == "sources.csv" and damage is deleted else 2  # they had none
     )
     told = capsys.readouterr().err

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from stores import begin, finish, finished_store, log_steps, targets, without_checksums
 
-from ecg_jax import sweep
+from ecg_jax import __main__ as cli
 from ecg_jax.monitor import to_trackers
 from ecg_jax.store import merge as merging
 from ecg_jax.store.curve import CURVE
@@ -164,7 +164,7 @@ def test_trunks_that_do_not_agree_are_refused_before_anything_is_copied(tmp_path
     target = open_store(tmp_path / "target", "s", wanted, {"target": "t"})
     begin(target, wanted[-1], steps=10, machine=0.2)
     before = contents(target)
-    assert sweep.main(["merge", str(source.root), str(target.root)]) == 2
+    assert cli.main(["merge", str(source.root), str(target.root)]) == 2
     told = capsys.readouterr().err
     assert str(target.trunk(wanted[-1])) in told and "at step 8: more than 5% apart, so these are not one trunk" in told
     assert contents(target) == before
@@ -195,12 +195,12 @@ def test_a_pack_that_is_being_trained_is_left_to_its_owner(tmp_path, capsys):
     (folder,) = (folder for folder, (member,) in target.recorded_packs() if member.seed == 1)
     with acquire(folder):
         before = {path: path.read_bytes() for path in target.trunk(wanted[-1]).rglob("*")}
-        assert sweep.main(["merge", str(source.root), str(target.root)]) == 2
+        assert cli.main(["merge", str(source.root), str(target.root)]) == 2
         printed = capsys.readouterr()
         assert "2 runs copied" in printed.out and "2 runs and their trunks were left to process" in printed.err
         assert {path: path.read_bytes() for path in target.trunk(wanted[-1]).rglob("*")} == before
         assert sum(map(target.is_done, wanted)) == 2
-    assert sweep.main(["merge", str(source.root), str(target.root)]) == 0
+    assert cli.main(["merge", str(source.root), str(target.root)]) == 0
     assert all(map(target.is_done, wanted))
 
 

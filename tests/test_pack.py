@@ -11,7 +11,7 @@ from pools import made_up_pool
 from test_config import make_config
 
 import ecg_jax
-from ecg_jax import pack, study, sweep
+from ecg_jax import __main__ as cli
 from ecg_jax.codec import to_json
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
@@ -24,7 +24,9 @@ from ecg_jax.monitor import status
 from ecg_jax.store import layout as stores
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import export
-from ecg_jax.study import run_study
+from ecg_jax.study import run_pack, sweep
+from ecg_jax.study import run_study as study
+from ecg_jax.study.run_study import run_study
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
 
@@ -93,7 +95,7 @@ def test_cut_off_and_done_again_gives_the_same_tables(undisturbed, tmp_path, mes
 @pytest.mark.parametrize("kept", [0, 5, 11])
 def test_a_log_behind_its_checkpoint_is_made_good(undisturbed, tmp_path, mesh, monkeypatch, caplog, kept):
     """As after a power cut, or an rsync that was broken off: the checkpoint is there, lines of the log are not."""
-    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
     store, heard = open_store(tmp_path, "s", TARGETS, {}), []
 
     def kill(config, step, loss):
@@ -109,12 +111,12 @@ def test_a_log_behind_its_checkpoint_is_made_good(undisturbed, tmp_path, mesh, m
     assert list(store.packs.glob("*/checkpoints/12.damaged")) and f"{log} lacks a part" in caplog.text
     for name, frame in undisturbed[1].items():
         pd.testing.assert_frame_equal(again[name], frame, check_exact=True)
-    assert sweep.main(["replay", str(tmp_path), "--tensorboard", str(tmp_path / "tb")]) == 0  # nothing is missing
+    assert cli.main(["replay", str(tmp_path), "--tensorboard", str(tmp_path / "tb")]) == 0  # nothing is missing
 
 
 def test_a_finished_trunk_does_nothing(undisturbed, mesh, monkeypatch):
     store, _ = undisturbed
-    monkeypatch.setattr(pack, "_PackRun", None)
+    monkeypatch.setattr(run_pack, "_PackRun", None)
     do(store, TARGETS, DATA, RESPONSE)
 
 
@@ -191,7 +193,7 @@ def test_a_member_that_diverges_stops_alone(packed, tmp_path, mesh):
 
 
 def test_a_pack_with_checkpoints_is_one_without(packed, tmp_path, mesh, monkeypatch):
-    monkeypatch.setattr(pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
     store = open_store(tmp_path, "s", PACKED, {})
     heard = []
 
@@ -212,7 +214,7 @@ def test_a_pack_with_checkpoints_is_one_without(packed, tmp_path, mesh, monkeypa
 
 def test_a_stop_saves_and_the_next_start_goes_on(packed, tmp_path, mesh):
     store, steps = open_store(tmp_path, "s", PACKED, {}), []
-    with pytest.raises(pack.StoppedError):
+    with pytest.raises(run_pack.StoppedError):
         do(
             store,
             PACKED,
@@ -270,20 +272,20 @@ def test_device_placement_gives_the_same_rows(tmp_path, mesh):
 
 def test_status_and_export_on_the_command_line(undisturbed, capsys, tmp_path):
     store, _ = undisturbed
-    assert sweep.main(["status", str(store.root)]) == 0
+    assert cli.main(["status", str(store.root)]) == 0
     assert "2 of 2 runs done" in capsys.readouterr().out
-    assert sweep.main(["export", str(store.root), "--out", str(tmp_path)]) == 0
+    assert cli.main(["export", str(store.root), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "s" / "runs.csv").exists()
-    assert sweep.main(["status", str(tmp_path / "nowhere")]) == 2
+    assert cli.main(["status", str(tmp_path / "nowhere")]) == 2
     assert "holds no study" in capsys.readouterr().err
 
 
 def test_a_run_is_shown_and_loaded(undisturbed, capsys):
     store, frames = undisturbed
     run_id = TARGETS[0].run_id
-    assert sweep.main(["show", str(store.root), run_id[:8]]) == 0
+    assert cli.main(["show", str(store.root), run_id[:8]]) == 0
     assert json.loads(capsys.readouterr().out)["config"] == TARGETS[0].stored()
-    assert sweep.main(["show", str(store.root), ""]) == 2 and "2 runs of" in capsys.readouterr().err
+    assert cli.main(["show", str(store.root), ""]) == 2 and "2 runs of" in capsys.readouterr().err
     run = ecg_jax.load_run(store.run(TARGETS[0]))
     assert run.config == TARGETS[0] and run.record["loss"] == store.record(TARGETS[0])["loss"]
     assert list(run.metrics.step) == list(range(TARGETS[0].branch_step, TARGETS[0].budget_steps))
@@ -296,13 +298,13 @@ def test_stores_merge_and_doubles_are_compared(undisturbed, tmp_path, mesh, caps
     store, expected = undisturbed
     half = open_store(tmp_path / "half", "s", TARGETS[:1], {})
     do(half, TARGETS[:1], DATA, RESPONSE)
-    assert sweep.main(["merge", str(store.root), str(half.root)]) == 0
+    assert cli.main(["merge", str(store.root), str(half.root)]) == 0
     assert "1 runs copied; 1 in both, their losses at most 0.00% apart" in capsys.readouterr().out
     frames = tables(half, tmp_path)
     pd.testing.assert_frame_equal(frames["runs"], expected["runs"])
     record = half.record(TARGETS[0])
     stores.write_json(half.run(TARGETS[0]) / "record.json", record | {"loss": 1.2 * record["loss"]})
-    assert sweep.main(["merge", str(store.root), str(half.root)]) == 2
+    assert cli.main(["merge", str(store.root), str(half.root)]) == 2
     assert f"run {TARGETS[0].run_id} has losses" in capsys.readouterr().err
 
 

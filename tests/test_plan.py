@@ -8,8 +8,8 @@ import pytest
 from pools import made_up_pool
 from test_config import make_config
 
-from ecg_jax import plan
 from ecg_jax.scaling.flops import training_bytes
+from ecg_jax.study import packing
 
 
 @pytest.fixture
@@ -20,29 +20,31 @@ def accelerator(monkeypatch):
         device = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": memory})
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         monkeypatch.setattr(jax, "local_devices", lambda: [device])
-        plan._measured_size.cache_clear()
-        monkeypatch.setattr(plan, "seconds_per_member", lambda config, members: fixed / members + each)
+        packing._measured_size.cache_clear()
+        monkeypatch.setattr(packing, "seconds_per_member", lambda config, members: fixed / members + each)
 
     return make
 
 
 def test_a_pack_grows_while_its_members_get_cheaper(accelerator):
     accelerator(memory=1e12, fixed=1.0, each=0.3)
-    assert plan.measured_size(make_config()) == 16  # four times as many would save less than a sixth
+    assert packing.measured_size(make_config()) == 16  # four times as many would save less than a sixth
     accelerator(memory=1e12, fixed=0.0, each=0.1)
-    assert plan.measured_size(make_config()) == 1
+    assert packing.measured_size(make_config()) == 1
     accelerator(memory=1e12, fixed=1.0, each=0.0)
-    assert plan.measured_size(make_config()) == plan.MOST_MEMBERS
+    assert packing.measured_size(make_config()) == packing.MOST_MEMBERS
 
 
 def test_a_pack_stays_within_the_memory(accelerator):
     config = make_config()
-    accelerator(memory=5 * training_bytes(config.model, config.batch_records) / plan.MEMORY_SHARE, fixed=1.0, each=0.0)
-    assert plan.measured_size(config) == 4
+    accelerator(
+        memory=5 * training_bytes(config.model, config.batch_records) / packing.MEMORY_SHARE, fixed=1.0, each=0.0
+    )
+    assert packing.measured_size(config) == 4
 
 
 def test_a_cpu_packs_nothing():
-    assert plan.measured_size(make_config()) == 1
+    assert packing.measured_size(make_config()) == 1
 
 
 def test_pools_of_patients_are_nested_and_shuffles_differ():

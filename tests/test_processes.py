@@ -184,13 +184,13 @@ from pathlib import Path
 from ecg_jax.distributed import launch
 launch.join()
 from test_pack import DATA, TARGETS, RESPONSE
-from ecg_jax import pack
+from ecg_jax.study import run_pack
 from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import export
-from ecg_jax.study import run_study
+from ecg_jax.study.run_study import run_study
 
-pack.SHORT_SECONDS = 0
+run_pack.SHORT_SECONDS = 0
 root = Path(sys.argv[1])
 if is_first():
     open_store(root, "s", TARGETS, {})

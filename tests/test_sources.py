@@ -13,7 +13,6 @@ from pools import made_up_pool
 from stores import without_checksums
 from test_config import make_config
 
-from ecg_jax import sweep
 from ecg_jax.data import mixture
 from ecg_jax.data.ecg import SIMULATED, join
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
@@ -23,6 +22,7 @@ from ecg_jax.evaluate.response import response_of
 from ecg_jax.outputs import row
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import IDENTITIES, export
+from ecg_jax.study import sweep
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.training_data import TrainingData, mixture_of
 

@@ -8,13 +8,13 @@ from rich.console import Console
 from stores import finish, finished_store, targets
 from test_pack import DATA, PACKED, RESPONSE, Killed
 
-from ecg_jax import sweep
+from ecg_jax import __main__ as cli
 from ecg_jax.monitor import status, to_trackers
-from ecg_jax.plan import plan
 from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.lease import acquire
 from ecg_jax.store.metrics_log import read_metrics
+from ecg_jax.study.packing import plan
 
 pytestmark = pytest.mark.usefixtures("mesh")
 
@@ -76,7 +76,7 @@ def test_steps_that_compile_are_no_rate(tmp_path, monkeypatch):
 
 def test_watching_ends_with_the_study(half_done, monkeypatch, capsys):
     monkeypatch.setattr(status, "LOOK_SECONDS", 0.05)
-    watcher = threading.Thread(target=sweep.main, args=(["status", str(half_done.root), "--watch"],))
+    watcher = threading.Thread(target=cli.main, args=(["status", str(half_done.root), "--watch"],))
     watcher.start()
     do(half_done, PACKED, DATA, RESPONSE, size=2)
     watcher.join(timeout=30)
@@ -104,7 +104,7 @@ def test_logs_are_replayed_to_tensorboard(half_done, tmp_path, capsys):
 
     assert len({log.identity for log in to_trackers.logs(half_done)}) == len(to_trackers.logs(half_done)) == 3 + 5
     for _ in range(2):  # again, in place of the first
-        assert sweep.main(["replay", str(half_done.root), "--tensorboard", str(tmp_path / "tb")]) == 0
+        assert cli.main(["replay", str(half_done.root), "--tensorboard", str(tmp_path / "tb")]) == 0
     assert "s: 8 logs; now: tensorboard --logdir" in capsys.readouterr().out
     (folder,) = (tmp_path / "tb" / "s").glob(f"*{PACKED[0].trunk_id}/trunk")
     events = EventAccumulator(str(folder))
@@ -121,5 +121,5 @@ def test_logs_are_replayed_to_tensorboard(half_done, tmp_path, capsys):
 
 def test_a_tool_that_is_not_there_is_named_with_the_remedy(half_done, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    assert sweep.main(["replay", str(half_done.root), "--wandb", "ecg"]) == 2
+    assert cli.main(["replay", str(half_done.root), "--wandb", "ecg"]) == 2
     assert "Weights & Biases is not installed" in capsys.readouterr().err

@@ -38,7 +38,7 @@ assert len(list(folder.iterdir())) == 10
 STUDY = """
 import sys, time
 from pathlib import Path
-from ecg_jax.data.real import prepare
+from ecg_jax.data.real.datasets import prepare
 from experiments.data import load_real
 
 def slowly(*given, read=prepare._read_slices):

@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 from test_pack import PACKED, TARGETS
 
-from ecg_jax import forecast
 from ecg_jax.config import Precision
 from ecg_jax.files import write_json
 from ecg_jax.scaling import cost, ladder
 from ecg_jax.scaling.flops import parameters, training_bytes
 from ecg_jax.store.layout import open_store
+from ecg_jax.study import forecast
 from experiments import lr_transfer, mixed_vs_pure, quickstart
 
 CONSOLE = Console(quiet=True)

@@ -266,7 +266,8 @@ def test_an_unwritable_output_folder_is_refused(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", ["experiments.quickstart", "experiments.pilot", "ecg_jax.sweep", "ecg_jax.scaling.ladder", "scaling_fits"]
+    "module",
+    ["experiments.quickstart", "experiments.pilot", "ecg_jax", "ecg_jax.scaling.ladder", "scaling_fits"],
 )
 def test_help_teaches(module, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [module, "--help"])

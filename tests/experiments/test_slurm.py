@@ -21,14 +21,16 @@ import os, sys, time
 from pathlib import Path
 from test_pack import DATA, RESPONSE
 from test_config import make_config
-from ecg_jax import pack, study, sweep
-from ecg_jax.store.layout import export, open_store
+from ecg_jax.command import StoppedError
+from ecg_jax.study import run_pack, run_study, sweep
+from ecg_jax.store.layout import open_store
+from ecg_jax.store.tables import export
 
-pack.SHORT_SECONDS, root, pause = 0, Path(sys.argv[1]), float(sys.argv[2])
+run_pack.SHORT_SECONDS, root, pause = 0, Path(sys.argv[1]), float(sys.argv[2])
 base = make_config(study="s", response=RESPONSE.heldout.identity, **{"data.synthetic_records": 2000})
 targets = sweep.grid(base, {"seed": range(4), "budget_records": [1024, 2048]})
 
-class Heard(study.StudyProgress):
+class Heard(run_study.StudyProgress):
     def on_step(self, config, step, loss):
         time.sleep(pause)
 
@@ -36,12 +38,12 @@ class Heard(study.StudyProgress):
         with (root / "done.txt").open("a") as file:
             file.write(config.run_id + "\\n")
 
-study.StudyProgress = Heard
+run_study.StudyProgress = Heard
 store = open_store(root, "s", targets, {})
 print("begun", flush=True)
 try:
-    study.run_study(store, targets, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=1, wait=False)
-except pack.StoppedError:
+    run_study.run_study(store, targets, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=1, wait=False)
+except StoppedError:
     print("stopped", flush=True)
     sys.exit(143)
 export(store, root)

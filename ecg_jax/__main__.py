@@ -1,51 +1,25 @@
-"""Sweeps: from axes to run configs, what of them is done, and doing the rest.
+"""Looking into a store, and moving what it holds.
 
-    python -m ecg_jax.sweep status STORE      what is done, running, waiting and failed (--watch: as it goes on)
-    python -m ecg_jax.sweep export STORE      runs.csv, patients.csv, sources.csv and curve.csv of every study
-    python -m ecg_jax.sweep show STORE RUN    a run's config and record; RUN may be the beginning of its id
-    python -m ecg_jax.sweep merge FROM INTO   the finished runs of one store into another
-    python -m ecg_jax.sweep replay STORE      the logs, for TensorBoard or Weights & Biases
-
-An axis is a list of values for a field, `"data.real_fraction": [0, 0.5, 1]`; `grid` takes their product, `zip_axes`
-walks them together, and sweeps are chained with `+`.
+python -m ecg_jax status STORE      what is done, running, waiting and failed (--watch: as it goes on)
+python -m ecg_jax export STORE      runs.csv, patients.csv, sources.csv and curve.csv of every study
+python -m ecg_jax show STORE RUN    a run's config and record; RUN may be the beginning of its id
+python -m ecg_jax merge FROM INTO   the finished runs of one store into another
+python -m ecg_jax replay STORE      the logs, for TensorBoard or Weights & Biases
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from ecg_jax.command import command
-from ecg_jax.config import RunConfig
 from ecg_jax.store.finished import read_config, read_record
 from ecg_jax.store.layout import Store, studies
 from ecg_jax.store.tables import export
-
-
-def grid(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
-    """A config for every combination of values; the last axis runs fastest."""
-    return [replace(base, dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
-
-
-def zip_axes(base: RunConfig, axes: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
-    """A config for every position of axes of equal length. Raises ValueError when they are not."""
-    return [replace(base, dict(zip(axes, values, strict=True))) for values in zip(*axes.values(), strict=True)]
-
-
-def replace(config: Any, changes: Mapping[str, Any]) -> Any:
-    """`config` with fields replaced, nested ones by their path (`"data.real_fraction"`), all at once."""
-    direct = {path: value for path, value in changes.items() if "." not in path}
-    for head in {path.partition(".")[0] for path in changes if "." in path}:
-        inner = {p.removeprefix(f"{head}."): v for p, v in changes.items() if p.startswith(f"{head}.")}
-        direct[head] = replace(direct.get(head, getattr(config, head)), inner)
-    return dataclasses.replace(config, **direct)
 
 
 def show(root: Path, run: str) -> str:
@@ -107,7 +81,7 @@ def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ecg_jax.sweep", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m ecg_jax", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("store", type=Path, metavar="STORE", help="the folder that holds studies, as OUT/store")

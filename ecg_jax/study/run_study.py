@@ -14,7 +14,6 @@ from types import FrameType
 
 import jax
 
-from ecg_jax.agenda import NOBODY, Agenda
 from ecg_jax.codec import fingerprint
 from ecg_jax.command import StoppedError, heeding
 from ecg_jax.config import RunConfig
@@ -22,12 +21,13 @@ from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, 
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.response import Response, signals_kept
 from ecg_jax.monitor.progress import StudyProgress
-from ecg_jax.pack import Hooks, Keep, run_pack
-from ecg_jax.plan import Pack, is_measured, measured_size, plan
 from ecg_jax.scaling.flops import parameters
-from ecg_jax.slot import Slot
 from ecg_jax.store.layout import Store
 from ecg_jax.store.lease import LostOwnershipError, Ownership, acquire, describe
+from ecg_jax.study.agenda import NOBODY, Agenda
+from ecg_jax.study.deadline import Slot
+from ecg_jax.study.packing import Pack, is_measured, measured_size, plan
+from ecg_jax.study.run_pack import Hooks, Keep, run_pack
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.timing import Profiler
 from ecg_jax.train.training_data import TrainingData

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from ecg_jax.config import RunConfig
-from ecg_jax.plan import Pack
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
+from ecg_jax.study.packing import Pack
 
 #: Seconds that are kept back for saving and leaving, and that a new shape may take to compile.
 LEAVING_SECONDS, COMPILING_SECONDS = 15.0, 45.0
