@@ -35,9 +35,9 @@ from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.evaluate.response import Response
+from ecg_jax.files.lease import acquire
 from ecg_jax.scaling import ladder
 from ecg_jax.store.layout import open_store
-from ecg_jax.store.lease import acquire
 from ecg_jax.study.packing import plan
 from ecg_jax.study.run_pack import SAVE_SECONDS, run_pack
 from ecg_jax.study.sweep import grid

@@ -23,7 +23,7 @@ from ecg_jax.data.real.datasets import any_folder, mimic, prepare, ptbxl
 from ecg_jax.data.real.datasets.catalogue import Output
 from ecg_jax.data.storage import shards
 from ecg_jax.data.storage.pool_file import save_pool
-from ecg_jax.files import read_json
+from ecg_jax.files.whole_file import read_json
 from ecg_jax.train.read_ahead import read_ahead
 
 BATCH = 64

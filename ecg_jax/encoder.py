@@ -32,11 +32,11 @@ from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
 from ecg_jax.data.lead_names import lead_of
 from ecg_jax.data.preprocess import flat_leads
 from ecg_jax.distributed.mesh import data_devices, make_mesh, place_batch
-from ecg_jax.files import read_json, write_json, write_text
+from ecg_jax.files.whole_file import read_json, write_json, write_text
+from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.models import Params
 from ecg_jax.objectives import masked
 from ecg_jax.outputs.model_card import CardFacts, model_card
-from ecg_jax.whole_folder import whole_folder
 
 FORMAT, VERSION = "ecg-jax encoder", 1
 TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"

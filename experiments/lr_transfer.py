@@ -34,7 +34,7 @@ from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.evaluate.response import response_of
-from ecg_jax.files import read_json, whole_file, write_json, write_text
+from ecg_jax.files.whole_file import read_json, whole_file, write_json, write_text
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.store.layout import Store, check_folder, open_store

@@ -22,8 +22,8 @@ from ecg_jax.data.ecg import LEADS, PUBLISHED, RecordPool, Simulated
 from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
+from ecg_jax.files.whole_folder import making
 from ecg_jax.monitor.stage import Stage
-from ecg_jax.whole_folder import making
 
 #: What stands in the column `tier`, and the method with twelve leads.
 GENERATOR, MULTILEADS = "NeuroKit2", "multileads"

@@ -9,7 +9,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.storage.arrays import checksums, field
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
-from ecg_jax.files import damaged, read_json, write_json
+from ecg_jax.files.whole_file import damaged, read_json, write_json
 from ecg_jax.store.layout import check_folder
 from experiments.data import StudyData, is_frozen
 

@@ -34,7 +34,7 @@ from ecg_jax.distributed import backend
 from ecg_jax.evaluate import baselines as references
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, response_of
-from ecg_jax.files import read_json, whole_file, write_json, write_text
+from ecg_jax.files.whole_file import read_json, whole_file, write_json, write_text
 from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.objectives import masked
 from ecg_jax.scaling import ladder

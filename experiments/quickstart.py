@@ -30,6 +30,7 @@ from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import check_batch, make_mesh
 from ecg_jax.evaluate.response import response_of
+from ecg_jax.files.whole_folder import making
 from ecg_jax.monitor.stage import Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.store.curve import FIRST_CURVE_STEP
@@ -39,7 +40,6 @@ from ecg_jax.study.run_pack import Keep
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import grid
 from ecg_jax.train.training_data import TrainingData
-from ecg_jax.whole_folder import making
 from experiments import analysis, report
 from experiments.data import (
     HOW_TO_GET_PTBXL,

@@ -29,7 +29,7 @@ from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, Record
 from ecg_jax.distributed.mesh import make_mesh, place_batch
 from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
 from ecg_jax.evaluate.response import response_of
-from ecg_jax.files import whole_file, write_text
+from ecg_jax.files.whole_file import whole_file, write_text
 from ecg_jax.models import Params
 from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.objectives import masked, next_patch

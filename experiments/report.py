@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from ecg_jax.config import RunConfig
 from ecg_jax.evaluate.baselines import component_residual
-from ecg_jax.files import write_text
+from ecg_jax.files.whole_file import write_text
 from ecg_jax.store.layout import Store
 from ecg_jax.train.training_data import TrainingData
 from experiments import figures

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ecg_jax.store.lease import acquire
+from ecg_jax.files.lease import acquire
 from ecg_jax.study.packing import plan
 from ecg_jax.study.run_pack import Hooks, run_pack
 from ecg_jax.train import schedule

@@ -11,7 +11,7 @@ from test_config import make_config
 from ecg_jax.config import RunConfig
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, response_of
-from ecg_jax.files import write_json
+from ecg_jax.files.whole_file import write_json
 from ecg_jax.outputs.write_run import append_segment, write_run
 from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.layout import Store, open_store

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from test_pack import DATA, RESPONSE, TARGETS
 
-from ecg_jax.files import write_json
+from ecg_jax.files.lease import acquire
+from ecg_jax.files.whole_file import write_json
 from ecg_jax.monitor.progress import StudyProgress
 from ecg_jax.store.layout import Store, open_store
-from ecg_jax.store.lease import acquire
 from ecg_jax.study import run_study, sweep
 from ecg_jax.study.agenda import Agenda
 from ecg_jax.study.deadline import Slot

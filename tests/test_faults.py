@@ -16,8 +16,8 @@ from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 
 from ecg_jax.command import StoppedError
 from ecg_jax.distributed.mesh import make_mesh, place_members
+from ecg_jax.files.lease import LostOwnershipError, acquire
 from ecg_jax.store.layout import open_store
-from ecg_jax.store.lease import LostOwnershipError, acquire
 from ecg_jax.store.metrics_log import line_key, read_metrics
 from ecg_jax.study import run_pack, sweep
 from ecg_jax.study import run_study as study

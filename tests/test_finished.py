@@ -9,8 +9,8 @@ from stores import MACHINE, finish, finished_store, loss_at, targets, without_ch
 
 import ecg_jax
 from ecg_jax import __main__ as cli
-from ecg_jax import files
-from ecg_jax.files import read_json, write_json
+from ecg_jax.files import whole_file
+from ecg_jax.files.whole_file import read_json, write_json
 from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.finished import read_record
 from ecg_jax.store.layout import Store, open_store, read_study
@@ -272,8 +272,10 @@ def test_a_table_is_read_as_fast_with_many_files(tmp_path, monkeypatch):
     """Every file is opened once, and all are parsed in one go."""
     store = finished_store(tmp_path / "store", TARGETS)
     opened, parsed = [], []
-    read, parse = files.read_text, pd.read_csv
-    monkeypatch.setattr(files, "read_text", lambda path, **options: (opened.append(path), read(path, **options))[1])
+    read, parse = whole_file.read_text, pd.read_csv
+    monkeypatch.setattr(
+        whole_file, "read_text", lambda path, **options: (opened.append(path), read(path, **options))[1]
+    )
     monkeypatch.setattr(pd, "read_csv", lambda *found, **options: (parsed.append(1), parse(*found, **options))[1])
     export(store, tmp_path / "out")
     assert len(opened) == len(set(opened)) and len(parsed) == 3

@@ -14,7 +14,16 @@ from pools import made_up_pool
 from stores import begin, finished_store, on, targets
 
 from ecg_jax.data.storage.pool_file import save_pool
-from ecg_jax.files import DiskFullError, append_text, is_disk_full, naming, write_json, write_text, write_texts
+from ecg_jax.files.whole_file import (
+    DiskFullError,
+    append_text,
+    is_disk_full,
+    naming,
+    write_json,
+    write_text,
+    write_texts,
+)
+from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.monitor import to_trackers
 from ecg_jax.scaling import ladder
 from scaling_fits.figures.style import new_figure, save_figure
@@ -23,7 +32,7 @@ from ecg_jax.store.layout import open_store
 from ecg_jax.store.merge import merge
 from ecg_jax.store.metrics_log import MetricsLog
 from ecg_jax.store.tables import export
-from ecg_jax.whole_folder import whole_folder
+
 
 TARGETS = targets()
 LARGE = "x" * 2**17
@@ -155,9 +164,9 @@ def test_an_error_without_a_file_gets_its_own(tmp_path):
 
 NAMES = """
 import sys, pathlib
-from ecg_jax import files
+from ecg_jax.files import whole_file
 for name in ("record.json", "pool.npz"):
-    print(files.beside(pathlib.Path(name)))
+    print(whole_file.beside(pathlib.Path(name)))
 """
 
 

@@ -7,11 +7,11 @@ import pytest
 from stores import begin, finish, finished_store, log_steps, targets, without_checksums
 
 from ecg_jax import __main__ as cli
+from ecg_jax.files.lease import acquire
 from ecg_jax.monitor import to_trackers
 from ecg_jax.store import merge as merging
 from ecg_jax.store.curve import CURVE
 from ecg_jax.store.layout import open_store
-from ecg_jax.store.lease import acquire
 from ecg_jax.store.merge import merge
 from ecg_jax.store.metrics_log import LOG, reach, read_metrics
 from ecg_jax.store.segments import read_segments

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ecg_jax.store import lease
-from ecg_jax.store.lease import LostOwnershipError, acquire, describe, has_living_owner
+from ecg_jax.files import lease
+from ecg_jax.files.lease import LostOwnershipError, acquire, describe, has_living_owner
 from ecg_jax.store.metrics_log import MetricsLog
 
 
@@ -50,7 +50,7 @@ def test_a_living_owner_keeps_its_file_young(tmp_path):
 
 
 def test_a_vanished_file_is_a_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr("ecg_jax.store.lease.AWAY_SECONDS", 0.1)
+    monkeypatch.setattr("ecg_jax.files.lease.AWAY_SECONDS", 0.1)
     with acquire(tmp_path) as owner:
         (tmp_path / "owner.json").unlink()
         with pytest.raises(LostOwnershipError, match=r"owner\.json is gone"):

@@ -18,8 +18,8 @@ from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import response_of
-from ecg_jax.files import read_csv
 from scaling_fits.tables.run_table import EXPORTED
+from ecg_jax.files.whole_file import read_csv
 from ecg_jax.monitor import status
 from ecg_jax.store import layout as stores
 from ecg_jax.store.layout import Store, open_store

@@ -9,10 +9,10 @@ from stores import finish, finished_store, targets
 from test_pack import DATA, PACKED, RESPONSE, Killed
 
 from ecg_jax import __main__ as cli
+from ecg_jax.files.lease import acquire
 from ecg_jax.monitor import status, to_trackers
 from ecg_jax.scaling.flops import train_flops_per_record
 from ecg_jax.store.layout import open_store
-from ecg_jax.store.lease import acquire
 from ecg_jax.store.metrics_log import read_metrics
 from ecg_jax.study.packing import plan
 

@@ -13,7 +13,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.quality.leakage import find_matches
 from ecg_jax.evaluate import baselines as lines
 from ecg_jax.evaluate import heldout as held
-from ecg_jax.files import read_json, write_json
+from ecg_jax.files.whole_file import read_json, write_json
 from ecg_jax.train.training_data import TrainingData
 
 #: Likeness from which a training record is a held-out recording beyond doubt, and a study is stopped for it; studies

@@ -12,12 +12,12 @@ from typing import Any
 
 from ecg_jax.codec import to_json
 from ecg_jax.config import RunConfig
+from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.store.finished import read_log
 from ecg_jax.store.layout import Store
 from ecg_jax.store.metrics_log import LOG, read_metrics, read_trunk_log
 from ecg_jax.store.segments import STAMP, read_segments
-from ecg_jax.whole_folder import whole_folder
 
 
 @dataclasses.dataclass(frozen=True)

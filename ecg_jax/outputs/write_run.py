@@ -16,7 +16,7 @@ from ecg_jax.distributed.backend import is_deterministic
 from ecg_jax.encoder import export_encoder
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response
-from ecg_jax.files import jsonl, write_json, write_text
+from ecg_jax.files.whole_file import jsonl, write_json, write_text
 from ecg_jax.models import Params
 from ecg_jax.outputs.model_card import CardFacts
 from ecg_jax.outputs.row import row, sources

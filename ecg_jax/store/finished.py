@@ -18,7 +18,7 @@ import pandas as pd
 
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import RunConfig
-from ecg_jax.files import checksum, damaged, read_csv, read_json, read_text, write_json
+from ecg_jax.files.whole_file import checksum, damaged, read_csv, read_json, read_text, write_json
 from ecg_jax.store.curve import COLUMNS, CURVE, curve_fault, curve_until
 from ecg_jax.store.metrics_log import LOG, lacks, read_metrics
 

@@ -25,9 +25,9 @@ from etils import epath
 
 from ecg_jax.codec import differences, fingerprint
 from ecg_jax.config import RunConfig
-from ecg_jax.files import damaged, read_json, write_json
+from ecg_jax.files.whole_file import damaged, read_json, write_json
+from ecg_jax.files.whole_folder import making
 from ecg_jax.store.finished import Finished, read_record
-from ecg_jax.whole_folder import making
 
 #: What the layout above is called in `study.json`.
 FORMAT = 3

@@ -21,7 +21,9 @@ from typing import Any
 
 from ecg_jax.codec import differences
 from ecg_jax.config import RunConfig
-from ecg_jax.files import jsonl, read_csv, read_text, write_texts
+from ecg_jax.files.lease import acquire, describe
+from ecg_jax.files.whole_file import jsonl, read_csv, read_text, write_texts
+from ecg_jax.files.whole_folder import Maker, making, placed
 from ecg_jax.store.curve import COLUMNS, CURVE, curve_points, curve_text, points
 from ecg_jax.store.finished import (
     CONFIG,
@@ -35,10 +37,8 @@ from ecg_jax.store.finished import (
     read_sources,
 )
 from ecg_jax.store.layout import Store, read_study, write_study
-from ecg_jax.store.lease import acquire, describe
 from ecg_jax.store.metrics_log import LOG, LOSS, divergence, line_key, reach, read_metrics
 from ecg_jax.store.segments import SEGMENTS, read_segments
-from ecg_jax.whole_folder import Maker, making, placed
 
 #: Losses of one run on two kinds of machine differ by rounding that grows over its steps: by about 1 % at the end.
 AGREEMENT = 0.05

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ecg_jax.files import append_text, damaged, jsonl, read_lines, write_text
+from ecg_jax.files.whole_file import append_text, damaged, jsonl, read_lines, write_text
 from ecg_jax.store.curve import curve_steps, points
 
 LOG = "metrics.jsonl"

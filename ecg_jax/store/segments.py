@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ecg_jax.files import damaged, read_lines
+from ecg_jax.files.whole_file import damaged, read_lines
 
 SEGMENTS = "segments.jsonl"
 #: A moment, in UTC.

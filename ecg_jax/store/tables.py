@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ecg_jax.config import RunConfig
-from ecg_jax.files import write_texts
+from ecg_jax.files.whole_file import write_texts
 from ecg_jax.store.finished import (
     Finished,
     check_alike,

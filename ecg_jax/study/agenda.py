@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ecg_jax.config import RunConfig
+from ecg_jax.files.lease import Ownership, acquire
 from ecg_jax.store.layout import Store
-from ecg_jax.store.lease import Ownership, acquire
 from ecg_jax.study.deadline import Rates, Slot
 from ecg_jax.study.packing import Pack
 

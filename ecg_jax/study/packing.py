@@ -17,7 +17,7 @@ import jax
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.distributed.agreement import agreed, is_first
-from ecg_jax.files import write_json
+from ecg_jax.files.whole_file import write_json
 from ecg_jax.scaling.cost import trunks
 from ecg_jax.scaling.flops import training_bytes
 from ecg_jax.store.layout import Store

@@ -20,10 +20,10 @@ from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.response import Response, signals_kept
+from ecg_jax.files.lease import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.monitor.progress import StudyProgress
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.store.layout import Store
-from ecg_jax.store.lease import LostOwnershipError, Ownership, acquire, describe
 from ecg_jax.study.agenda import NOBODY, Agenda
 from ecg_jax.study.deadline import Slot
 from ecg_jax.study.packing import Pack, is_measured, measured_size, plan

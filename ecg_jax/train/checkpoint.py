@@ -16,7 +16,7 @@ from etils import epath
 from orbax.checkpoint import v1 as ocp
 
 from ecg_jax.distributed.agreement import agreed, is_first
-from ecg_jax.files import disk_full, is_disk_full, naming
+from ecg_jax.files.whole_file import disk_full, is_disk_full, naming
 from ecg_jax.train.checksum import digests
 
 _log = logging.getLogger(__name__)

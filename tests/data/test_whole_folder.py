@@ -11,16 +11,16 @@ import pytest
 from ptbxl_layout import write_ptbxl
 from terminal import python
 
-from ecg_jax import whole_folder as module
-from ecg_jax.store.lease import LostOwnershipError
-from ecg_jax.whole_folder import making, whole_folder
+from ecg_jax.files import whole_folder as module
+from ecg_jax.files.lease import LostOwnershipError
+from ecg_jax.files.whole_folder import making, whole_folder
 
 ROOT = Path(__file__).parents[2]
 #: Fills a folder slowly, unless another process has made it by then.
 MAKER = """
 import os, sys, time
 from pathlib import Path
-from ecg_jax.whole_folder import whole_folder
+from ecg_jax.files.whole_folder import whole_folder
 
 folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
 try:

@@ -7,7 +7,7 @@ from rich.console import Console
 from test_pack import PACKED, TARGETS
 
 from ecg_jax.config import Precision
-from ecg_jax.files import write_json
+from ecg_jax.files.whole_file import write_json
 from ecg_jax.scaling import cost, ladder
 from ecg_jax.scaling.flops import parameters, training_bytes
 from ecg_jax.store.layout import open_store

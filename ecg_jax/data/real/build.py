@@ -38,9 +38,9 @@ from ecg_jax.data.real.datasets.windows import read_windows, save_windows
 from ecg_jax.data.storage import shards
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
-from ecg_jax.files import read_json, write_json, write_text
+from ecg_jax.files.whole_file import read_json, write_json, write_text
+from ecg_jax.files.whole_folder import making
 from ecg_jax.monitor.stage import Stage
-from ecg_jax.whole_folder import making
 
 RATES_HZ = (100, 250, 500)
 #: Seconds between two looks at how many recordings the workers have read.

@@ -14,7 +14,7 @@ import numpy as np
 from ecg_jax.data.ecg import LEADS, Origins, RecordPool, Simulated
 from ecg_jax.data.storage import arrays
 from ecg_jax.data.storage.arrays import Stored, field
-from ecg_jax.files import whole_file
+from ecg_jax.files.whole_file import whole_file
 
 FORMAT = 1
 _ARRAYS = ("ecg", "record_id", "patient_id", "fold", "unit")

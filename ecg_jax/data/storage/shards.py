@@ -21,7 +21,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from ecg_jax.data.ecg import LEADS, RecordPool, Simulated
 from ecg_jax.data.exclusions import Exclusion, OnBad, raise_first
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT, Steps
-from ecg_jax.whole_folder import whole_folder
+from ecg_jax.files.whole_folder import whole_folder
 
 SPLIT = "records"
 FORMAT_VERSION = "1.0.0"

@@ -24,8 +24,8 @@ from ecg_jax.data.real.datasets.registry import list_set
 from ecg_jax.data.real.quality import figures, measures
 from ecg_jax.data.real.quality.leakage import find_repeats
 from ecg_jax.data.storage import shards
+from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.monitor.stage import STDERR, Stage
-from ecg_jax.whole_folder import whole_folder
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
 _SHOWN_LABELS = 30

@@ -19,7 +19,7 @@ from ecg_jax.data.synthetic.physiology.rhythm import Beat
 from ecg_jax.data.synthetic.render.identity import fingerprint
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS
 from ecg_jax.data.synthetic.render.tiers import Recipe, Tier
-from ecg_jax.whole_folder import whole_folder
+from ecg_jax.files.whole_folder import whole_folder
 
 BEAT_ANNOTATOR, WAVE_ANNOTATOR = "atr", "wave"
 LABELS = "records.csv"

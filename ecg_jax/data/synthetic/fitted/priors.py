@@ -33,7 +33,7 @@ from ecg_jax.data.synthetic.fitted.density import choose_mixture
 from ecg_jax.data.synthetic.fitted.pool_identity import PoolIdentity, identify, log_ii_to_i
 from ecg_jax.data.synthetic.randomness import hashing
 from ecg_jax.data.synthetic.randomness.draws import truncated_normal
-from ecg_jax.files import whole_file
+from ecg_jax.files.whole_file import whole_file
 
 LEADS = len(INDEPENDENT_LEAD_INDICES)
 #: Where `Parts.scalars` holds what.

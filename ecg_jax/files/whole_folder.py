@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ecg_jax.files import naming
-from ecg_jax.store.lease import OWNER, Ownership, acquire, describe
+from ecg_jax.files.lease import OWNER, Ownership, acquire, describe
+from ecg_jax.files.whole_file import naming
 
 #: Seconds between two tries to become the maker, and between two lines that say that one waits.
 LOOK_SECONDS, TELL_SECONDS = 0.2, 10.0

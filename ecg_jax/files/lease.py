@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from ecg_jax.files import damaged, naming, parse_json, read_text
+from ecg_jax.files.whole_file import damaged, naming, parse_json, read_text
 
 REFRESH_SECONDS, STALE_SECONDS = 10.0, 120.0
 #: For so long an owner file may be away while a mistaken taker puts it back.
