@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from ecg_jax.config import RunConfig
-from scaling_fits.contrasts.contrasts import (
 from ecg_jax.store.tables import IDENTITIES
+from scaling_fits.contrasts.contrasts import (
     PatientDifference,
     Slope,
     contrasts_json,

@@ -26,13 +26,12 @@ from ecg_jax.files.whole_file import (
 from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.monitor import to_trackers
 from ecg_jax.scaling import ladder
-from scaling_fits.figures.style import new_figure, save_figure
-from scaling_fits.files import write_text as write_result
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.merge import merge
 from ecg_jax.store.metrics_log import MetricsLog
 from ecg_jax.store.tables import export
-
+from scaling_fits.figures.style import new_figure, save_figure
+from scaling_fits.files import write_text as write_result
 
 TARGETS = targets()
 LARGE = "x" * 2**17

@@ -18,7 +18,6 @@ from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import response_of
-from scaling_fits.tables.run_table import EXPORTED
 from ecg_jax.files.whole_file import read_csv
 from ecg_jax.monitor import status
 from ecg_jax.store import layout as stores
@@ -29,6 +28,7 @@ from ecg_jax.study import run_study as study
 from ecg_jax.study.run_study import run_study
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
+from scaling_fits.tables.run_table import EXPORTED
 
 DATA = TrainingData(real=made_up_pool(20, 2), synthetic={"b": made_up_pool(2000, 1)})
 RESPONSE = response_of(held.freeze(made_up_pool(9, 5), 50, masks=2), DATA.real)

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.writing import PALETTE, new_figure, write_csv, write_figure
 from ecg_jax.data.synthetic import Rhythm, Tier, only, recipe
-from ecg_jax.data.synthetic.annotation import Annotated, annotate
-from ecg_jax.data.synthetic.draws import GENERATOR_VERSION
+from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.norms import AGE_GROUPS, MEASURES, Comparison, compare, coverage, measure, published
+from ecg_jax.data.synthetic.randomness.draws import GENERATOR_VERSION
 
 RATE_HZ = 500
 #: Records rendered and measured at a time.

@@ -7,11 +7,11 @@ import pytest
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.synthetic import norms
-from ecg_jax.data.synthetic.annotation import Annotated
+from ecg_jax.data.synthetic.annotate.annotation import Annotated
 from ecg_jax.data.synthetic.norms.comparison import statistic
 from ecg_jax.data.synthetic.norms.measure import variability
 from ecg_jax.data.synthetic.norms.table import Norm, published, sources
-from ecg_jax.data.synthetic.rhythm import Beat
+from ecg_jax.data.synthetic.physiology.rhythm import Beat
 
 RATE_HZ, SECONDS = 500, 10
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ecg_jax.data.synthetic.leads import ELECTRODES_TO_LEADS, LEAD_FIELD
+from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, LEAD_FIELD
 from ecg_jax.data.synthetic.sources import Rows, kernels_at
 
 TIME_S = np.arange(-0.5, 0.5, 0.001)

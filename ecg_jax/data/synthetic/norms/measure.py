@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS
-from ecg_jax.data.synthetic import criteria
-from ecg_jax.data.synthetic.annotation import Annotated
-from ecg_jax.data.synthetic.kernels import AVF, AVL, V1, V3, V4, V5, V6, I
-from ecg_jax.data.synthetic.rhythm import Beat
+from ecg_jax.data.synthetic.annotate import criteria
+from ecg_jax.data.synthetic.annotate.annotation import Annotated
+from ecg_jax.data.synthetic.physiology.kernels import AVF, AVL, V1, V3, V4, V5, V6, I
+from ecg_jax.data.synthetic.physiology.rhythm import Beat
 
 _P_LEADS, _J_LEADS = ("I", "II", "V1", "V3"), ("II", "V2", "V3", "V5")
 _R_LEADS = ("I", "II", "III", "V1", "V2", "V3", "V4", "V5", "V6")

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from ecg_jax.data.synthetic.kernels import Fiducials
+from ecg_jax.data.synthetic.physiology.kernels import Fiducials
 
 
 @jax.tree_util.register_dataclass
