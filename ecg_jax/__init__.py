@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import typing
 
-from ecg_jax.command import quiet_while_loading
+from ecg_jax.terminal.command import quiet_while_loading
 
 if typing.TYPE_CHECKING:
     from ecg_jax.encoder import Encoder

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ecg_jax.command import command
 from ecg_jax.store.finished import read_config, read_record
 from ecg_jax.store.layout import Store, studies
 from ecg_jax.store.tables import export
+from ecg_jax.terminal.command import command
 
 
 def show(root: Path, run: str) -> str:

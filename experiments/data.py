@@ -25,7 +25,7 @@ from ecg_jax.data.synthetic.standin import CLINIC_RECIPE, NOISE, SOURCE, standin
 from ecg_jax.evaluate.heldout import HeldOut, differing, freeze
 from ecg_jax.evaluate.response import check_apart
 from ecg_jax.files.whole_file import read_json, write_json
-from ecg_jax.monitor.stage import Stage
+from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.training_data import check_trained_on
 
 TRAIN_FOLDS = (1, 2, 3, 4, 5, 6, 7, 8)

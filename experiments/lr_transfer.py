@@ -29,7 +29,6 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Parametrisation, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
@@ -41,6 +40,7 @@ from ecg_jax.store.layout import Store, check_folder, open_store
 from ecg_jax.store.tables import MACHINE_COLUMNS
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import replace
+from ecg_jax.terminal.command import command
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import load_or_standin
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast

@@ -28,7 +28,6 @@ from pathlib import Path
 from rich.console import Console
 
 from ecg_jax.codec import to_json
-from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Mixing, Precision, RunConfig
 from ecg_jax.data.ecg import PUBLISHED, RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
@@ -37,7 +36,6 @@ from ecg_jax.distributed import backend
 from ecg_jax.distributed.agreement import agreed, in_turn, is_first
 from ecg_jax.distributed.launch import join
 from ecg_jax.evaluate.response import response_of
-from ecg_jax.monitor.stage import Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import records_trained, trunks
 from ecg_jax.store.layout import Store, check_checkpoints, check_folder, open_store
@@ -46,6 +44,8 @@ from ecg_jax.study.deadline import Slot
 from ecg_jax.study.forecast import Pace
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import replace
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import StudyData, load_or_standin

@@ -23,7 +23,7 @@ from ecg_jax.data.preprocess import apply_chain
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.files.whole_folder import making
-from ecg_jax.monitor.stage import Stage
+from ecg_jax.terminal.stage import Stage
 
 #: What stands in the column `tier`, and the method with twelve leads.
 GENERATOR, MULTILEADS = "NeuroKit2", "multileads"

@@ -23,7 +23,6 @@ import pandas as pd
 from rich.console import Console
 from wfdb.processing import xqrs_detect
 
-from ecg_jax.command import command
 from ecg_jax.config import DataConfig, ModelConfig, Position, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.exclusions import Exclusion
@@ -35,13 +34,14 @@ from ecg_jax.evaluate import baselines as references
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, response_of
 from ecg_jax.files.whole_file import read_json, whole_file, write_json, write_text
-from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.objectives import masked
 from ecg_jax.scaling import ladder
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS, export
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import grid
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import STDERR, Stage
 from ecg_jax.train.training_data import TrainingData
 from experiments.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
 from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast

@@ -24,14 +24,12 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from ecg_jax.command import command
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
 from ecg_jax.distributed.mesh import check_batch, make_mesh
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.files.whole_folder import making
-from ecg_jax.monitor.stage import Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.store.curve import FIRST_CURVE_STEP
 from ecg_jax.store.layout import Store, check_folder, check_settings, open_store, read_study
@@ -39,6 +37,8 @@ from ecg_jax.store.tables import export
 from ecg_jax.study.run_pack import Keep
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import grid
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.training_data import TrainingData
 from experiments import analysis, report
 from experiments.data import (

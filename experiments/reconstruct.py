@@ -23,7 +23,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ecg_jax import objectives
-from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Objective, RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, RecordPool, normalise
 from ecg_jax.distributed.mesh import make_mesh, place_batch
@@ -31,10 +30,11 @@ from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.files.whole_file import whole_file, write_text
 from ecg_jax.models import Params
-from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.objectives import masked, next_patch
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import STDERR, Stage
 from ecg_jax.train import schedule
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.loop import train

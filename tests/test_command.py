@@ -13,13 +13,13 @@ import pytest
 from safetensors import SafetensorError
 from terminal import python
 
-from ecg_jax.command import StoppedError, ToldToStop, command
+from ecg_jax.terminal.command import StoppedError, ToldToStop, command
 
 #: Works for a while, line by line, and leaves a file that says how far it came.
 WORKER = """
 import sys, time
 from pathlib import Path
-from ecg_jax.command import command
+from ecg_jax.terminal.command import command
 
 @command
 def main(arguments=None):
@@ -155,7 +155,7 @@ def test_a_terminal_that_is_closed_ends_it_told_and_no_print_fails(tmp_path):
 def test_a_reader_who_leaves_at_once_costs_nothing(tmp_path):
     """Nor does rich, which would end the process itself."""
     script = (
-        "import time\nfrom rich.console import Console\nfrom ecg_jax.command import command\n"
+        "import time\nfrom rich.console import Console\nfrom ecg_jax.terminal.command import command\n"
         "@command\ndef main(arguments=None):\n"
         f"    [Console().print(n) for n in range(5000)]\n    open({str(tmp_path / 'end')!r}, 'w').close()\n"
         "raise SystemExit(main())"
@@ -167,7 +167,7 @@ def test_a_reader_who_leaves_at_once_costs_nothing(tmp_path):
 
 WATCHER = """
 import sys, time
-from ecg_jax.command import command, has_reader
+from ecg_jax.terminal.command import command, has_reader
 
 @command
 def main(arguments=None):
@@ -221,7 +221,7 @@ def test_a_stage_is_told_at_its_start_and_while_it_lasts(monkeypatch):
 
     from rich.console import Console
 
-    from ecg_jax.monitor import stage
+    from ecg_jax.terminal import stage
 
     monkeypatch.setattr(stage, "QUIET_SECONDS", 0.02)
     said = io.StringIO()

@@ -10,11 +10,11 @@ import pytest
 from stores import data, finish, finished_store, targets, without_checksums
 
 from ecg_jax import __main__ as cli
-from ecg_jax.command import command
 from ecg_jax.files.lease import acquire
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import MACHINE_COLUMNS, export
 from ecg_jax.study import run_study
+from ecg_jax.terminal.command import command
 
 TARGETS = targets(seeds=(0, 1))
 #: Of the second trunk, the longer run is left to do.

@@ -14,7 +14,6 @@ from doing import do
 from etils import epath
 from test_pack import DATA, PACKED, RESPONSE, TARGETS, run, tables
 
-from ecg_jax.command import StoppedError
 from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.files.lease import LostOwnershipError, acquire
 from ecg_jax.store.layout import open_store
@@ -23,6 +22,7 @@ from ecg_jax.study import run_pack, sweep
 from ecg_jax.study import run_study as study
 from ecg_jax.study.deadline import Rates, Slot
 from ecg_jax.study.run_study import run_study
+from ecg_jax.terminal.command import StoppedError
 from ecg_jax.train.checkpoint import Checkpoints
 from experiments import mixed_vs_pure
 

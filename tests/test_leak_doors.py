@@ -102,7 +102,7 @@ def test_no_run_begins_on_what_it_is_judged_by(tmp_path, mesh):
     with pytest.raises(ValueError, match=r"records of the synthetic pool 'b' are held-out recordings"):
         do(store, [config], TrainingData(REAL, {"b": with_copy(synthetic, 1, HELD.pool.ecg[0] // 2)}), response)
     assert not store.is_done(config)
-    check_held_out(TrainingData(REAL, {"b": synthetic}), response)
+    check_held_out(REAL, {"b": synthetic}, response)
 
 
 def test_a_patient_on_both_sides_is_refused():

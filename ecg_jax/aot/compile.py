@@ -26,15 +26,15 @@ from jax.sharding import PartitionSpec as P
 from rich.console import Console
 
 from ecg_jax.aot.hlo_collectives import least_bytes, received_bytes
-from ecg_jax.command import command
 from ecg_jax.config import DataConfig, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.models import Execution
 from ecg_jax.models.execution import Remat
-from ecg_jax.monitor.stage import STDERR, Stage
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import STDERR, Stage
 from ecg_jax.train.step import program
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ecg_jax.config import Objective, RunConfig
-from ecg_jax.data.ecg import RecordPool
+from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.real.quality.leakage import find_matches
 from ecg_jax.evaluate import baselines as lines
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.files.whole_file import read_json, write_json
-from ecg_jax.train.training_data import TrainingData
 
 #: Likeness from which a training record is a held-out recording beyond doubt, and a study is stopped for it; studies
 #: leave records out from less on (`leakage.THRESHOLD`), and by name.
@@ -77,11 +76,11 @@ def check_apart(training: RecordPool, heldout: held.HeldOut) -> None:
     _check_signals("training", training, heldout.pool, SURE)
 
 
-def check_held_out(data: TrainingData, response: Response) -> None:
+def check_held_out(real: RecordPool, synthetic: Mapping[str, Source], response: Response) -> None:
     """Raises ValueError where real or stored synthetic records hold what the response is measured on; see
     `check_apart`. What a generator renders holds no recording."""
-    check_apart(data.real, response.heldout)
-    for name, source in data.synthetic.items():
+    check_apart(real, response.heldout)
+    for name, source in synthetic.items():
         if isinstance(source, RecordPool):
             _check_signals(f"the synthetic pool {name!r}", source, response.heldout.pool, COPY)
 

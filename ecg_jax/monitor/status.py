@@ -18,7 +18,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ecg_jax.command import has_reader
 from ecg_jax.config import Mixing, RunConfig
 from ecg_jax.files.lease import OWNER, describe, has_living_owner
 from ecg_jax.scaling.cost import duration, flops
@@ -26,6 +25,7 @@ from ecg_jax.scaling.flops import parameters, train_flops_per_record
 from ecg_jax.scaling.throughput import FEWEST_STEPS, WARM_UP_STEPS
 from ecg_jax.store.layout import Store
 from ecg_jax.store.metrics_log import LOG, read_metrics, whole_lines
+from ecg_jax.terminal.command import has_reader
 
 #: Seconds between looks of `watch`.
 LOOK_SECONDS = 5.0

@@ -35,9 +35,9 @@ from typing import Any
 
 import pandas as pd
 
-from ecg_jax.command import command
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, Precision, Tokens, served_by
 from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
+from ecg_jax.terminal.command import command
 
 #: The base rate that every size takes its multiples of; see "Rates" above.
 BASE_LEARNING_RATE = 1.6e-2

@@ -20,11 +20,11 @@ from rich.table import Table
 
 from ecg_jax.config import ModelConfig, Precision, RunConfig
 from ecg_jax.distributed.mesh import make_mesh
-from ecg_jax.monitor.stage import Stage
 from ecg_jax.scaling.cost import duration, flops
 from ecg_jax.scaling.flops import parameters, train_flops_per_record, training_bytes
 from ecg_jax.scaling.ladder import size_name
 from ecg_jax.store.layout import Store
+from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.timing import seconds_per_member
 
 #: Dense matrix products, FLOP/s, as vendors publish them: of bfloat16, and of float32 as JAX multiplies it there (TF32

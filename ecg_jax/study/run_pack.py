@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ecg_jax.command import StoppedError
 from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import agreed, is_first
 from ecg_jax.distributed.mesh import check_batch
@@ -32,6 +31,7 @@ from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.layout import Store
 from ecg_jax.store.metrics_log import LOG, MetricsLog, divergence, reach, read_metrics
 from ecg_jax.study.packing import Pack
+from ecg_jax.terminal.command import StoppedError
 from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints, abstract
 from ecg_jax.train.input_pipeline import Placement, feed_of
@@ -108,7 +108,7 @@ def run_pack(
     if agreed(all(store.is_done(run) for run in pack.runs)):
         return
     check_batch(pack.shape.batch_records)
-    check_held_out(data, response)
+    check_held_out(data.real, data.synthetic, response)
     for runs in pack.members:
         check_information(runs[-1], data)
         check_response(runs[-1], response)

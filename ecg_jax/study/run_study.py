@@ -15,7 +15,6 @@ from types import FrameType
 import jax
 
 from ecg_jax.codec import fingerprint
-from ecg_jax.command import StoppedError, heeding
 from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
 from ecg_jax.distributed.mesh import make_mesh
@@ -28,6 +27,7 @@ from ecg_jax.study.agenda import NOBODY, Agenda
 from ecg_jax.study.deadline import Slot
 from ecg_jax.study.packing import Pack, is_measured, measured_size, plan
 from ecg_jax.study.run_pack import Hooks, Keep, run_pack
+from ecg_jax.terminal.command import StoppedError, heeding
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.timing import Profiler
 from ecg_jax.train.training_data import TrainingData

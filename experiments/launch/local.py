@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from ecg_jax.command import SIGNALS, command, heeding
+from ecg_jax.terminal.command import SIGNALS, command, heeding
 
 LOOK_SECONDS = 0.2
 

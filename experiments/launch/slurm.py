@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ecg_jax.command import command
+from ecg_jax.terminal.command import command
 
 #: Seconds before its time limit at which a task is told to save.
 NOTICE_SECONDS = 120

@@ -55,7 +55,7 @@ SLOW_BUILD = """
 import os, sys, time
 from pathlib import Path
 from rich.console import Console
-from ecg_jax.command import command
+from ecg_jax.terminal.command import command
 from ecg_jax.data.real.build import build_set
 from ecg_jax.data.real.datasets.catalogue import Catalogue
 

@@ -21,7 +21,7 @@ import os, sys, time
 from pathlib import Path
 from test_pack import DATA, RESPONSE
 from test_config import make_config
-from ecg_jax.command import StoppedError
+from ecg_jax.terminal.command import StoppedError
 from ecg_jax.study import run_pack, run_study, sweep
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import export

@@ -27,7 +27,6 @@ import pandas as pd
 from rich.console import Console
 
 from ecg_jax.codec import fingerprint as fingerprint_of
-from ecg_jax.command import command
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
@@ -40,7 +39,8 @@ from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.files.whole_file import read_json, write_json, write_text
 from ecg_jax.files.whole_folder import making
-from ecg_jax.monitor.stage import Stage
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import Stage
 
 RATES_HZ = (100, 250, 500)
 #: Seconds between two looks at how many recordings the workers have read.

@@ -12,7 +12,6 @@ from typing import NoReturn
 
 import numpy as np
 
-from ecg_jax.command import command
 from ecg_jax.data import ecg_plot
 from ecg_jax.data.synthetic.annotate import export, page, stored_pool
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
@@ -20,7 +19,8 @@ from ecg_jax.data.synthetic.physiology import conditions
 from ecg_jax.data.synthetic.physiology.conditions import Condition, ConditionMix, Morphology, Rhythm
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, RATES_HZ, SyntheticSource, render
 from ecg_jax.data.synthetic.render.tiers import CONTENT, Recipe, Tier, recipe
-from ecg_jax.monitor.stage import STDERR, Stage
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import STDERR, Stage
 
 MIXES = {"prevalence": conditions.PREVALENCE, "uniform": conditions.UNIFORM}
 #: Each rhythm with a normal morphology and each morphology in sinus rhythm: 1 % of the records or more.

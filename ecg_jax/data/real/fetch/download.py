@@ -21,12 +21,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ecg_jax.command import command
 from ecg_jax.data.real.fetch.archives import extract, is_archive
 from ecg_jax.data.real.fetch.listing import choose, is_signal, list_files, record_name
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS, Host, Publication
 from ecg_jax.data.real.fetch.resumable import TIMEOUT_S, RemoteFile, fetch
-from ecg_jax.monitor.stage import Stage
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import Stage
 
 #: Files fetched at the same time: small ones mostly wait for the server.
 CONNECTIONS = 4

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecg_jax.command import command
 from ecg_jax.data.ecg import SIMULATED, RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
 from ecg_jax.data.real.datasets.catalogue import Output, remarks_of
@@ -25,7 +24,8 @@ from ecg_jax.data.real.quality import figures, measures
 from ecg_jax.data.real.quality.leakage import find_repeats
 from ecg_jax.data.storage import shards
 from ecg_jax.files.whole_folder import whole_folder
-from ecg_jax.monitor.stage import STDERR, Stage
+from ecg_jax.terminal.command import command
+from ecg_jax.terminal.stage import STDERR, Stage
 
 #: Labels and ids shown on the page before one has to unfold or open a table.
 _SHOWN_LABELS = 30
