@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.writing import PALETTE, new_figure, write_csv, write_figure
+from benchmarks.harness.writing import PALETTE, new_figure, write_csv, write_figure
 from ecg_jax.data.synthetic import Rhythm, Tier, only, recipe
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.norms import AGE_GROUPS, MEASURES, Comparison, compare, coverage, measure, published

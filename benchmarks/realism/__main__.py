@@ -12,13 +12,13 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import machine
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_figure, write_json
 from benchmarks.realism import compare, figures, report, sources, transfer
 from benchmarks.realism.compare import Settings
 from benchmarks.realism.features import Described, describe
 from benchmarks.realism.network import Training
 from benchmarks.realism.sources import Records
-from benchmarks.writing import write_csv, write_figure, write_json
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.synthetic.render.identity import fingerprint

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.harness.writing import PALETTE, new_figure
 from benchmarks.realism.features import RATE_HZ, Described
 from benchmarks.realism.report import HEADLINE, Measured
-from benchmarks.writing import PALETTE, new_figure
 from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS
 
 _SHORT = {"NeuroKit2 multileads": "NK2 multileads", "NeuroKit2 ecgsyn": "NK2 ecgsyn"}

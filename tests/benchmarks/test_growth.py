@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmarks import growth
+from benchmarks.training import growth
 
 
 def test_a_study_of_made_up_runs_is_planned_followed_exported_and_merged(tmp_path: Path, mesh):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pools import made_up_pool
 
-from benchmarks import reading_speed
+from benchmarks.reading import reading_speed
 from ecg_jax.data.storage import shards
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks import machine, peers, speed
-from benchmarks.timing import Contender, Timed, interleaved
+from benchmarks.harness import machine
+from benchmarks.harness.timing import Contender, Timed, interleaved
+from benchmarks.synthetic import peers, speed
 
 
 def test_interleaved_runs_all_in_turn_and_tables_their_ratio():

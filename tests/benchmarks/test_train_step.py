@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import train_step
-from benchmarks.train_step import Setting, Worker
+from benchmarks.training import train_step
+from benchmarks.training.train_step import Setting, Worker
 from ecg_jax.scaling.flops import parameters
 
 SETTING = Setting(10_000, 1, compiled=False, keep_freed=False)
@@ -33,7 +33,7 @@ def test_sides_that_disagree_are_refused():
 
 
 def test_our_side_checks_and_steps_with_weights_for_every_module(mesh, tmp_path, monkeypatch):
-    from benchmarks import train_step_worker
+    from benchmarks.training import train_step_worker
 
     monkeypatch.setattr(train_step_worker, "BATCH_RECORDS", 4)
     specification = json.loads(json.dumps(SETTING.specification()))

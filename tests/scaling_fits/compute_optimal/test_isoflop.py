@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.coverage_studies import Cell, isoflops
+from benchmarks.fits.coverage_studies import Cell, isoflops
 from scaling_fits.compute_optimal.allocation import (
     SIX_N_D,
     Compute,

@@ -8,7 +8,7 @@ import pytest
 from planted_laws import LAWS, Planted
 from scipy import stats
 
-from benchmarks.coverage_studies import Cell, bootstraps, law_table, profiles
+from benchmarks.fits.coverage_studies import Cell, bootstraps, law_table, profiles
 from scaling_fits.estimation.estimators import Huber, LeastSquares, StudentT
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem

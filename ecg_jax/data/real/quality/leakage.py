@@ -6,7 +6,7 @@ alike as far as these correlate, on average over the leads.
 
 Baseline wander, which one copy has and a filtered one has not, lies below 1.5 Hz, and what a filter makes of the ends
 of a record in its first and last second: with both left in, a third of all recordings were not found in their own
-filtered copies. Among 11 million pairs (`benchmarks/leakage.py`, `results/benchmarks/leakage/`) every recording reaches
+filtered copies. Among 11 million pairs (`benchmarks/reading/leakage.py`) every recording reaches
 0.978 with a copy that is raw, filtered, resampled, scaled or inverted, and no two different ones, of the same patient
 or not, 0.83. What is not found: a copy cut at another moment (unless `max_lag_s` is given), one with limb electrodes
 swapped, and one that shares less than two leads.

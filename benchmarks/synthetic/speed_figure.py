@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks import contenders
-from benchmarks.writing import PALETTE, new_figure
+from benchmarks.harness.writing import PALETTE, new_figure
+from benchmarks.synthetic import contenders
 
 _PEERS = (contenders.MULTILEADS, contenders.ECGSYN, contenders.RK4)
 

@@ -1,6 +1,6 @@
 """Speed of the train step against the same model written plainly in PyTorch, in one run.
 
-python -m benchmarks.train_step --torch-python /path/to/python --out results/benchmarks/train_step
+python -m benchmarks.training.train_step --torch-python /path/to/python --out results/benchmarks/train_step
 
 Both get the same batch, weights and hyperparameters, first show that loss and gradient agree, and then take turns.
 PyTorch may live in an environment of its own. On a GPU (`--gpu`) both compute in bfloat16, PyTorch compiled.
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import machine
-from benchmarks.writing import write_csv, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES
 from ecg_jax.objectives.masked import UNIT_OF_LEAD, UNIT_OF_TARGET
@@ -115,7 +115,7 @@ def compare(setting: Setting, torch_python: str, rounds: int, budget_s: float, f
     Path(files[0]).write_text(json.dumps(setting.specification()))
     malloc = MALLOC if setting.keep_freed else {}
     peer = str(Path(__file__).with_name("torch_transformer.py"))
-    ours = Worker([sys.executable, "-m", "benchmarks.train_step_worker", *files], setting.threads, malloc)
+    ours = Worker([sys.executable, "-m", "benchmarks.training.train_step_worker", *files], setting.threads, malloc)
     try:
         checked = {"ours": ours.ask("check")}
         multipliers = {"multipliers": checked["ours"]["multipliers"]}

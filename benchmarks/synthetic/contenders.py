@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from benchmarks import peers
-from benchmarks.timing import Contender
+from benchmarks.harness.timing import Contender
+from benchmarks.synthetic import peers
 from ecg_jax.data.synthetic.annotate import annotation
 from ecg_jax.data.synthetic.render import source
 from ecg_jax.data.synthetic.render.generator import Fitted

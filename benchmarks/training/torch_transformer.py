@@ -1,4 +1,4 @@
-"""The transformer of `ecg_jax.models` and its train step in plain PyTorch, as `benchmarks.train_step` times it.
+"""The transformer of `ecg_jax.models` and its train step in plain PyTorch, timed by `benchmarks.training.train_step`.
 
 Run by that benchmark with an interpreter that has PyTorch and NumPy, which need not be the project's own: a file of
 arrays and a specification come in by path, commands by lines on the standard input, answers in JSON lines.

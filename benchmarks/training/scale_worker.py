@@ -1,4 +1,4 @@
-"""One process of `benchmarks.scale`: trains a few steps on 64 records of noise and says how long they took."""
+"""One process of `benchmarks.training.scale`: trains a few steps on 64 records of noise and says how long they took."""
 
 from __future__ import annotations
 

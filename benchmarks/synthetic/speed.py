@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import contenders, machine, on_device, speed_figure
-from benchmarks.timing import Contender, Timed, interleaved
-from benchmarks.writing import write_csv, write_figure, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.timing import Contender, Timed, interleaved
+from benchmarks.harness.writing import write_csv, write_figure, write_json
+from benchmarks.synthetic import contenders, on_device, speed_figure
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic.fitted.priors import fit_priors

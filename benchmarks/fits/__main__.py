@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.harness import machine
 
 BOOTSTRAPS = 4000
 
@@ -31,14 +31,14 @@ def main() -> None:
     if options.data is None or not Path(options.data).is_dir():
         parser.error(f"--data {options.data} is not a folder; give it, or set SCALING_DATA_DIR")
     if options.bootstrap:
-        from benchmarks.fit_contenders import bootstrap_seconds, chinchilla_data
+        from benchmarks.fits.fit_contenders import bootstrap_seconds, chinchilla_data
 
         print(" ".join(f"{s:.3f}" for s in bootstrap_seconds(chinchilla_data(Path(options.data)), BOOTSTRAPS)))
         return
     command = [sys.executable, "-m", "benchmarks.fits", "--bootstrap", "--data", str(options.data)]
     first_s, again_s = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     machine.pin_to_one_core()
-    from benchmarks import fit_speed  # NumPy and JAX size their thread pools as they load: only now
+    from benchmarks.fits import fit_speed  # NumPy and JAX size their thread pools as they load: only now
 
     every_core = {"cores": os.cpu_count(), "first_s": first_s, "again_s": again_s}
     fit_speed.run(Path(options.data), options.out, every_core, BOOTSTRAPS, options.mixture, quick=options.quick)

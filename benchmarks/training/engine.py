@@ -1,7 +1,7 @@
 """What the engine adds to a bare train step: packing, waiting for input, checkpoints, the loop, and starting up.
 
-python -m benchmarks.engine --out results/benchmarks/engine          about 15 minutes on two cores
-python -m benchmarks.engine --quick                                  about 2 minutes
+python -m benchmarks.training.engine --out results/benchmarks/engine          about 15 minutes on two cores
+python -m benchmarks.training.engine --quick                                  about 2 minutes
 
 Packs are run as a study runs them (`pack.run_pack`), in turn, and their own records say what they reached. The peer is
 measured as a variant of ours: nanodo trains one run at a time, and every host reads the whole batch.
@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from benchmarks import machine
-from benchmarks.writing import write_csv, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.mixture import batch_ids, read_batch
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe

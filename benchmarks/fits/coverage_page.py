@@ -9,11 +9,11 @@ import pandas as pd
 
 HEAD = """# Do 95 % intervals hold the truth in 95 % of studies?
 
-`python -m benchmarks.coverage --out results/benchmarks/coverage`; on {processor}, one core, Python {python}. Simulated
-studies of 4, 8 and 16 trunks with six rows each, correlated by 0, .5 or .9 within a trunk (normal noise of ln L, sd
-.0104 in all: trunks .01 and rows .003 at .9). Chinchilla's law is E .30, A 12, alpha .35, B 25, beta .45; up to eight
-sizes from 1e5 to 1e8, then several seeds of each; 1e4 to 3e5 records. Coverage in per cent, its Monte-Carlo standard
-error in brackets.
+`python -m benchmarks.fits.coverage --out results/benchmarks/coverage`; on {processor}, one core, Python {python}.
+Simulated studies of 4, 8 and 16 trunks with six rows each, correlated by 0, .5 or .9 within a trunk (normal noise of
+ln L, sd .0104 in all: trunks .01 and rows .003 at .9). Chinchilla's law is E .30, A 12, alpha .35, B 25, beta .45; up
+to eight sizes from 1e5 to 1e8, then several seeds of each; 1e4 to 3e5 records. Coverage in per cent, its Monte-Carlo
+standard error in brackets.
 
 * **profile**, **bootstrap**: `fit` (text, JSON, `--latex`), by least squares and by Huber(1e-3); the bootstrap's draws
   also make the bands and predictions of `plot` ("L inside": at the largest size and records, "L beyond": at 1e9 and

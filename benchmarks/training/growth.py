@@ -1,7 +1,7 @@
 """What grows with a study: its bookkeeping with the runs, a pack's host time with its members, a model with its depth.
 
-python -m benchmarks.growth --out results/benchmarks/growth          about 5 minutes on two cores
-python -m benchmarks.growth --quick                                  about 1 minute, to a thousand runs
+python -m benchmarks.training.growth --out results/benchmarks/growth          about 5 minutes on two cores
+python -m benchmarks.training.growth --quick                                  about 1 minute, to a thousand runs
 
 Nothing is trained: finished runs are written as a study writes them, with made-up losses. Seconds are of the processor,
 but for what other processes do, so that a shared machine tells the same.
@@ -30,8 +30,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from benchmarks import machine
-from benchmarks.writing import write_csv, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax import models
 from ecg_jax.config import DataConfig, ModelConfig, RunConfig
 from ecg_jax.data.ecg import LEADS, RecordPool

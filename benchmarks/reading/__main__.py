@@ -13,7 +13,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.harness import machine
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     if options.data is None or not (Path(options.data) / "ptbxl" / "records100").is_dir():
         parser.error(f"--data {options.data} holds no ptbxl/records100; give the folder, or set ECG_DATA_DIR")
     machine.pin_to_one_core()
-    from benchmarks import reading_speed  # NumPy sizes its thread pools as it loads: only now
+    from benchmarks.reading import reading_speed  # NumPy sizes its thread pools as it loads: only now
 
     worker = None
     if options.torch_python:

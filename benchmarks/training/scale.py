@@ -1,7 +1,7 @@
 """From one process to a pod: weak scaling on this machine, what a step sends, and what TPUs would take.
 
-python -m benchmarks.scale --out results/benchmarks/scale                              weak scaling, 5 minutes
-JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m benchmarks.scale --aot --out …        TPU tables, an hour; needs libtpu
+python -m benchmarks.training.scale --out results/benchmarks/scale                              weak scaling, 5 minutes
+JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m benchmarks.training.scale --aot --out …    TPU tables, an hour; libtpu
 
 Weak scaling: 64 records per process and step, each on a core of its own where there are enough. The limit is the
 same step with no word exchanged: as many processes that know nothing of each other, in the same rounds.
@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from benchmarks import machine
-from benchmarks.writing import PALETTE, new_figure, write_csv, write_figure, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.writing import PALETTE, new_figure, write_csv, write_figure, write_json
 from experiments.launch import local
 
 SIZES = (100_000, 1_000_000)
@@ -36,7 +36,7 @@ AOT_BATCH, AOT_RECORDS = 1024, 30_720_000
 
 def answers(processes: int, size: int, *, together: bool) -> list[dict[str, Any]]:
     """What each of `processes` workers measured; alone together: at the same time, but apart."""
-    command = ["-m", "benchmarks.scale_worker", str(size)]
+    command = ["-m", "benchmarks.training.scale_worker", str(size)]
     if together:
         started = local.start(command, processes)
     else:

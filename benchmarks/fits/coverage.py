@@ -1,6 +1,6 @@
 """How often do 95 % intervals hold the truth? Simulated studies of trunks with several cool-downs each.
 
-python -m benchmarks.coverage --out results/benchmarks/coverage
+python -m benchmarks.fits.coverage --out results/benchmarks/coverage
 
 Every kind of interval that `python -m scaling_fits` prints, at 4, 8 and 16 trunks of 6 rows and correlations 0, .5 and
 .9 within a trunk. About half an hour on one core; `--quick` takes three minutes. Cells that `coverage.csv` holds are
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import coverage_page, machine
-from benchmarks.writing import write_csv, write_json
+from benchmarks.fits import coverage_page
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_json
 from scaling_fits.files import write_text
 
 TRUNKS, CORRELATIONS = (4, 8, 16), (0.0, 0.5, 0.9)
@@ -36,7 +37,7 @@ def main() -> None:
     if options.quick:
         options.studies = options.bootstraps = 40
     machine.pin_to_one_core()
-    from benchmarks.coverage_studies import Cell  # NumPy and JAX size their thread pools as they load: only now
+    from benchmarks.fits.coverage_studies import Cell  # NumPy and JAX size their thread pools as they load: only now
 
     path = options.out / "coverage.csv"
     done = pd.read_csv(path, keep_default_na=False) if path.is_file() and not options.again else pd.DataFrame()
@@ -56,7 +57,7 @@ def main() -> None:
 
 def _work(cell: object, studies: int, bootstraps: int) -> Iterator[tuple[str, str, Callable]]:
     """Kinds of intervals, the estimator each was tried with, and the simulation of one cell."""
-    from benchmarks import coverage_studies as simulate
+    from benchmarks.fits import coverage_studies as simulate
     from scaling_fits.estimation.estimators import HUBER_HOFFMANN, LeastSquares
 
     for estimator in (LeastSquares(), HUBER_HOFFMANN):

@@ -1,7 +1,7 @@
 """How surely the same recording is known again, and different ones are told apart
 (`ecg_jax.data.real.quality.leakage`).
 
-python -m benchmarks.leakage --data /path/to/real /path/to/more --out results/benchmarks/leakage
+python -m benchmarks.reading.leakage --data /path/to/real /path/to/more --out results/benchmarks/leakage
 
 About 6 minutes on two busy cores. Every recording of twelve leads and ten seconds below the folders is changed as other
 collections, hospitals and tools change them, and compared with all recordings as the product keeps them; see README.md.
@@ -20,7 +20,7 @@ import pandas as pd
 import wfdb
 from scipy import ndimage, signal
 
-from benchmarks import machine
+from benchmarks.harness import machine
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS
 from ecg_jax.data.real.quality import leakage

@@ -1,4 +1,4 @@
-"""Our side of `benchmarks.train_step`: writes the shared arrays, and answers commands in JSON lines."""
+"""Our side of `benchmarks.training.train_step`: writes the shared arrays, and answers commands in JSON lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.train_step import BATCH_RECORDS, MASK_RATIO
+from benchmarks.training.train_step import BATCH_RECORDS, MASK_RATIO
 from ecg_jax import objectives
 from ecg_jax.config import DataConfig, Objective, Precision, RunConfig
 from ecg_jax.data.ecg import LEADS, normalise

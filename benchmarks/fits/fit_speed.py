@@ -13,8 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
-from benchmarks.fit_contenders import (
+from benchmarks.fits.fit_contenders import (
     bootstrap_seconds,
     canonical_grid,
     chinchilla_data,
@@ -25,7 +24,8 @@ from benchmarks.fit_contenders import (
     scipy_numeric,
     scipy_on_jax,
 )
-from benchmarks.writing import write_csv, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_json
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.multistart import bank, spread_starts
 from scaling_fits.estimation.observations import observe

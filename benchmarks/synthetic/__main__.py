@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.harness import machine
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     if options.rounds < 1:
         parser.error(f"--rounds is {options.rounds}: at least 1 is needed")
     core = machine.pin_to_one_core()
-    from benchmarks import speed  # NumPy and JAX size their thread pools as they load: only now
+    from benchmarks.synthetic import speed  # NumPy and JAX size their thread pools as they load: only now
 
     speed.run(options.out, options.cache, core, rounds=2 if options.quick else options.rounds, quick=options.quick)
 

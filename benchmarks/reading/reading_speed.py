@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import wfdb
 
-from benchmarks import machine
-from benchmarks.writing import write_csv, write_json
+from benchmarks.harness import machine
+from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.datasets import any_folder, mimic, prepare, ptbxl
 from ecg_jax.data.real.datasets.catalogue import Output

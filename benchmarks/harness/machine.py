@@ -10,7 +10,7 @@ from typing import Any
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NPROC")
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "neurokit2")
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 def pin_to_one_core() -> int:

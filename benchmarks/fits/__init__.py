@@ -1,0 +1,1 @@
+"""How fast fits are beside their peers, and how often their intervals cover what was planted."""

@@ -1,0 +1,1 @@
+"""How fast real recordings are read beside their peers, and how surely the same one is known again."""

@@ -1,0 +1,1 @@
+"""How fast records are generated beside their peers."""

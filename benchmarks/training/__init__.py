@@ -1,0 +1,1 @@
+"""What the train step, the engine, several processes and growing studies cost."""
