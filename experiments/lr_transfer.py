@@ -42,8 +42,8 @@ from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import replace
 from ecg_jax.terminal.command import command
 from ecg_jax.train.training_data import TrainingData
-from experiments.data import load_or_standin
-from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.data import load_or_standin
+from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 STUDY = "lr_transfer"
 TIER = Tier.ACQUISITION

@@ -48,11 +48,11 @@ from ecg_jax.terminal.command import command
 from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
-from experiments.data import StudyData, load_or_standin
-from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 from experiments.launch.slurm import check_task
-from experiments.neurokit import GENERATOR, neurokit_pool
-from experiments.packed import load_packed, pack_data
+from experiments.protocol.data import StudyData, load_or_standin
+from experiments.protocol.data_files import load_packed, pack_data
+from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.neurokit import GENERATOR, neurokit_pool
 
 STUDY = "mixed_vs_pure"
 TIER = Tier.ACQUISITION

@@ -43,8 +43,8 @@ from ecg_jax.study.sweep import grid
 from ecg_jax.terminal.command import command
 from ecg_jax.terminal.stage import STDERR, Stage
 from ecg_jax.train.training_data import TrainingData
-from experiments.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
-from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
+from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)

@@ -40,8 +40,8 @@ from ecg_jax.study.sweep import grid
 from ecg_jax.terminal.command import command
 from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.training_data import TrainingData
-from experiments import analysis, report
-from experiments.data import (
+from experiments.protocol import analysis, report
+from experiments.protocol.data import (
     HOW_TO_GET_PTBXL,
     STANDIN_NOTE,
     StudyData,
@@ -51,7 +51,7 @@ from experiments.data import (
     load_standin,
     tell_left_out,
 )
-from experiments.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 
 STUDY = "quickstart"
 SIZES = (30_000, 60_000, 100_000, 300_000)

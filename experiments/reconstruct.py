@@ -40,7 +40,7 @@ from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.loop import train
 from ecg_jax.train.step import member, program
 from ecg_jax.train.training_data import TrainingData
-from experiments.data import load_real, tell_left_out
+from experiments.protocol.data import load_real, tell_left_out
 
 SECONDS, OFFSET_SD = 5, 7.0
 #: The protocol's shares of hidden cells; nothing is hidden of the next patch but itself.

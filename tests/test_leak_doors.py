@@ -18,8 +18,8 @@ from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, check_apart, check_held_out, response_of, signals_kept
 from ecg_jax.store.layout import open_store
 from ecg_jax.train.training_data import TrainingData, check_information
-from experiments import data
-from experiments.data import StudyData, split
+from experiments.protocol import data
+from experiments.protocol.data import StudyData, split
 
 REAL, OTHER, HELD = made_up_pool(20, 2, name="a"), made_up_pool(8, 4, name="b"), held.freeze(made_up_pool(6, 5), 50)
 PTBXL = dataclasses.replace(made_up_pool(40, 7, name="ptbxl"), fold=1 + np.arange(40) % 10)

@@ -23,7 +23,7 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real import data_dir_from_environment
 from ecg_jax.data.synthetic.render.identity import fingerprint
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
-from experiments.neurokit import require_neurokit
+from experiments.protocol.neurokit import require_neurokit
 
 FULL = Settings()
 QUICK = Settings(

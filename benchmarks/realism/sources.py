@@ -16,7 +16,7 @@ from ecg_jax.data.synthetic.fitted.priors import fit_priors
 from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
-from experiments.neurokit import MULTILEADS, varied_records
+from experiments.protocol.neurokit import MULTILEADS, varied_records
 
 #: Fold 9 validates and fold 10 is sealed: neither is read for this.
 TRAIN_FOLDS = tuple(range(1, 9))

@@ -18,7 +18,7 @@ from ecg_jax.data.synthetic.render.generator import Fitted
 from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Recipe
-from experiments.neurokit import neurokit_record
+from experiments.protocol.neurokit import neurokit_record
 
 SECONDS = 10
 LEADS = 12

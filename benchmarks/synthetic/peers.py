@@ -1,5 +1,5 @@
 """A peer of the generator: a batched Runge–Kutta integration of the ECGSYN equations in NumPy. The other, NeuroKit2, is
-in `experiments.neurokit`."""
+in `experiments.protocol.neurokit`."""
 
 from __future__ import annotations
 

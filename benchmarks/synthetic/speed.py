@@ -24,7 +24,7 @@ from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
 from ecg_jax.data.synthetic.render.generator import Fitted
 from ecg_jax.data.synthetic.render.identity import fingerprint
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
-from experiments.neurokit import require_neurokit
+from experiments.protocol.neurokit import require_neurokit
 
 RATES_HZ = (100, 500)
 TRAIN_FOLDS = tuple(range(1, 9))

@@ -46,8 +46,8 @@ from ecg_jax.train.checkpoint import Checkpoints
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.step import program
 from ecg_jax.train.training_data import TrainingData, mixture_of
-from experiments.data import load_standin
-from experiments.packed import pack_data
+from experiments.protocol.data import load_standin
+from experiments.protocol.data_files import pack_data
 
 BATCH_RECORDS = 64
 SIZES = (30_000, 100_000, 1_000_000)

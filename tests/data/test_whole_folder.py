@@ -39,7 +39,7 @@ STUDY = """
 import sys, time
 from pathlib import Path
 from ecg_jax.data.real.datasets import prepare
-from experiments.data import load_real
+from experiments.protocol.data import load_real
 
 def slowly(*given, read=prepare._read_slices):
     print("preparing", flush=True)

@@ -17,8 +17,8 @@ from ecg_jax.data.preprocess import STANDARD
 from ecg_jax.data.real import build
 from ecg_jax.data.storage.pool_file import save_pool
 from ecg_jax.data.storage.shards import write_shards
-from experiments import data, packed
-from experiments.packed import load_packed, pack_data
+from experiments.protocol import data, data_files
+from experiments.protocol.data_files import load_packed, pack_data
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_pack_broken_off_over_an_older_one_is_no_pack(tmp_path, monkeypatch):
     pack_data(tmp_path, one)
     assert load_packed(tmp_path).identity == one.identity
     with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
-        patch.setattr(packed, "checksums", lambda path: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr(data_files, "checksums", lambda path: (_ for _ in ()).throw(OSError("full")))
         pack_data(tmp_path, two)  # killed behind its first file
     with pytest.raises(FileNotFoundError, match=r"it has no about\.json; write them with --pack"):
         load_packed(tmp_path)

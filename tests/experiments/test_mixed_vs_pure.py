@@ -12,10 +12,10 @@ from ecg_jax.scaling import cost
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.store.tables import IDENTITIES
 from experiments import mixed_vs_pure as study
-from experiments import packed
-from experiments.data import load_standin
-from experiments.dry_run import EVALUATIONS_PER_RUN
 from experiments.mixed_vs_pure import NOTHING_READ, PRESETS, Synthetic, blocks, predicted
+from experiments.protocol import data_files
+from experiments.protocol.data import load_standin
+from experiments.protocol.dry_run import EVALUATIONS_PER_RUN
 
 #: What the protocol allows each preset.
 FLOPS = {"cpu": 3.4e14, "gpu": 7.6e16}
@@ -91,7 +91,7 @@ def test_packed_data_give_the_same_runs(small, tmp_path, capsys):
     assert "making 60 patients of the stand-in …" in printed
     assert printed[-1].startswith("writing 6") and printed[-1].endswith(f" records to {tmp_path / 'data'} …")
     assert not (tmp_path / "out").exists()
-    data = packed.load_packed(tmp_path / "data")
+    data = data_files.load_packed(tmp_path / "data")
     expected = load_standin(60)
     assert (data.identity, data.note, data.heldout.identity) == (
         expected.identity, expected.note, expected.heldout.identity,
@@ -138,7 +138,7 @@ import sys
 for name in ("grain", "tensorflow_datasets", "wfdb", "array_record", "h5py"):
     sys.modules[name] = None
 import ecg_jax.train.step, ecg_jax.train.input_pipeline, ecg_jax.train.device_input
-import experiments.mixed_vs_pure, experiments.packed
+import experiments.mixed_vs_pure, experiments.protocol.data_files
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -23,7 +23,8 @@ from ecg_jax.data.mixture import SYNTHETIC, record_ids
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
 from ecg_jax.store.tables import IDENTITIES, export
 from ecg_jax.train.training_data import mixture_of
-from experiments import analysis, data, quickstart
+from experiments import quickstart
+from experiments.protocol import analysis, data
 
 
 def run(out, *arguments) -> tuple[int, str]:

@@ -33,7 +33,7 @@ VALIDATION_FOLD, SEALED_FOLD = HELD_OUT_FOLDS
 PATCH_MS = 200
 STANDIN_NOTE = "stand-in, not real"
 #: The response that the pilot froze: records of fold 9, and the identity of records and masks.
-FROZEN = Path(__file__).parents[1] / "results" / "pilot" / "response.json"
+FROZEN = Path(__file__).parents[2] / "results" / "pilot" / "response.json"
 
 HOW_TO_GET_PTBXL = (
     "ECG_DATA_DIR is not set: running on a stand-in target, not on real ECG. To run on real ECG, fetch PTB-XL "

@@ -11,7 +11,7 @@ from ecg_jax.data.storage.pool_file import load_pool, save_pool
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.files.whole_file import damaged, read_json, write_json
 from ecg_jax.store.layout import check_folder
-from experiments.data import StudyData, is_frozen
+from experiments.protocol.data import StudyData, is_frozen
 
 #: Two pools, and what else there is to say of them, written last.
 TRAINING, HELDOUT, ABOUT = "training.npz", "heldout.npz", "about.json"

@@ -15,9 +15,9 @@ from ecg_jax.evaluate.baselines import component_residual
 from ecg_jax.files.whole_file import write_text
 from ecg_jax.store.layout import Store
 from ecg_jax.train.training_data import TrainingData
-from experiments import figures
-from experiments.analysis import MIX, WARNING, Findings
-from experiments.data import StudyData
+from experiments.protocol import figures
+from experiments.protocol.analysis import MIX, WARNING, Findings
+from experiments.protocol.data import StudyData
 from scaling_fits.contrasts.contrasts import PatientDifference
 from scaling_fits.convergence.times import SpeedRatio
 from scaling_fits.figures.run_figures import (

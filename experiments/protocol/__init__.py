@@ -1,0 +1,1 @@
+"""What studies share: their data, their analysis, their report."""
