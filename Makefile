@@ -29,8 +29,9 @@ demo: export MALLOC_TRIM_THRESHOLD_ = -1
 demo: $(VENV)/.installed
 	$(RUN) -m experiments.quickstart --out $(OUT)
 
+# A worker that dies ends the run: one that takes its place can leave it waiting for ever.
 test: $(VENV)/.installed
-	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 0
 
 test-long: $(VENV)/.installed
 	$(RUN) -m tests.long

@@ -1,10 +1,10 @@
 """Several processes give the runs that one gives. On loopback; each in an interpreter of its own."""
 
 import json
-import os
 import re
 import signal
-import threading
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -229,7 +229,7 @@ def test_a_study_of_two_processes_is_that_of_one_though_one_is_killed(tmp_path, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_the_launcher_hands_a_signal_on_once_and_waits_until_all_have_saved(number, capsys):
+def test_the_launcher_hands_a_signal_on_once_and_waits_until_all_have_saved(number):
     script = (
         "import signal, time\ntold = []\n"
         f"signal.signal({int(number)}, lambda *_: told.append(1))\n"
@@ -238,23 +238,20 @@ def test_the_launcher_hands_a_signal_on_once_and_waits_until_all_have_saved(numb
         "time.sleep(0.5)\n"
         "print('saved', len(told))\nraise SystemExit(130)"
     )
-
-    def tell(line_of=local._print):
-        def printing(number_of, process):
-            process.stdout.readline()
-            if both_ready.wait() == 0:  # in one of the two threads
-                os.kill(os.getpid(), number)
-            line_of(number_of, process)
-
-        return printing
-
-    both_ready = threading.Barrier(2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "_print", tell())
-        assert local.main(["--processes", "2", "--", "-c", script]) == 128 + number
-    printed = capsys.readouterr()
-    assert sorted(printed.out.splitlines()) == ["[0] saved 1", "[1] saved 1"]
-    assert printed.err == "stopped; the same command goes on\n"
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "experiments.launch.local", "--processes", "2", "--", "-c", script],
+        cwd=HERE.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ready = [launcher.stdout.readline(), launcher.stdout.readline()]
+    assert sorted(ready) == ["[0] ready\n", "[1] ready\n"]
+    launcher.send_signal(number)
+    out, err = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + number
+    assert sorted(out.splitlines()) == ["[0] saved 1", "[1] saved 1"]
+    assert err == "stopped; the same command goes on\n"
 
 
 def test_the_launcher_says_who_ended_it(capsys):
