@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 STOPPED, CLOSED = 130, 141  # exit statuses of shells for SIGINT and SIGPIPE
 #: Seconds that a command has to end by itself once Ctrl-C was pressed.
 GRACE_SECONDS = 1.0
+_NO_SIGNAL = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,18 +28,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _guarded() -> int:
     """`main`, with one line instead of a traceback for Ctrl-C, and no word for a pipe that was closed."""
-    _heed_ctrl_c()
-    try:
+    with _heeding_ctrl_c():
         try:
-            status = main()
-        except SystemExit as end:  # of --help
-            status = int(end.code or 0)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt:
-        _end_stopped()
-    except BrokenPipeError:
-        os._exit(CLOSED)
+            try:
+                status = main()
+            except SystemExit as end:  # of --help
+                status = int(end.code or 0)
+            sys.stdout.flush()
+            return status
+        except KeyboardInterrupt:
+            _end_stopped()
+        except BrokenPipeError:
+            os._exit(CLOSED)
 
 
 def _end_stopped() -> NoReturn:
@@ -46,20 +48,32 @@ def _end_stopped() -> NoReturn:
     os._exit(STOPPED)
 
 
-def _heed_ctrl_c() -> None:
-    """Ends the process soon after Ctrl-C even where no KeyboardInterrupt gets through: XLA may compute for minutes
-    before Python runs again, and one that is raised within a callback is dropped."""
+@contextlib.contextmanager
+def _heeding_ctrl_c() -> Iterator[None]:
+    """While it lasts, ends the process soon after Ctrl-C even where no KeyboardInterrupt gets through: XLA may compute
+    for minutes before Python runs again, and one that is raised within a callback is dropped."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
 
     def wait() -> None:
-        while signal.SIGINT not in os.read(heard, 1):
-            pass
-        time.sleep(GRACE_SECONDS)
-        _end_stopped()
+        number = None
+        while number not in (_NO_SIGNAL, signal.SIGINT):
+            number = os.read(heard, 1)[0]
+        if number == signal.SIGINT:
+            time.sleep(GRACE_SECONDS)
+            _end_stopped()
 
-    threading.Thread(target=wait, daemon=True).start()
+    watcher = threading.Thread(target=wait, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(told, bytes([_NO_SIGNAL]))
+        watcher.join(timeout=2 * GRACE_SECONDS)
+        os.close(heard)
+        os.close(told)
 
 
 if __name__ == "__main__":

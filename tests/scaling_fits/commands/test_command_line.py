@@ -1,9 +1,11 @@
 """What the command line says to wrong words, strange files and unusable outputs, and how it ends when it is stopped."""
 
 import json
+import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -306,6 +308,16 @@ def test_ctrl_c_ends_with_one_line_and_130(after, table):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and out == ""
     assert err.strip().startswith("stopped; ") and err.strip().count("\n") == 0
+
+
+def test_when_it_has_ended_ctrl_c_is_its_callers_again(monkeypatch, capsys):
+    """As for a program that runs the module within itself."""
+    monkeypatch.setattr(sys, "argv", ["scaling_fits", "--help"])
+    threads = threading.active_count()
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("scaling_fits", run_name="__main__")
+    assert ended.value.code == 0 and "usage" in capsys.readouterr().out
+    assert signal.set_wakeup_fd(-1) == -1 and threading.active_count() == threads
 
 
 def test_a_closed_pipe_ends_quietly():
