@@ -19,7 +19,7 @@ from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable
 from scaling_fits.uncertainty.bootstrap import Bootstrap, Draws, draw
 from scaling_fits.uncertainty.bootstrap import published as published_constants
@@ -39,14 +39,14 @@ LEAST_BANK = 512  # points of the bank kept for refits
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted law; `parameters` are the constants of `form.equation`, `objective` the summed loss at them.
+    """A fitted law; `parameters` are the constants of `law.equation`, `objective` the summed loss at them.
 
     `draws` hold the bootstrap, `profiles` the profile intervals (open-ended where a constant is not identified).
     `observations`, `theta_KxP` (distinct optima, best first) and `bank_SxP` are what further questions are answered
     from; they are not written.
     """
 
-    form: Form
+    law: Law
     estimator: Estimator
     link: Link
     parameters: dict[str, float]
@@ -63,7 +63,7 @@ class Fit:
     @property
     def held(self) -> tuple[str, ...]:
         """The constants that were held at given values."""
-        return tuple(self.form.names[position] for position, _ in self.observations.problem.fixed)
+        return tuple(self.law.names[position] for position, _ in self.observations.problem.fixed)
 
     @property
     def intervals(self) -> dict[str, tuple[float | None, float | None]] | None:
@@ -94,11 +94,11 @@ class Fit:
     @property
     def units(self) -> dict[str, str]:
         """The unit of every constant; N, D, … stand for the units of their columns."""
-        return {parameter.name: parameter.unit for parameter in self.form.parameters}
+        return {parameter.name: parameter.unit for parameter in self.law.parameters}
 
     @functools.cached_property
     def _rising(self) -> list[str]:
-        return rising_losses(self.form, self.observations.values, self.observations.problem.log_y_N)
+        return rising_losses(self.law, self.observations.values, self.observations.problem.log_y_N)
 
     @property
     def _misfits(self) -> tuple[str, ...]:
@@ -142,20 +142,20 @@ class Fit:
         known = self.profiles or profile_intervals(self.observations, self.theta_KxP, self.bank_SxP)
         intervals = {interval.name: interval for interval in known}
         if name not in intervals:
-            raise ValueError(f"{self.form.name} has fitted the constants {list(intervals)}, not {name!r}")
+            raise ValueError(f"{self.law.name} has fitted the constants {list(intervals)}, not {name!r}")
         return profile_curve(self.observations, self.theta_KxP, self.bank_SxP, intervals[name], points=points)
 
     def predict(self, **variables: object) -> np.ndarray:
         """The response at the given variables, named by the letters of the formula: `fit.predict(N=1e6, D=6.4e4)`."""
         shape, x = self.prepared(variables)
-        return self.response(log_predictions(self.form, self.theta_KxP[:1], x))[0].reshape(shape)
+        return self.response(log_predictions(self.law, self.theta_KxP[:1], x))[0].reshape(shape)
 
     def predict_draws(self, **variables: object) -> np.ndarray:
         """(draws, *shape): the response under every bootstrap draw; ValueError where there was no bootstrap."""
         if self.draws.reason is not None:
             raise ValueError(f"no draws: {self.draws.reason}")
         shape, x = self.prepared(variables)
-        return self.response(log_predictions(self.form, self.draws.theta_RxP, x)).reshape(-1, *shape)
+        return self.response(log_predictions(self.law, self.draws.theta_RxP, x)).reshape(-1, *shape)
 
     def interval(self, *, new_run: bool = False, level: float = 0.95, seed: int = 0, **variables: object) -> np.ndarray:
         """(2, *shape): interval of the law at the given variables, or of the response of a new run there.
@@ -173,11 +173,11 @@ class Fit:
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
-            "form": {
-                "name": self.form.name,
-                "equation": self.form.equation,
-                "source": self.form.source,
-                "constraints": [parameter.constraint for parameter in self.form.parameters],
+            "law": {
+                "name": self.law.name,
+                "equation": self.law.equation,
+                "source": self.law.source,
+                "constraints": [parameter.constraint for parameter in self.law.parameters],
                 "units": self.units,
             },
             "estimator": self.estimator.description,
@@ -220,7 +220,7 @@ class Fit:
         write_text(Path(path), self.to_json())
 
     def __str__(self) -> str:
-        lines = [f"{self.form.equation}   ({self.form.source})"]
+        lines = [f"{self.law.equation}   ({self.law.source})"]
         lines.append(f"{self.estimator.description} = {self.objective:.12g}")
         profiles = {interval.name: interval for interval in self.profiles}
         for name, value in self.parameters.items():
@@ -245,11 +245,11 @@ class Fit:
 
     def prepared(self, variables: Mapping[str, object]) -> tuple[tuple[int, ...], dict[str, np.ndarray]]:
         """Shape and working columns of variables given by their letters; ValueError for missing or unknown ones."""
-        if set(variables) != set(self.form.letters):
-            raise ValueError(f"{self.form.name}: give exactly {self.form.letters}, not {sorted(variables)}")
-        columns = np.broadcast_arrays(*(np.asarray(variables[letter], dtype=float) for letter in self.form.letters))
-        values = {letter: column.ravel() for letter, column in zip(self.form.letters, columns)}
-        return columns[0].shape, self.form.prepare(values, self.observations.references)
+        if set(variables) != set(self.law.letters):
+            raise ValueError(f"{self.law.name}: give exactly {self.law.letters}, not {sorted(variables)}")
+        columns = np.broadcast_arrays(*(np.asarray(variables[letter], dtype=float) for letter in self.law.letters))
+        values = {letter: column.ravel() for letter, column in zip(self.law.letters, columns)}
+        return columns[0].shape, self.law.prepare(values, self.observations.references)
 
     def response(self, log_loss_SxN: np.ndarray) -> np.ndarray:
         """ln L in working units back to the response."""
@@ -257,7 +257,7 @@ class Fit:
 
 
 def fit(
-    form: Form,
+    law: Law,
     table: RunTable | pd.DataFrame | Path | str,
     *,
     response: str = "loss",
@@ -275,9 +275,9 @@ def fit(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
-    """Fit `form` to the rows of `table` with one estimator for point, bootstrap and profile.
+    """Fit `law` to the rows of `table` with one estimator for point, bootstrap and profile.
 
-    `columns` names the columns behind the form's letters ({"N": "params"}); this project's own are the default.
+    `columns` names the columns behind the law's letters ({"N": "params"}); this project's own are the default.
     `weight` and `sd` name columns of row weights and of standard deviations of the residuals, both relative: a constant
     factor changes nothing, as the noise's scale is estimated from the residuals. `cluster` names the column that groups
     dependent rows (None: `trunk_id` where there is one, else every row is its own). `fixed` holds constants at
@@ -288,7 +288,7 @@ def fit(
     best point is not stationary, unless `allow_unconverged`.
     """
     data = observe(
-        form,
+        law,
         table,
         estimator,
         response=response,
@@ -324,26 +324,26 @@ def fit_observations(
 ) -> Fit:
     """As `fit`, for data already observed (several fits of one table, curves with their schedules)."""
     problem = data.problem
-    form = problem.form
+    law = problem.law
     bank_SxP = bank(problem, seed)
     ends = minimise(problem, spread_starts(bank_SxP, starts), race=True)
     optima = distinct(problem, ends)
     theta_KxP = ends.theta_SxP[optima]
     constants_KxP = published_constants(data, theta_KxP)
-    certificate = certify(problem, ends, optima, constants_KxP, form.names)
+    certificate = certify(problem, ends, optima, constants_KxP, law.names)
     if not (certificate.converged or allow_unconverged):
         raise NotConverged(
-            f"{data.definition.source}: {form.name} did not converge: stationarity {certificate.stationarity:.1e} "
+            f"{data.definition.source}: {law.name} did not converge: stationarity {certificate.stationarity:.1e} "
             f"at the best of {starts} starts. Constants there: {certificate.optima[0].parameters}",
-            python="give a form with fewer constants, more starts, or allow_unconverged=True to look at it",
-            command="give a form with fewer constants, or another --seed",
+            python="give a law with fewer constants, more starts, or allow_unconverged=True to look at it",
+            command="give a law with fewer constants, or another --seed",
         )
     bank_SxP = bank_SxP[:LEAST_BANK]
     return Fit(
-        form=form,
+        law=law,
         estimator=problem.estimator,
         link=link,
-        parameters={name: float(value) for name, value in zip(form.names, constants_KxP[0])},
+        parameters={name: float(value) for name, value in zip(law.names, constants_KxP[0])},
         objective=float(ends.objective_S[optima[0]]),
         residual_log_sd=float(np.sqrt(np.mean(residual_logs(data, theta_KxP[0]) ** 2))),
         data=data.definition,

@@ -1,7 +1,7 @@
 """Posterior of a law's constants: NUTS (Hoffman & Gelman 2014) from NumPyro, started at the certified optimum.
 
 The likelihood is that of the fit's own residuals, Normal or Student-t, with its scale unknown; the prior is flat in
-working coordinates (ln of positive constants, exponents as they are) within the form's bounds. Rows count as
+working coordinates (ln of positive constants, exponents as they are) within the law's bounds. Rows count as
 independent: with clusters in the data the bootstrap is the interval to quote, and this one is too narrow.
 """
 
@@ -76,7 +76,7 @@ def sample_posterior(
     estimator = StudentT(min(nu, NORMAL_NU), residual)
     problem = replace(fitted.observations.problem, estimator=estimator)
     spread = np.log(max(fitted.residual_log_sd, 1e-12))
-    starts = fitted.theta_KxP[:, : len(fitted.form.parameters)]
+    starts = fitted.theta_KxP[:, : len(fitted.law.parameters)]
     ends = minimise(problem, np.column_stack([starts, np.full(len(starts), spread)])).best_of(len(starts))
     centre = ends.theta_SxP[0]
     low, high = problem.bounds
@@ -86,7 +86,7 @@ def sample_posterior(
     on_bound = (centre <= low) | (centre >= high)
     if values[0] <= 1e-9 * values[-1] or on_bound[free].any():
         raise ValueError(
-            f"{fitted.form.name}: no posterior: the least curvature at the maximum is {values[0]:.1e} of "
+            f"{fitted.law.name}: no posterior: the least curvature at the maximum is {values[0]:.1e} of "
             f"{values[-1]:.1e}, so some constant is not identified; see the profile intervals"
         )
     whitener = vectors / np.sqrt(values)
@@ -115,7 +115,7 @@ def sample_posterior(
     theta = np.tile(centre, (chains * draws, 1))
     theta[:, free] += z.reshape(chains * draws, -1) @ whitener.T
     return Posterior(
-        names=fitted.form.names,
+        names=fitted.law.names,
         constants_SxP=published(fitted.observations, theta),
         theta_SxP=theta,
         nu=nu,
@@ -128,4 +128,4 @@ def sample_posterior(
 def posterior_predict(fitted: Fit, posterior: Posterior, **variables: object) -> np.ndarray:
     """(draws, *shape): the response at the given variables under every posterior draw."""
     shape, x = fitted.prepared(variables)
-    return fitted.response(log_predictions(fitted.form, posterior.theta_SxP, x)).reshape(-1, *shape)
+    return fitted.response(log_predictions(fitted.law, posterior.theta_SxP, x)).reshape(-1, *shape)

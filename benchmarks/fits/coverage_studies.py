@@ -17,7 +17,7 @@ from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.observations import Observations, observe
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.estimation.solver import minimise
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.laws.size_and_data import CHINCHILLA
 from scaling_fits.uncertainty.bootstrap import Bootstrap, draw
 from scaling_fits.uncertainty.profile_likelihood import references
@@ -184,8 +184,8 @@ def _tally(
     return Tally(interval, quantity, name, cell.trunks, cell.correlation, studies, printed, held)
 
 
-def _working(form: Form, units: dict[str, float]) -> np.ndarray:
-    return form.working(np.array([[TRUTH[name] for name in form.names]]), units)[0]
+def _working(law: Law, units: dict[str, float]) -> np.ndarray:
+    return law.working(np.array([[TRUTH[name] for name in law.names]]), units)[0]
 
 
 def _published(
@@ -204,10 +204,10 @@ def _published(
 
 def _asked(data: Observations, theta_SxP: np.ndarray) -> dict[str, np.ndarray]:
     """(S,) of every constant, of predictions, of N* at 1e16 FLOPs and of its exponent."""
-    form = CHINCHILLA
-    constants = dict(zip(form.names, form.published(theta_SxP, data.references).T))
+    law = CHINCHILLA
+    constants = dict(zip(law.names, law.published(theta_SxP, data.references).T))
     points = {"N": np.array([SIZES[1], BEYOND["N"]]), "D": np.array([RECORDS[1], BEYOND["D"]])}
-    log_loss_Sx2 = log_predictions(form, theta_SxP, form.prepare(points, data.references)) + data.references["L"]
+    log_loss_Sx2 = log_predictions(law, theta_SxP, law.prepare(points, data.references)) + data.references["L"]
     alpha, beta = constants["alpha"], constants["beta"]
     exponent = beta / (alpha + beta)
     log_g = np.log(alpha * constants["A"] / (beta * constants["B"])) / (alpha + beta)

@@ -32,7 +32,7 @@ from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, joint_mixture
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, KAPLAN, TIED, broken_power_law, power_law
 from scaling_fits.uncertainty.bootstrap import Bootstrap, draw
 
@@ -119,7 +119,7 @@ def _peers(data: pd.DataFrame, quick: bool) -> pd.DataFrame:
 
 def _forms(quick: bool) -> pd.DataFrame:
     rows = []
-    cases: list[tuple[Form, pd.DataFrame, dict[str, str]]] = [
+    cases: list[tuple[Law, pd.DataFrame, dict[str, str]]] = [
         (form, *_simulated(form))
         for form in (
             power_law("N"),
@@ -202,7 +202,7 @@ def _mixture(replicates: int) -> dict[str, Any]:
     }
 
 
-def _simulated(form: Form) -> tuple[pd.DataFrame, dict[str, str]]:
+def _simulated(form: Law) -> tuple[pd.DataFrame, dict[str, str]]:
     """240 rows of the form at constants in the middle of its starts, with 1 % noise, and the columns' names."""
     rng = np.random.default_rng(1)
     rows = 240
@@ -218,7 +218,7 @@ def _simulated(form: Form) -> tuple[pd.DataFrame, dict[str, str]]:
         if parameter.name in ("E", "c"):
             theta[0, p] = np.log(0.4)
     problem = Problem(form, Huber(1e-3), x, np.zeros(rows), np.ones(rows), np.ones(rows))
-    loss = np.exp(log_predictions(problem.form, theta, x)[0] + rng.normal(0, 0.01, rows))
+    loss = np.exp(log_predictions(problem.law, theta, x)[0] + rng.normal(0, 0.01, rows))
     return pd.DataFrame({**values, "loss": loss}), {letter: letter for letter in form.letters}
 
 

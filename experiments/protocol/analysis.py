@@ -23,7 +23,7 @@ from scaling_fits.convergence.times import SpeedRatio, add_axes, records_to_clos
 from scaling_fits.files import write_text
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.data_mix import COMMON_RATE
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.laws.size_and_data import CHINCHILLA
 from scaling_fits.tables.run_table import RunTable, read_runs
 
@@ -90,12 +90,12 @@ def forgone(runs: Sequence[RunConfig]) -> list[str]:
     when a run's data need not be known yet."""
     fresh = [run for run in runs if run.data.real_fraction == 0]
     lines = []
-    for name, form, rows in (("at r = 0", CHINCHILLA, fresh), ("of all mixes", COMMON_RATE, list(runs))):
+    for name, law, rows in (("at r = 0", CHINCHILLA, fresh), ("of all mixes", COMMON_RATE, list(runs))):
         cells = {(run.model, run.budget_records, run.data.real_fraction, run.seed) for run in rows}
         counts = {"runs": len(cells)}
         counts |= {"sizes": len({run.model for run in rows}), "budgets": len({run.budget_records for run in rows})}
-        needed = {"runs": len(form.parameters) + 1, "sizes": 2, "budgets": 2}
-        if form is COMMON_RATE:
+        needed = {"runs": len(law.parameters) + 1, "sizes": 2, "budgets": 2}
+        if law is COMMON_RATE:
             counts["fractions"], needed["fractions"] = len({run.data.real_fraction for run in rows}), 2
         if rows and any(counts[what] < needed[what] for what in needed):
             wants, has = (", ".join(f"{number} {what}" for what, number in of.items()) for of in (needed, counts))
@@ -116,11 +116,11 @@ def answer(findings: Findings, note: str) -> list[str]:
         f"  mean baseline {rows.loss_mean.iloc[0]:.3f}, linear map across visible leads {rows.loss_linear.iloc[0]:.3f}"
     )
     lines += [f"  {slope}" for slope in findings.contrasts if slope.primary]
-    for rows_fitted, law in (("pure synthetic", findings.law), ("all mixes", findings.mixed_law)):
-        if law is not None:
-            constants = ", ".join(f"{name} = {value:.4g}" for name, value in law.parameters.items())
-            lines.append(f"  {rows_fitted}, {law.form.equation}: {constants}")
-            lines += [f"    {warning}" for warning in law.warnings]
+    for rows_fitted, fitted in (("pure synthetic", findings.law), ("all mixes", findings.mixed_law)):
+        if fitted is not None:
+            constants = ", ".join(f"{name} = {value:.4g}" for name, value in fitted.parameters.items())
+            lines.append(f"  {rows_fitted}, {fitted.law.equation}: {constants}")
+            lines += [f"    {warning}" for warning in fitted.warnings]
     lines += [f"  {part}: {reason}" for part, reason in findings.refused.items()]
     if findings.table.excluded:
         lines.append(f"  left out of fits: {findings.table.excluded}")
@@ -130,9 +130,9 @@ def answer(findings: Findings, note: str) -> list[str]:
 def _laws(table: RunTable, refused: dict[str, str]) -> tuple[Fit | None, Fit | None]:
     """The law where data are fresh, pure synthetic pretraining, and the protocol's first law of all mixes (M0)."""
 
-    def attempt(what: str, form: Form, rows: Callable[[], RunTable]) -> Fit | None:
+    def attempt(what: str, law: Law, rows: Callable[[], RunTable]) -> Fit | None:
         try:
-            return fit(form, rows())
+            return fit(law, rows())
         except ValueError as error:
             refused[what] = str(error)
             return None

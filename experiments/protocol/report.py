@@ -46,7 +46,7 @@ python -m experiments.quickstart --help
 python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 \\
     --budgets 4096 8192 16384 --seeds 3
 python -m ecg_jax status out/larger/store
-python -m scaling_fits fit out/larger/runs.csv --form chinchilla --where real_fraction=0"""
+python -m scaling_fits fit out/larger/runs.csv --law chinchilla --where real_fraction=0"""
 
 
 def write(
@@ -90,7 +90,7 @@ def _figures(
     drawn = {
         "loss_against_size": (
             loss_against_size(
-                summary, references=lines, law=findings.law, title="Held-out loss against size", note=note
+                summary, references=lines, fit=findings.law, title="Held-out loss against size", note=note
             ),
             summary,
             "Held-out loss against parameters in blocks, per budget and real fraction r; bars span the seeds. "

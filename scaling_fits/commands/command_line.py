@@ -12,36 +12,39 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scaling_fits.commands import run as commands
-from scaling_fits.commands.options import FORMS, Options
+from scaling_fits.commands.options import Options
 from scaling_fits.commands.outputs import check_outputs, to_json
 from scaling_fits.errors import Refused, nearest
 from scaling_fits.files import write_text
+from scaling_fits.laws.named import LAWS
 from scaling_fits.planning.power import ALPHA
 
+#: Options that had another name.
+RENAMED = {"--form": "--law", "--forms": "--laws"}
 DESCRIPTION = (
     "Command line: laws of loss in size, data and mix from any CSV; the protocol's contrasts from a run table."
 )
 EXAMPLES = """examples:
   # L = E + A/N^alpha + B/D^beta on the rows with fresh (purely synthetic) data
-  python -m scaling_fits fit runs.csv --form chinchilla --where real_fraction=0 --out fit.json
+  python -m scaling_fits fit runs.csv --law chinchilla --where real_fraction=0 --out fit.json
 
   # any CSV: name the columns behind N, D and the loss
-  python -m scaling_fits fit table.csv --form chinchilla --n params --d tokens --loss val_loss --influence
+  python -m scaling_fits fit table.csv --law chinchilla --n params --d tokens --loss val_loss --influence
 
   # the lower envelope of runs that were not all tuned well
-  python -m scaling_fits fit table.csv --form coupled --estimator quantile --tau 0.1
+  python -m scaling_fits fit table.csv --law coupled --estimator quantile --tau 0.1
 
   # real and synthetic records: one exchange rate, and whether it depends on size
-  python -m scaling_fits compare runs.csv --forms common_rate,rate_of_size
+  python -m scaling_fits compare runs.csv --laws common_rate,rate_of_size
 
   # the best size per budget from an isoFLOP sweep
   python -m scaling_fits isoflop sweep.csv --n params --d tokens --figure figures/isoflop
 
   # which of the candidate runs make the loss at 100M parameters most certain for 1e18 FLOPs
-  python -m scaling_fits design runs.csv candidates.csv --form chinchilla --quantity 'L(N=1e8, D=1e6)' --budget 1e18
+  python -m scaling_fits design runs.csv candidates.csv --law chinchilla --quantity 'L(N=1e8, D=1e6)' --budget 1e18
 
   # a figure: figures/size.pdf, .png and .csv
-  python -m scaling_fits plot runs.csv --form chinchilla --what size --figure figures/size
+  python -m scaling_fits plot runs.csv --law chinchilla --what size --figure figures/size
 
   # P1, P2 (and P3 with a target loss): slopes in ln N, clustered on trunks, Holm-corrected
   python -m scaling_fits contrasts runs.csv --curve curve.csv --target 0.35 --out contrasts.json
@@ -49,7 +52,7 @@ EXAMPLES = """examples:
   # how many seeds find a gap between arms that changes by 0.02 per unit of ln N, with noise as in a pilot study
   python -m scaling_fits power --sizes 1e5,3e5,1e6 --budgets 1e4,3e4,1e5 --slope -0.02 --pilot runs.csv
 
-forms: """ + ", ".join(sorted(form.name for form in FORMS))
+laws: """ + ", ".join(sorted(law.name for law in LAWS))
 
 POWER = """How many seeds per size does a slope in ln N need? Studies of the plan (every size x seed x pool draw x
 budget, each run of arm a paired with its run of arm b) are simulated and put through the estimator of `contrasts`. A
@@ -93,6 +96,8 @@ def read_options(words: Sequence[str]) -> Options:
     if unknown:
         known = [flag for action in parser.listed for flag in action.option_strings]
         given = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+        for old in RENAMED.keys() & set(given):
+            raise ValueError(f"{values.name} knows no {old}: it is {RENAMED[old]} now")
         raise ValueError(f"{values.name} knows no {' '.join(unknown)}{nearest(given, known)}")
     flags = {action.dest: (action.option_strings or [""])[0] for action in parser.listed}
     return Options(values, flags, {action.dest: action.default for action in parser.listed})
@@ -148,7 +153,7 @@ def _add_fit(command: Parser) -> None:
 
 def _add_compare(command: Parser) -> None:
     command.set_defaults(command=commands.run_compare)
-    command.add_argument("--forms", default="tied,chinchilla,coupled", help="comma-separated (default: %(default)s)")
+    command.add_argument("--laws", default="tied,chinchilla,coupled", help="comma-separated (default: %(default)s)")
     command.add_argument(
         "--backtest",
         choices=("largest-size", "size", "records", "compute"),
@@ -278,7 +283,7 @@ def _add_c(command: Parser) -> None:
 
 
 def _add_law(command: Parser) -> None:
-    command.add_argument("--form", default="chinchilla", help="see the list below (default: %(default)s)")
+    command.add_argument("--law", default="chinchilla", help="see the list below (default: %(default)s)")
     command.add_argument(
         "--fix", action="append", default=[], metavar="CONSTANT=NUMBER", help="hold a constant at this value"
     )

@@ -18,38 +18,10 @@ from scaling_fits.errors import nearest
 from scaling_fits.estimation.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
 from scaling_fits.estimation.observations import COLUMNS, Link
 from scaling_fits.estimation.suspicions import compute_notes
-from scaling_fits.laws.data_mix import COMMON_RATE, D_CPT, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
-from scaling_fits.laws.law import Form
-from scaling_fits.laws.size_and_data import (
-    CHINCHILLA,
-    COUPLED,
-    FARSEER,
-    KAPLAN,
-    REPETITION,
-    TIED,
-    broken_power_law,
-    power_law,
-)
+from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
-FORMS: tuple[Form, ...] = (
-    power_law("N"),
-    power_law("D"),
-    power_law("C"),
-    KAPLAN,
-    TIED,
-    CHINCHILLA,
-    COUPLED,
-    FARSEER,
-    REPETITION,
-    broken_power_law("D"),
-    D_CPT,
-    COMMON_RATE,
-    RATE_OF_SIZE,
-    SATURATING,
-    FLOOR_OF_MIX,
-)
 EXPORTED_COMPUTE = "train_flops"
 COMPUTE = "C"  # the column that cuts in compute are made in
 
@@ -102,10 +74,10 @@ class Asked:
     notes: tuple[str, ...] = ()
 
 
-def asked(options: Options, forms: Sequence[Form]) -> Asked:
+def asked(options: Options, laws: Sequence[Law]) -> Asked:
     """What `options` ask of which rows, for laws; the rows are read, checked and selected."""
-    logs = {v.name for form in forms for v in form.variables if v.log}
-    plain = {v.name for form in forms for v in form.variables} - logs
+    logs = {v.name for law in laws for v in law.variables if v.log}
+    plain = {v.name for law in laws for v in law.variables} - logs
     columns = letters(options, logs | plain)
     table = selected(
         options,
@@ -162,7 +134,7 @@ def selected(options: Options, *, positive: Sequence[str], numeric: Sequence[str
 
 
 def fitting(options: Options) -> dict[str, Any]:
-    """What `fit` and `compare` are told beside form, table and columns."""
+    """What `fit` and `compare` are told beside law, table and columns."""
     return {
         "response": options.loss,
         "estimator": estimator(options),
@@ -193,16 +165,6 @@ def estimator(options: Options) -> Estimator:
             return StudentT(options.nu, residual)
 
 
-def form(name: str) -> Form:
-    """The law of that name; ValueError with the nearest and all there are."""
-    wanted = name.strip().replace("-", "_").lower()
-    for one in FORMS:
-        if one.name.lower() == wanted:
-            return one
-    names = sorted(one.name for one in FORMS)
-    raise ValueError(f"no form {name!r}{nearest([name], names)}; there are {', '.join(names)}")
-
-
 def compute(options: Options, table: RunTable) -> str | Compute:
     """What C is: the column named, `train_flops` of an exported table, or 6 N D."""
     if options.c is not None:
@@ -222,10 +184,10 @@ def _compute_notes(options: Options, of: Asked) -> tuple[str, ...]:
 
 
 def with_compute_column(of: Asked, c: str | Compute) -> RunTable:
-    """The table with the compute of its rows in the column C; ValueError where it is 6 N D and a form lacks one."""
+    """The table with the compute of its rows in the column C; ValueError where it is 6 N D and a law lacks one."""
     n, d = (of.columns.get(letter, of.response) for letter in "ND")
     if isinstance(c, Compute) and of.response in (n, d):
-        raise ValueError("--backtest compute cuts in 6 N D, which none of the forms has; name a column with --c")
+        raise ValueError("--backtest compute cuts in 6 N D, which none of the laws has; name a column with --c")
     rows, _ = with_compute(of.table.rows, n, d, c, of.table.source)
     return replace(of.table, frame=of.table.frame.assign(**{COMPUTE: rows["_c"].astype(float)}))
 

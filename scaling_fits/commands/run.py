@@ -24,7 +24,6 @@ from scaling_fits.commands.options import (
     bootstrap,
     compute,
     fitting,
-    form,
     letters,
     numbers,
     selected,
@@ -47,7 +46,8 @@ from scaling_fits.figures import diagnostic_figures, law_figures, optimum_figure
 from scaling_fits.figures.style import save_figure
 from scaling_fits.files import MADE_BY, write_text
 from scaling_fits.fit import Fit, fit
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
+from scaling_fits.laws.named import named_law
 from scaling_fits.planning import design
 from scaling_fits.planning.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.selection.backtest import Fold, leave_largest_size_out, rolling_cuts
@@ -87,15 +87,15 @@ def run_fit(options: Options) -> Work:
 
 def run_compare(options: Options) -> Work:
     """`compare`: several laws on the same rows, nested tests, criteria, and a backtest."""
-    forms = [form(name) for name in options.forms.split(",")]
-    if twice := sorted({one.name for one in forms if forms.count(one) > 1}):
-        raise ValueError(f"--forms {options.forms!r}: {twice[0]} is given twice")
-    of = asked(options, forms)
+    laws = [named_law(name) for name in options.laws.split(",")]
+    if twice := sorted({one.name for one in laws if laws.count(one) > 1}):
+        raise ValueError(f"--laws {options.laws!r}: {twice[0]} is given twice")
+    of = asked(options, laws)
     folds, told, plan = _folds(options, of), fitting(options), bootstrap(options)
 
     def work() -> Answer:
         found = compare(
-            forms, of.table, folds=folds, columns=of.columns, bootstrap=plan, replicates=plan.replicates, **told
+            laws, of.table, folds=folds, columns=of.columns, bootstrap=plan, replicates=plan.replicates, **told
         )
         return Answer(str(found), json.loads(found.to_json()), of.notes)
 
@@ -128,7 +128,7 @@ def run_isoflop(options: Options) -> Work:
 def run_design(options: Options) -> Work:
     """`design`: which candidate runs make a quantity tightest under a budget."""
     of, fitted = _law(options)
-    quantity = _quantity(options.quantity, form(options.form))
+    quantity = _quantity(options.quantity, named_law(options.law))
     candidates, notes = _candidates(options, of)
     budget = options.budget
 
@@ -201,7 +201,7 @@ def run_power(options: Options) -> Work:
 
 def _law(options: Options, *, profiles: bool = True) -> tuple[Asked, Callable[[], Fit]]:
     """The rows and columns of the law that is asked for, and its fit."""
-    law = form(options.form)
+    law = named_law(options.law)
     of = asked(options, [law])
     told = fitting(options) | {"fixed": _fixed(options, law), "bootstrap": bootstrap(options), "profiles": profiles}
     quiet = options.quiet
@@ -213,7 +213,7 @@ def _law(options: Options, *, profiles: bool = True) -> tuple[Asked, Callable[[]
     return of, fitted
 
 
-def _fixed(options: Options, law: Form) -> dict[str, float]:
+def _fixed(options: Options, law: Law) -> dict[str, float]:
     """Constants held at the values given."""
     found = {}
     for pair in options.fix:
@@ -303,11 +303,11 @@ def _folds(options: Options, of: Asked) -> Sequence[Fold]:
 
 def _behind(of: Asked, letter: str) -> str:
     if letter not in of.columns:
-        raise ValueError(f"--backtest cuts in {letter}, and none of the forms has {letter}; choose another backtest")
+        raise ValueError(f"--backtest cuts in {letter}, and none of the laws has {letter}; choose another backtest")
     return of.columns[letter]
 
 
-def _quantity(text: str, law: Form) -> design.Quantity:
+def _quantity(text: str, law: Law) -> design.Quantity:
     """`alpha`, or `L(N=1e8, D=1e6)`."""
     if not text.startswith("L("):
         if text not in law.names:

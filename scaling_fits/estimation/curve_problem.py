@@ -11,7 +11,7 @@ import pandas as pd
 
 from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.problem import Problem, log_predictions
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.laws.learning_curve import AREA
 from scaling_fits.laws.schedules import BLOCKS, Schedule, schedule_columns
 from scaling_fits.tables.run_table import require_columns
@@ -23,7 +23,7 @@ IN_WARMUP = "in_warmup"
 class CurveProblem:
     """A problem for the solver, and what it was made of.
 
-    `references` are those of `Form.prepare`, `cluster_N` numbers the trunk of every row, `rows` holds the rows in the
+    `references` are those of `Law.prepare`, `cluster_N` numbers the trunk of every row, `rows` holds the rows in the
     problem's order, `block_error` is that of `schedule_columns`, `left_out` counts the rows left out by reason.
     `warning` says which constants no schedule can tell, or is None.
     """
@@ -38,7 +38,7 @@ class CurveProblem:
 
 
 def curve_problem(
-    form: Form,
+    law: Law,
     curves: pd.DataFrame,
     schedules: Mapping[Any, Schedule],
     estimator: Estimator,
@@ -47,7 +47,7 @@ def curve_problem(
     batch_records: int | None = None,
     blocks: int = BLOCKS,
 ) -> CurveProblem:
-    """`form` against the curves' checkpoints, each under its schedule; the checkpoints of a trunk are one cluster.
+    """`law` against the curves' checkpoints, each under its schedule; the checkpoints of a trunk are one cluster.
 
     `curves` has the columns trunk_id, loss, and `step` or, with `batch_records`, records_seen. `schedules` holds the
     schedule named in the column `schedule`: by trunk, or by run where cooled-down runs branch off a trunk. Checkpoints
@@ -79,12 +79,12 @@ def curve_problem(
     used = max(1, int((values["drop"] != 0).sum(axis=1).max()))
     values = {name: column if column.ndim == 1 else column[:, :used] for name, column in values.items()}
     loss = rows["loss"].to_numpy(dtype=np.float64)
-    references = form.references(values, loss)
-    x, one = form.prepare(values, references), np.ones(len(loss))
-    problem = Problem(form, estimator, x, np.log(loss) - references["L"], one, one, references["L"])
+    references = law.references(values, loss)
+    x, one = law.prepare(values, references), np.ones(len(loss))
+    problem = Problem(law, estimator, x, np.log(loss) - references["L"], one, one, references["L"])
     warning = None
-    if not values["drop"].any() and form.special_case is AREA:
-        names = [name for name in form.names if name not in AREA.names]
+    if not values["drop"].any() and law.special_case is AREA:
+        names = [name for name in law.names if name not in AREA.names]
         warning = f"the learning rate never changes after the warm-up: {', '.join(names)} are not identified; fit AREA"
     left_out = {IN_WARMUP: int(early.sum())} if early.any() else {}
     trunk_N = pd.factorize(rows["trunk_id"], sort=True)[0]
@@ -92,13 +92,13 @@ def curve_problem(
 
 
 def predict_curve(
-    form: Form, constants_SxP: np.ndarray, schedule: Schedule, step_N: np.ndarray, blocks: int = BLOCKS
+    law: Law, constants_SxP: np.ndarray, schedule: Schedule, step_N: np.ndarray, blocks: int = BLOCKS
 ) -> np.ndarray:
-    """Losses (S, N) after `step_N` updates of `schedule` under published constants (S, P), as `Form.published` gives.
+    """Losses (S, N) after `step_N` updates of `schedule` under published constants (S, P), as `Law.published` gives.
 
-    Raises ValueError as `schedule_columns` and `Form.working` do.
+    Raises ValueError as `schedule_columns` and `Law.working` do.
     """
     values, _ = schedule_columns(schedule, step_N, blocks)
     references = {"L": 0.0, "S1": float(np.log(values["S1"]).mean())}
-    theta = form.working(np.atleast_2d(constants_SxP), references)
-    return np.exp(log_predictions(form, theta, form.prepare(values, references)))
+    theta = law.working(np.atleast_2d(constants_SxP), references)
+    return np.exp(log_predictions(law, theta, law.prepare(values, references)))

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from scaling_fits.estimation.problem import Problem, float64, log_predictions, row_losses
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 
 BANK_POINTS = 2048
 BANK_NUMBERS = 1 << 26  # points are fewer where points × rows × constants would exceed this
@@ -32,20 +32,20 @@ def bank(problem: Problem, seed: int = 0) -> np.ndarray:
 
     Points whose objective is not finite are left out; ValueError when none is left.
     """
-    form, rows = problem.form, len(problem.log_y_N)
+    law, rows = problem.law, len(problem.log_y_N)
     count = int(min(BANK_POINTS, max(256, BANK_NUMBERS / (rows * problem.size))))
     count = 1 << (count.bit_length() - 1)
-    low, high = np.array([parameter.start for parameter in form.parameters]).T
-    unit = qmc.Sobol(len(form.parameters), seed=seed).random(count)
-    theta = np.clip(low + unit * (high - low), *(bound[: len(form.parameters)] for bound in problem.bounds))
+    low, high = np.array([parameter.start for parameter in law.parameters]).T
+    unit = qmc.Sobol(len(law.parameters), seed=seed).random(count)
+    theta = np.clip(low + unit * (high - low), *(bound[: len(law.parameters)] for bound in problem.bounds))
     theta = _projected(problem, theta)
     if problem.estimator.estimates_scale:
-        spread = np.median(np.abs(log_predictions(form, theta, problem.x) - problem.log_y_N), axis=1)
+        spread = np.median(np.abs(log_predictions(law, theta, problem.x) - problem.log_y_N), axis=1)
         theta = np.column_stack([theta, np.log(np.maximum(1.5 * spread, SCALE_MIN))])
     objective = row_losses(problem, theta).sum(axis=1)
     finite = np.isfinite(objective)
     if not finite.any():
-        raise ValueError(f"{form.name}: none of {count} starting points has a finite loss at every row")
+        raise ValueError(f"{law.name}: none of {count} starting points has a finite loss at every row")
     return theta[finite][np.argsort(objective[finite], kind="stable")]
 
 
@@ -58,10 +58,10 @@ def spread_starts(bank_SxP: np.ndarray, count: int) -> np.ndarray:
 
 
 def _projected(problem: Problem, theta_SxP: np.ndarray) -> np.ndarray:
-    """The same points with the form's linear constants at their non-negative relative least-squares values."""
-    form = problem.form
+    """The same points with the law's linear constants at their non-negative relative least-squares values."""
+    law = problem.law
     fixed = {position for position, _ in problem.fixed}
-    linear = [p for p, parameter in enumerate(form.parameters) if parameter.linear and p not in fixed]
+    linear = [p for p, parameter in enumerate(law.parameters) if parameter.linear and p not in fixed]
     if not linear or len(linear) > LINEAR_MAX:
         return theta_SxP
     theta = theta_SxP.copy()
@@ -69,7 +69,7 @@ def _projected(problem: Problem, theta_SxP: np.ndarray) -> np.ndarray:
     y = np.exp(problem.log_y_N)
     with float64():
         columns = {name: jnp.asarray(value) for name, value in problem.x.items()}
-        run, parts = _terms(form, tuple(linear)), np.array_split(theta, max(1, theta.size * len(y) // (1 << 24)))
+        run, parts = _terms(law, tuple(linear)), np.array_split(theta, max(1, theta.size * len(y) // (1 << 24)))
         found = [tuple(np.asarray(value) for value in run(jnp.asarray(part), columns)) for part in parts]
     terms_SxKxN = np.concatenate([terms for terms, _ in found]) / y
     rest_SxN = np.concatenate([rest for _, rest in found]) / y
@@ -100,13 +100,13 @@ def _non_negative(gram_SxKxK: np.ndarray, aim_SxK: np.ndarray) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def _terms(form: Form, linear: tuple[int, ...]) -> Callable[..., Any]:
+def _terms(law: Law, linear: tuple[int, ...]) -> Callable[..., Any]:
     """Compiled: the linear terms (S, K, N) at coefficient 1, and what is left of the loss (S, N)."""
 
     def one(theta: jax.Array, columns: Any) -> tuple[jax.Array, jax.Array]:
-        loss = jnp.exp(form.log_prediction(theta, columns))
+        loss = jnp.exp(law.log_prediction(theta, columns))
         directions = jnp.eye(len(theta), dtype=theta.dtype)[jnp.array(linear)]
-        share = jax.vmap(lambda d: jax.jvp(lambda at: form.log_prediction(at, columns), (theta,), (d,))[1])(directions)
+        share = jax.vmap(lambda d: jax.jvp(lambda at: law.log_prediction(at, columns), (theta,), (d,))[1])(directions)
         terms = share * loss
         return terms, loss - terms.sum(axis=0)
 

@@ -14,7 +14,7 @@ from scaling_fits.errors import Refused
 from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.suspicions import mixed_units
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 #: The columns of this project's run tables behind the letters of the laws.
@@ -106,7 +106,7 @@ class Observations:
 
 
 def observe(
-    form: Form,
+    law: Law,
     table: RunTable | pd.DataFrame | Path | str,
     estimator: Estimator,
     *,
@@ -118,35 +118,35 @@ def observe(
     cluster: str | None = None,
     fixed: Mapping[str, float] | None = None,
 ) -> Observations:
-    """Everything a fit of `form` needs, or one ValueError that names what is wrong with the table.
+    """Everything a fit of `law` needs, or one ValueError that names what is wrong with the table.
 
     `cluster` must be a column; None is `trunk_id` where the table has it, and every row its own where not.
     """
-    columns = _columns_of(form, columns)
+    columns = _columns_of(law, columns)
     if response in columns.values():
         raise ValueError(
-            f"column {response!r} is both the loss and a variable of {form.name} ({columns}); name another for one"
+            f"column {response!r} is both the loss and a variable of {law.name} ({columns}); name another for one"
         )
-    table = _checked(form, table, response, link, columns)
+    table = _checked(law, table, response, link, columns)
     rows = table.rows
     values = {letter: rows[column].to_numpy(dtype=float) for letter, column in columns.items()}
-    _refuse_blind_designs(form, values, columns, table.source)
+    _refuse_blind_designs(law, values, columns, table.source)
     number = link.forward(rows[response].to_numpy(dtype=float))
-    references = form.references(values, number)
-    pins = _pinned(form, fixed or {}, references)
-    if len(rows) <= len(form.parameters) - len(pins):
+    references = law.references(values, number)
+    pins = _pinned(law, fixed or {}, references)
+    if len(rows) <= len(law.parameters) - len(pins):
         raise ValueError(
-            f"{table.source}: {len(rows)} rows left after excluding {table.excluded or 'none'}, and {form.name} "
-            f"has {len(form.parameters) - len(pins)} constants to fit; it needs more rows than constants"
+            f"{table.source}: {len(rows)} rows left after excluding {table.excluded or 'none'}, and {law.name} "
+            f"has {len(law.parameters) - len(pins)} constants to fit; it needs more rows than constants"
         )
     if np.ptp(np.log(number)) < CONSTANT:
         raise ValueError(
             f"{table.source}: {response} is {rows[response].iloc[0]:g} in all {len(rows)} rows: no law is in it"
         )
     problem = Problem(
-        form=form,
+        law=law,
         estimator=estimator,
-        x=form.prepare(values, references),
+        x=law.prepare(values, references),
         log_y_N=np.log(number) - references["L"],
         weight_N=_relative(rows, weight, table.source),
         sd_N=_relative(rows, sd, table.source, geometric=True),
@@ -186,22 +186,20 @@ def row_names(rows: pd.DataFrame) -> np.ndarray:
     return np.asarray(rows["run_id"].astype(str) if "run_id" in rows and rows["run_id"].is_unique else places)
 
 
-def _columns_of(form: Form, columns: Mapping[str, str] | None) -> dict[str, str]:
+def _columns_of(law: Law, columns: Mapping[str, str] | None) -> dict[str, str]:
     chosen = {**COLUMNS, **(columns or {})}
-    unknown = sorted(set(columns or {}) - set(form.letters))
+    unknown = sorted(set(columns or {}) - set(law.letters))
     if unknown:
-        raise ValueError(
-            f"{form.name} has the variables {sorted(form.letters)}, not {unknown}; check the columns given"
-        )
-    return {letter: chosen.get(letter, letter) for letter in form.letters}
+        raise ValueError(f"{law.name} has the variables {sorted(law.letters)}, not {unknown}; check the columns given")
+    return {letter: chosen.get(letter, letter) for letter in law.letters}
 
 
 def _checked(
-    form: Form, table: RunTable | pd.DataFrame | Path | str, response: str, link: Link, columns: dict[str, str]
+    law: Law, table: RunTable | pd.DataFrame | Path | str, response: str, link: Link, columns: dict[str, str]
 ) -> RunTable:
-    """The table with everything that would make a fit of `form` wrong refused."""
-    positive = [columns[variable.name] for variable in form.variables if variable.log]
-    plain = [columns[variable.name] for variable in form.variables if not variable.log]
+    """The table with everything that would make a fit of `law` wrong refused."""
+    positive = [columns[variable.name] for variable in law.variables if variable.log]
+    plain = [columns[variable.name] for variable in law.variables if not variable.log]
     if not isinstance(table, RunTable):
         table = read_runs(table, response=response, positive=positive, numeric=plain)
     require_columns(table.frame, [response, *columns.values()], table.source)
@@ -211,9 +209,9 @@ def _checked(
     if rows.empty:
         raise ValueError(f"{table.source}: no row is left after excluding {table.excluded or 'none'}")
     repeated = len(rows) - len(table.fresh().rows)
-    if form.fresh_data_only and repeated:
+    if law.fresh_data_only and repeated:
         raise Refused(
-            f"{table.source}: {repeated} of {len(rows)} rows repeat data (epochs above 1), and {form.equation} "
+            f"{table.source}: {repeated} of {len(rows)} rows repeat data (epochs above 1), and {law.equation} "
             "is for fresh data",
             python="keep such rows alone with .where(real_fraction=0) or .fresh()",
             command="keep such rows alone with --where real_fraction=0, or --fresh",
@@ -233,9 +231,9 @@ def _checked(
     return table
 
 
-def _refuse_blind_designs(form: Form, values: dict[str, np.ndarray], columns: dict[str, str], source: str) -> None:
+def _refuse_blind_designs(law: Law, values: dict[str, np.ndarray], columns: dict[str, str], source: str) -> None:
     """Designs in which no data could tell the constants: a variable that never varies, or only with another."""
-    logs = {v.name: np.log(values[v.name]) for v in form.variables if v.log}
+    logs = {v.name: np.log(values[v.name]) for v in law.variables if v.log}
     for letter, log in logs.items():
         if np.ptp(log) < 1e-9:
             raise ValueError(
@@ -250,34 +248,34 @@ def _refuse_blind_designs(form: Form, values: dict[str, np.ndarray], columns: di
                     f"{source}: {first} = {columns[first]!r} and {second} = {columns[second]!r} are perfectly "
                     "collinear in their logarithms; their terms cannot be told apart: vary one without the other"
                 )
-    shares = [values[v.name] for v in form.variables if not v.log and v.name != "U"]
+    shares = [values[v.name] for v in law.variables if not v.log and v.name != "U"]
     if len(shares) > 1:
         mix = np.stack(shares) / np.maximum(np.sum(shares, axis=0), 1e-300)
         if np.ptp(mix, axis=1).max() < 1e-9:
-            letters = [v.name for v in form.variables if not v.log]
+            letters = [v.name for v in law.variables if not v.log]
             raise ValueError(f"{source}: all rows have the same mix of {letters}; a law of the mix needs two")
 
 
-def _pinned(form: Form, fixed: Mapping[str, float], references: dict[str, float]) -> tuple[tuple[int, float], ...]:
+def _pinned(law: Law, fixed: Mapping[str, float], references: dict[str, float]) -> tuple[tuple[int, float], ...]:
     """Working values of the constants held fixed; ValueError when a unit depends on a constant that is not."""
-    unknown = sorted(set(fixed) - set(form.names))
+    unknown = sorted(set(fixed) - set(law.names))
     if unknown:
-        raise ValueError(f"{form.name} has the constants {list(form.names)}, not {unknown}")
-    for parameter in form.parameters:
+        raise ValueError(f"{law.name} has the constants {list(law.names)}, not {unknown}")
+    for parameter in law.parameters:
         if parameter.name in fixed:
             value = fixed[parameter.name]
             # Working bounds of what has a unit keep a search finite; those of pure numbers and signs are the law's own.
             inside = value > 0 if parameter.log else bool(parameter.units) or parameter.low <= value <= parameter.high
             if not (np.isfinite(value) and inside):
-                raise ValueError(f"{form.name}: {parameter.name} cannot be held at {value:g}: {parameter.constraint}")
+                raise ValueError(f"{law.name}: {parameter.name} cannot be held at {value:g}: {parameter.constraint}")
             if needed := parameter.exponents - set(fixed):
                 raise ValueError(
-                    f"{form.name}: {parameter.name} (unit {parameter.unit}) can be fixed only together with "
+                    f"{law.name}: {parameter.name} (unit {parameter.unit}) can be fixed only together with "
                     f"{sorted(needed)}"
                 )
-    given = np.array([[fixed.get(name, 1.0) for name in form.names]])
-    working = form.working(given, references)[0]
-    return tuple((p, float(working[p])) for p, name in enumerate(form.names) if name in fixed)
+    given = np.array([[fixed.get(name, 1.0) for name in law.names]])
+    working = law.working(given, references)[0]
+    return tuple((p, float(working[p])) for p, name in enumerate(law.names) if name in fixed)
 
 
 def _relative(rows: pd.DataFrame, column: str | None, source: str, *, geometric: bool = False) -> np.ndarray:

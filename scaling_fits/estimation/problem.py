@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from scaling_fits.estimation.estimators import Estimator, Quantile, Residual
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 
 LOG_SCALE_BOUNDS = (-40.0, 20.0)
 CHUNK_NUMBERS = 1 << 21  # of float64 that one chunk of fits may hold per column
@@ -36,15 +36,15 @@ def float64() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is minimised: `form` at variables `x` (as `Form.prepare` gives them) against ln y, with `estimator`.
+    """What is minimised: `law` at variables `x` (as `Law.prepare` gives them) against ln y, with `estimator`.
 
     `log_y_N` is ln of the response in units of e^`log_unit`; `weight_N` (mean 1) multiplies rows' losses; residuals are
     divided by `sd_N`, standard deviations in units of their geometric mean (all one when unknown), so that an
     estimator's delta is one of a typical row's residual. `fixed` pins working coordinates by their position; `box`
-    replaces the form's own bounds.
+    replaces the law's own bounds.
     """
 
-    form: Form
+    law: Law
     estimator: Estimator
     x: Mapping[str, np.ndarray]
     log_y_N: np.ndarray
@@ -56,8 +56,8 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """Number of working coordinates: the form's constants, and the scale where the estimator has one."""
-        return len(self.form.parameters) + self.estimator.estimates_scale
+        """Number of working coordinates: the law's constants, and the scale where the estimator has one."""
+        return len(self.law.parameters) + self.estimator.estimates_scale
 
     @property
     def free(self) -> int:
@@ -67,7 +67,7 @@ class Problem:
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper bounds of all working coordinates; they coincide where one is fixed."""
-        low, high = (bound.copy() for bound in (self.form.bounds if self.box is None else self.box))
+        low, high = (bound.copy() for bound in (self.law.bounds if self.box is None else self.box))
         for position, value in self.fixed:
             low[position] = high[position] = value
         if self.estimator.estimates_scale:
@@ -87,7 +87,7 @@ def residuals(problem: Problem, theta_SxP: np.ndarray) -> np.ndarray:
 
 def _at_rows(problem: Problem, theta_SxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with float64():
-        run = _rows(problem.form, problem.estimator)
+        run = _rows(problem.law, problem.estimator)
         columns, log_y = columns_of(problem), jnp.asarray(problem.log_y_N)
         found = [run(jnp.asarray(part), log_y, columns) for part in _parts(theta_SxP, len(problem.log_y_N))]
         return np.concatenate([np.asarray(r) for r, _ in found]), np.concatenate(
@@ -98,7 +98,7 @@ def _at_rows(problem: Problem, theta_SxP: np.ndarray) -> tuple[np.ndarray, np.nd
 def jacobian(problem: Problem, theta_P: np.ndarray) -> np.ndarray:
     """(N, P): derivatives of the residuals."""
     with float64():
-        run = _jacobian(problem.form, problem.estimator)
+        run = _jacobian(problem.law, problem.estimator)
         return np.asarray(run(jnp.asarray(theta_P), jnp.asarray(problem.log_y_N), columns_of(problem)))
 
 
@@ -106,7 +106,7 @@ def derivatives(problem: Problem, theta_P: np.ndarray) -> tuple[np.ndarray, np.n
     """Gradient (P,), generalised Hessian and reweighted Gram matrix (P, P) of the objective."""
     with float64():
         arrays = (jnp.asarray(values) for values in (theta_P, problem.log_y_N, problem.weight_N))
-        at = _at_point(problem.form, problem.estimator)(*arrays, columns_of(problem), jnp.asarray(CORES[-1]))
+        at = _at_point(problem.law, problem.estimator)(*arrays, columns_of(problem), jnp.asarray(CORES[-1]))
         return tuple(np.asarray(value) for value in at[1:])
 
 
@@ -116,18 +116,18 @@ def objective_function(problem: Problem) -> Callable[[jax.Array], jax.Array]:
     exact = rounded(problem.estimator, 1e-300)
 
     def objective(theta: jax.Array) -> jax.Array:
-        return weight @ row_loss_of(exact, residual_of(problem.form, exact, theta, log_y, columns), theta)
+        return weight @ row_loss_of(exact, residual_of(problem.law, exact, theta, log_y, columns), theta)
 
     return objective
 
 
-def log_predictions(form: Form, theta_SxP: np.ndarray, x: Mapping[str, np.ndarray]) -> np.ndarray:
+def log_predictions(law: Law, theta_SxP: np.ndarray, x: Mapping[str, np.ndarray]) -> np.ndarray:
     """(S, N): ln L in units of the typical loss at prepared variables."""
     with float64():
         columns = {name: jnp.asarray(value) for name, value in x.items()}
         rows = len(next(iter(x.values())))
-        parts = _parts(theta_SxP[:, : len(form.parameters)], rows)
-        return np.concatenate([np.asarray(_log_predictions(form)(jnp.asarray(part), columns)) for part in parts])
+        parts = _parts(theta_SxP[:, : len(law.parameters)], rows)
+        return np.concatenate([np.asarray(_log_predictions(law)(jnp.asarray(part), columns)) for part in parts])
 
 
 def _parts(theta_SxP: np.ndarray, rows: int) -> list[np.ndarray]:
@@ -149,9 +149,9 @@ def columns_of(problem: Problem, padded: int | None = None) -> dict[str, Any]:
     return {"x": columns, "inverse_sd": inverse_sd, "unit": jnp.exp(jnp.asarray(problem.log_unit))}
 
 
-def residual_of(form: Form, estimator: Estimator, theta: jax.Array, log_y: jax.Array, columns: Any) -> jax.Array:
+def residual_of(law: Law, estimator: Estimator, theta: jax.Array, log_y: jax.Array, columns: Any) -> jax.Array:
     """(N,) residuals as the estimator sees them; traceable."""
-    log_loss = form.log_prediction(theta, columns["x"])
+    log_loss = law.log_prediction(theta, columns["x"])
     difference = log_loss - log_y
     if estimator.residual is Residual.RAW:
         difference = columns["unit"] * jnp.exp(log_y) * jnp.expm1(difference)
@@ -171,7 +171,7 @@ def row_loss_of(estimator: Estimator, residual: jax.Array, theta: jax.Array) -> 
 
 
 def _row_by_row(
-    form: Form, estimator: Estimator, theta: jax.Array, log_y: jax.Array, columns: Any
+    law: Law, estimator: Estimator, theta: jax.Array, log_y: jax.Array, columns: Any
 ) -> tuple[jax.Array, jax.Array]:
     """Residuals (N,) and their derivatives (P, N): each row is a table of its own, as no row depends on another.
 
@@ -180,7 +180,7 @@ def _row_by_row(
 
     def one(constants, log_y, x, inverse_sd):
         row = {"x": {name: value[None] for name, value in x.items()}, "inverse_sd": inverse_sd, "unit": columns["unit"]}
-        return residual_of(form, estimator, constants, log_y, row)[0]
+        return residual_of(law, estimator, constants, log_y, row)[0]
 
     # Constants one by one: taken out of an array, each would be put back into an array of zeros.
     run = jax.vmap(jax.value_and_grad(one), (None, 0, 0, 0))
@@ -189,7 +189,7 @@ def _row_by_row(
 
 
 def derivatives_of(
-    form: Form,
+    law: Law,
     estimator: Estimator,
     theta: jax.Array,
     log_y: jax.Array,
@@ -204,10 +204,10 @@ def derivatives_of(
     estimator = rounded(estimator, core)
 
     def residual(at: jax.Array) -> jax.Array:
-        return residual_of(form, estimator, at, log_y, columns)
+        return residual_of(law, estimator, at, log_y, columns)
 
     if len(theta) > MANY_CONSTANTS:
-        r, jacobian_PxN = _row_by_row(form, estimator, theta, log_y, columns)
+        r, jacobian_PxN = _row_by_row(law, estimator, theta, log_y, columns)
     else:
         basis = jnp.eye(len(theta), dtype=theta.dtype)
         r = residual(theta)
@@ -222,7 +222,7 @@ def derivatives_of(
 
 
 def bend_of(
-    form: Form,
+    law: Law,
     estimator: Estimator,
     theta: jax.Array,
     log_y: jax.Array,
@@ -234,37 +234,37 @@ def bend_of(
     estimator = rounded(estimator, core)
 
     def residual(at: jax.Array) -> jax.Array:
-        return residual_of(form, estimator, at, log_y, columns)
+        return residual_of(law, estimator, at, log_y, columns)
 
     slope = weight * estimator.slope(residual(theta))
     return jax.jacfwd(jax.grad(lambda at: slope @ residual(at)))(theta)
 
 
 @functools.lru_cache(maxsize=256)
-def _rows(form: Form, estimator: Estimator) -> Callable[..., Any]:
+def _rows(law: Law, estimator: Estimator) -> Callable[..., Any]:
     exact = rounded(estimator, 1e-300)
 
     def one(theta, log_y, columns):
-        residual = residual_of(form, exact, theta, log_y, columns)
+        residual = residual_of(law, exact, theta, log_y, columns)
         return residual, row_loss_of(exact, residual, theta)
 
     return jax.jit(jax.vmap(one, (0, None, None)))
 
 
 @functools.lru_cache(maxsize=256)
-def _jacobian(form: Form, estimator: Estimator) -> Callable[..., Any]:
-    return jax.jit(jax.jacfwd(lambda theta, log_y, columns: residual_of(form, estimator, theta, log_y, columns)))
+def _jacobian(law: Law, estimator: Estimator) -> Callable[..., Any]:
+    return jax.jit(jax.jacfwd(lambda theta, log_y, columns: residual_of(law, estimator, theta, log_y, columns)))
 
 
 @functools.lru_cache(maxsize=256)
-def _at_point(form: Form, estimator: Estimator) -> Callable[..., Any]:
+def _at_point(law: Law, estimator: Estimator) -> Callable[..., Any]:
     def one(*at):
-        objective, gradient, curvature, gram = derivatives_of(form, estimator, *at)
-        return objective, gradient, curvature + bend_of(form, estimator, *at), gram
+        objective, gradient, curvature, gram = derivatives_of(law, estimator, *at)
+        return objective, gradient, curvature + bend_of(law, estimator, *at), gram
 
     return jax.jit(one)
 
 
 @functools.lru_cache(maxsize=256)
-def _log_predictions(form: Form) -> Callable[..., Any]:
-    return jax.jit(jax.vmap(form.log_prediction, (0, None)))
+def _log_predictions(law: Law) -> Callable[..., Any]:
+    return jax.jit(jax.vmap(law.log_prediction, (0, None)))

@@ -28,7 +28,7 @@ from scaling_fits.estimation.problem import (
     float64,
     residual_of,
 )
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 
 CHUNK_FITS = 64
 STEPS_MAX = 400
@@ -97,7 +97,7 @@ def minimise(
 
 
 class _Batch:
-    """The fits of one call, cut into chunks of one shape so that each form compiles once."""
+    """The fits of one call, cut into chunks of one shape so that each law compiles once."""
 
     def __init__(
         self,
@@ -144,18 +144,18 @@ class _Batch:
 
     def on_the_kink(self, ends: Solutions) -> Solutions:
         """Move every fit to where as many residuals vanish as it has free constants, if that is no worse."""
-        run = _vertex(self.problem.form, self.problem.estimator)
+        run = _vertex(self.problem.law, self.problem.estimator)
         everyone = np.arange(len(ends.theta_SxP))
         at, objective = self._map(run, everyone, ends.theta_SxP, self.low, self.high)
         _, before = self._map(
-            _exact_objective(self.problem.form, self.problem.estimator), everyone, ends.theta_SxP, self.low, self.high
+            _exact_objective(self.problem.law, self.problem.estimator), everyone, ends.theta_SxP, self.low, self.high
         )
         better = np.isfinite(objective) & (objective <= before)
         theta = np.where(better[:, None], at, ends.theta_SxP)
         return Solutions(theta, np.where(better, objective, before), ends.cosine_S)
 
     def _advance(self, theta: np.ndarray, damping: np.ndarray, alive: np.ndarray, core: float) -> tuple[Any, ...]:
-        run = functools.partial(_advance(self.problem.form, self.problem.estimator), core=core)
+        run = functools.partial(_advance(self.problem.law, self.problem.estimator), core=core)
         return self._map(run, alive, theta[alive], self.low[alive], self.high[alive], damping[alive])
 
     def _map(self, run: Callable[..., Any], which: np.ndarray, *per_fit: np.ndarray) -> tuple[Any, ...]:
@@ -242,11 +242,11 @@ def _step(
 
 
 @functools.lru_cache(maxsize=256)
-def _advance(form: Form, estimator: Estimator) -> Callable[..., Any]:
+def _advance(law: Law, estimator: Estimator) -> Callable[..., Any]:
     """Compiled: a few damped steps for a chunk of fits; (theta, objective, cosine, damping, done)."""
-    straight = jax.vmap(functools.partial(derivatives_of, form, estimator), (0, 0, 0, None, None))
-    bends = jax.vmap(functools.partial(bend_of, form, estimator), (0, 0, 0, None, None))
-    many = len(form.parameters) > MANY_CONSTANTS
+    straight = jax.vmap(functools.partial(derivatives_of, law, estimator), (0, 0, 0, None, None))
+    bends = jax.vmap(functools.partial(bend_of, law, estimator), (0, 0, 0, None, None))
+    many = len(law.parameters) > MANY_CONSTANTS
 
     @jax.jit
     def advance(theta, low, high, damping, *, log_y, weight, columns, core):
@@ -294,14 +294,14 @@ def _advance(form: Form, estimator: Estimator) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _exact_objective(form: Form, estimator: Quantile) -> Callable[..., Any]:
+def _exact_objective(law: Law, estimator: Quantile) -> Callable[..., Any]:
     """Compiled: theta and the objective with no rounding of the kink."""
     exact = replace(estimator, core=1e-300)
 
     @jax.jit
     def objective(theta, low, high, *, log_y, weight, columns):
         def one(theta, log_y, weight):
-            return weight @ exact.loss(residual_of(form, exact, theta, log_y, columns))
+            return weight @ exact.loss(residual_of(law, exact, theta, log_y, columns))
 
         return theta, jax.vmap(one)(theta, log_y, weight)
 
@@ -309,7 +309,7 @@ def _exact_objective(form: Form, estimator: Quantile) -> Callable[..., Any]:
 
 
 @functools.lru_cache(maxsize=256)
-def _vertex(form: Form, estimator: Quantile) -> Callable[..., Any]:
+def _vertex(law: Law, estimator: Quantile) -> Callable[..., Any]:
     """Compiled: Newton on the residuals nearest to zero, one per constant; theta and its exact objective.
 
     A kinked loss has its optima where as many residuals vanish as there are constants (Koenker & Bassett 1978).
@@ -320,7 +320,7 @@ def _vertex(form: Form, estimator: Quantile) -> Callable[..., Any]:
     def vertex(theta, low, high, *, log_y, weight, columns):
         def one(theta, low, high, log_y, weight):
             def residual(at):
-                return residual_of(form, exact, at, log_y, columns)
+                return residual_of(law, exact, at, log_y, columns)
 
             free = (theta > low) & (theta < high)
             distance = jnp.where(weight > 0, jnp.abs(residual(theta)), jnp.inf)

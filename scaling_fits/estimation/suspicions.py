@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 
 GAP_SUSPICIOUS = 1e5  # between neighbouring values of a variable: some rows are in another unit
 COUNTS = {"n_params": "parameters", "n_params_total": "parameters", "params": "parameters", "records_seen": "records"}
@@ -38,10 +38,10 @@ def mixed_units(rows: pd.DataFrame, columns: Mapping[str, str]) -> list[str]:
     return found
 
 
-def rising_losses(form: Form, values: Mapping[str, np.ndarray], log_y_N: np.ndarray) -> list[str]:
+def rising_losses(law: Law, values: Mapping[str, np.ndarray], log_y_N: np.ndarray) -> list[str]:
     """Sizes and data with which the loss rises, though laws let it fall: over rows that agree in all else, if any."""
     found = []
-    for letter in (variable.name for variable in form.variables if variable.log and variable.name in "NDC"):
+    for letter in (variable.name for variable in law.variables if variable.log and variable.name in "NDC"):
         rest = [np.asarray(column) for name, column in values.items() if name != letter]
         correlation, where = _rank_correlation(np.asarray(values[letter]), log_y_N, rest)
         if correlation >= RISES:

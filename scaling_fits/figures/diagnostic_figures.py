@@ -37,7 +37,7 @@ def residuals(
     `Fit.identifiability` are ringed and named; the bars are the constant that each moves most when it is left out.
     """
     influential = fit.identifiability.influential
-    shown = ["prediction", *fit.form.letters]
+    shown = ["prediction", *fit.law.letters]
     count = len(shown) + 1
     columns = 2 if count in (2, 4) else 3
     canvas = Canvas(width, 2.0 * -(-count // columns) + 0.4, -(-count // columns), columns)
@@ -108,7 +108,7 @@ def profiles(
     intervals = {interval.name: interval for interval in fit.profiles}
     chosen = list(intervals) if constants is None else list(constants)
     if not chosen or not set(chosen) <= set(intervals):
-        raise ValueError(f"{fit.form.name}: profiles exist for {list(intervals)}, not {chosen}; fit with profiles=True")
+        raise ValueError(f"{fit.law.name}: profiles exist for {list(intervals)}, not {chosen}; fit with profiles=True")
     columns = min(len(chosen), 3 if width > Width.SINGLE else 2)
     canvas = Canvas(width, 1.75 * -(-len(chosen) // columns) + 0.5, -(-len(chosen) // columns), columns, sharey=True)
     for axes, name in zip(canvas.grid.flat, chosen):

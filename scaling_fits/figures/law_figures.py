@@ -67,8 +67,8 @@ def loss_against(
     `names` renames letters and "L".
     ValueError for a letter that the law does not have.
     """
-    if letter not in fit.form.letters:
-        raise ValueError(f"{fit.form.name} has the variables {list(fit.form.letters)}, not {letter!r}")
+    if letter not in fit.law.letters:
+        raise ValueError(f"{fit.law.name} has the variables {list(fit.law.letters)}, not {letter!r}")
     at = _levels(fit, letter) if at is None else [dict(one) for one in at]
     values = fit.observations.values
     canvas = Canvas(width, 0.72 * min(width, Width.MIDDLE) + 0.13 * len(at) / 2)
@@ -79,7 +79,7 @@ def loss_against(
     points = [np.broadcast_arrays(x, *one.values()) for one in at]
     letters = [(letter, *one) for one in at]
     grids = [dict(zip(keys, columns)) for keys, columns in zip(letters, points)]
-    loss_LxX, band = _law(fit, {key: np.stack([grid[key] for grid in grids]) for key in fit.form.letters}, canvas)
+    loss_LxX, band = _law(fit, {key: np.stack([grid[key] for grid in grids]) for key in fit.law.letters}, canvas)
     nearest = _nearest(values, at)
     on_line = {other: np.array([at[i][other] for i in nearest]) for other in at[0]}
     if len(on_line) > 1:
@@ -232,8 +232,8 @@ def mix_curves(
     where such laws may jump, the law is a bar of its own; the marks of sizes stand a little beside each other.
     Budgets: all up to three, else the smallest, middle, largest.
     """
-    if set(fit.form.letters) != {"N", "R", "S", "U"}:
-        raise ValueError(f"{fit.form.name} is a law in {list(fit.form.letters)}; mix curves need one in N, R, S, U")
+    if set(fit.law.letters) != {"N", "R", "S", "U"}:
+        raise ValueError(f"{fit.law.name} is a law in {list(fit.law.letters)}; mix curves need one in N, R, S, U")
     values = fit.observations.values
     total = values["R"] + values["S"]
     share = values["R"] / total
@@ -325,7 +325,7 @@ def _excluded(
 def _levels(fit: Fit, letter: str) -> list[dict[str, float]]:
     """Values of the other variables at which lines are drawn."""
     values = fit.observations.values
-    others = [other for other in fit.form.letters if other != letter]
+    others = [other for other in fit.law.letters if other != letter]
     if not others:
         return [{}]
     points = np.unique(np.stack([values[other] for other in others], axis=1), axis=0)
@@ -351,8 +351,8 @@ def _nearest(values: Mapping[str, np.ndarray], at: Sequence[Mapping[str, float]]
 
 def _sized(fit: Fit) -> Mapping[str, np.ndarray]:
     """The variables of a law in N and D; ValueError for any other."""
-    if set(fit.form.letters) != {"N", "D"}:
-        raise ValueError(f"{fit.form.name} is a law in {list(fit.form.letters)}; this figure needs one in N and D")
+    if set(fit.law.letters) != {"N", "D"}:
+        raise ValueError(f"{fit.law.name} is a law in {list(fit.law.letters)}; this figure needs one in N and D")
     return fit.observations.values
 
 
@@ -363,7 +363,7 @@ def _optima(fit: Fit, budgets: np.ndarray, compute: Compute, draws: bool = False
     predict_draws = fit.predict_draws if draws else None
     found = law_optimum(fit.predict, budgets, search, compute=compute, predict_draws=predict_draws).accepted
     if not found:
-        raise ValueError(f"{fit.form.name}: at no budget has the law its least loss inside N = {search}")
+        raise ValueError(f"{fit.law.name}: at no budget has the law its least loss inside N = {search}")
     return optima_table(found)
 
 

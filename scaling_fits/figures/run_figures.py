@@ -52,21 +52,21 @@ def loss_against_size(
     n: str = "n_params",
     panel: str = "records_seen",
     references: Mapping[str, Reference] | None = None,
-    law: Fit | None = None,
+    fit: Fit | None = None,
     title: str = "",
     note: str | None = None,
 ) -> Figure:
     """Loss against model size per arm, one panel per budget; bars span the seeds.
 
-    `summary` is `seed_summary(table, [arm, n, panel])`; `references` are drawn as named dashed lines; `law` is a fit in
+    `summary` is `seed_summary(table, [arm, n, panel])`; `references` are drawn as named dashed lines; `fit` is a law of
     N and D (or N) drawn through the panels.
     """
     figure = _panels(summary, arm=arm, x=n, panel=panel, references=references, epochs=False, title=title, note=note)
     for axes, value in zip(figure.axes, sorted(summary[panel].unique())):
-        if law is not None:
+        if fit is not None:
             at = np.geomspace(summary[n].min(), summary[n].max(), 60)
             variables = {"N": at, "D": np.full_like(at, value)}
-            axes.plot(at, law.predict(**{v: variables[v] for v in law.form.letters}), color="#666666", lw=0.8, zorder=1)
+            axes.plot(at, fit.predict(**{v: variables[v] for v in fit.law.letters}), color="#666666", lw=0.8, zorder=1)
     settle(figure)
     return figure
 

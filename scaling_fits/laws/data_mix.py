@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling_fits.laws.law import Form, Parameter, Variable, coefficient, exponent, floor, positive
+from scaling_fits.laws.law import Law, Parameter, Variable, coefficient, exponent, floor, positive
 from scaling_fits.laws.size_and_data import D, N, log_sum
 
 #: Shares of 0 are read as this, so that a logarithm exists.
@@ -17,14 +17,14 @@ ABSENT = -1e3  # ln of a term that is not there
 
 
 @functools.lru_cache
-def exponential_mixing(domains: int) -> Form:
+def exponential_mixing(domains: int) -> Law:
     """`L = c + prod_j k_j^h_j` over shares h_1 … h_M that add up to 1 (t_j = ln k_j and their k in the paper)."""
     shares = _shares(domains)
 
     def log_loss(p: Any, x: Any) -> jax.Array:
         return log_sum(p.c, sum(getattr(p, f"k_{i}") * getattr(x, f"h_{i}") for i in range(1, domains + 1)))
 
-    return Form(
+    return Law(
         name=f"exponential_mixing_{domains}",
         equation="L = c + prod_j k_j^h_j",
         source="Ye et al. 2024, arXiv:2403.16952, eq. 7 (their factor k is redundant where shares add up to 1)",
@@ -38,13 +38,13 @@ def exponential_mixing(domains: int) -> Form:
 
 
 @functools.lru_cache
-def additive_mixture(domains: int) -> Form:
+def additive_mixture(domains: int) -> Law:
     """`L = E + 1 / sum_i C_i h_i^gamma_i + A / N^alpha + B / D^beta`: the mix moves the floor only."""
 
     def log_loss(p: Any, x: Any) -> jax.Array:
         return log_sum(p.E, _mix_floor(p, x, domains), p.A - p.alpha * x.N, p.B - p.beta * x.D)
 
-    return Form(
+    return Law(
         name=f"additive_mixture_{domains}",
         equation="L = E + 1 / sum_i C_i h_i^gamma_i + A / N^alpha + B / D^beta",
         source="Shukor et al. 2025, arXiv:2507.09404, additive law",
@@ -62,7 +62,7 @@ def additive_mixture(domains: int) -> Form:
 
 
 @functools.lru_cache
-def joint_mixture(domains: int) -> Form:
+def joint_mixture(domains: int) -> Law:
     """As `additive_mixture`, with A and B means over the mix: `A = (sum_i h_i A_i^(1/gamma_A))^gamma_A`, B likewise.
 
     A_i is what A is for domain i alone, the paper's A_i^gamma_A: the paper's own letters lie along a curved valley, as
@@ -81,7 +81,7 @@ def joint_mixture(domains: int) -> Form:
         names = [f"{letter}_{i}" for i in range(1, domains + 1)]
         return tuple(coefficient(name, linear=False, **powers) for name in names)
 
-    return Form(
+    return Law(
         name=f"joint_mixture_{domains}",
         equation="L = E + 1 / sum_i C_i h_i^gamma_i + (sum_i h_i A_i^(1/gamma_A))^gamma_A / N^alpha"
         " + (sum_i h_i B_i^(1/gamma_B))^gamma_B / D^beta",
@@ -137,7 +137,7 @@ def _d_cpt(p: Any, x: Any) -> jax.Array:
     return log_sum(p.E, p.A - p.alpha * x.N, p.B + p.eta * share - p.beta * x.D, domain)
 
 
-D_CPT = Form(
+D_CPT = Law(
     name="d_cpt",
     equation="L = E + A / N^alpha + B r^eta / D^beta + C / (r + epsilon)^gamma",
     source="Que et al. 2024, arXiv:2406.01375, D-CPT law",
@@ -198,7 +198,7 @@ def _common(p: Any, x: Any) -> jax.Array:
     return _exchange(p, x, jnp.exp(p.kappa) * x.S, _gap_if_pure(p, x))
 
 
-COMMON_RATE = Form(
+COMMON_RATE = Law(
     name="common_rate",
     equation=f"L = E + G [R = 0] + A / N^alpha + B / D_eff^beta; {_EFFECTIVE}kappa S",
     source=f"M0 of {_PROTOCOL}",
@@ -212,7 +212,7 @@ def _sized(p: Any, x: Any) -> jax.Array:
     return _exchange(p, x, jnp.exp(p.kappa + p.kappa_1 * x.N) * x.S, _gap_if_pure(p, x))
 
 
-RATE_OF_SIZE = Form(
+RATE_OF_SIZE = Law(
     name="rate_of_size",
     equation=f"L = E + G [R = 0] + A / N^alpha + B / D_eff^beta; {_EFFECTIVE}kappa N^kappa_1 S",
     source=f"M1 of {_PROTOCOL}",
@@ -234,7 +234,7 @@ def _saturating(p: Any, x: Any) -> jax.Array:
     return _exchange(p, x, worth, _gap_if_pure(p, x))
 
 
-SATURATING = Form(
+SATURATING = Law(
     name="saturating",
     equation=f"L = E + G [R = 0] + A / N^alpha + B / D_eff^beta; {_EFFECTIVE}kappa T (1 - exp(-S/T))",
     source=f"M2 of {_PROTOCOL}",
@@ -252,7 +252,7 @@ def _mixed_floor(p: Any, x: Any) -> jax.Array:
     return _exchange(p, x, jnp.exp(p.kappa) * x.S, gap)
 
 
-FLOOR_OF_MIX = Form(
+FLOOR_OF_MIX = Law(
     name="floor_of_mix",
     equation=f"L = E + G (S / (R + S))^phi + A / N^alpha + B / D_eff^beta; {_EFFECTIVE}kappa S",
     source=f"M3 of {_PROTOCOL}",

@@ -105,10 +105,10 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Form:
+class Law:
     """A law `L = equation`, `log_loss` being the logarithm of its right-hand side.
 
-    `name`, `equation` and `source` (the paper) go into every output. `special_case` is the form that this one contains,
+    `name`, `equation` and `source` (the paper) go into every output. `special_case` is the law that this one contains,
     `reduces_at` the values of the further constants at which it does. `fresh_data_only` says that the law is not
     defined where data repeat.
     """
@@ -119,7 +119,7 @@ class Form:
     variables: tuple[Variable, ...]
     parameters: tuple[Parameter, ...]
     log_loss: Callable[[Any, Any], jax.Array]
-    special_case: Form | None = None
+    special_case: Law | None = None
     reduces_at: tuple[tuple[str, float], ...] = ()
     fresh_data_only: bool = False
 

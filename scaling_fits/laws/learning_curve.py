@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling_fits.laws.law import LOG_NEGLIGIBLE, Form, Parameter, Variable, coefficient, exponent, floor, positive
+from scaling_fits.laws.law import LOG_NEGLIGIBLE, Law, Parameter, Variable, coefficient, exponent, floor, positive
 from scaling_fits.laws.size_and_data import log_sum
 
 DECAY = 0.999
@@ -57,7 +57,7 @@ def _factor(name: str) -> Parameter:
     return Parameter(name, LOG_NEGLIGIBLE, 25.0, (-6.0, 9.0), log=True, units=(("L", 1),))
 
 
-AREA = Form(
+AREA = Law(
     name="area",
     equation="L = L0 + A / S1^alpha",
     source=f"{TISSUE_SOURCE}, without annealing",
@@ -68,7 +68,7 @@ AREA = Form(
 
 
 @functools.lru_cache
-def tissue(decay: float | None = DECAY) -> Form:
+def tissue(decay: float | None = DECAY) -> Law:
     """`L = L0 + A / S1^alpha - C S2` with the momentum `decay` (lambda) of S2 given, as in the paper, or estimated.
 
     Estimated (None), it appears as the constant `forget` = 1 - lambda. As sum_(k<=i<=s) lambda^(i-k) is
@@ -82,7 +82,7 @@ def tissue(decay: float | None = DECAY) -> Form:
         weight = -jnp.expm1(x.age * jnp.log1p(-forget)) / forget
         return _annealed(p, x, p.C, (x.drop * weight).sum(axis=-1))
 
-    return Form(
+    return Law(
         name="tissue" if decay is None else f"tissue_{decay:g}",
         equation=f"{_TISSUE_EQUATION}, lambda = {'1 - forget' if decay is None else f'{decay:g}'}",
         source=TISSUE_SOURCE,
@@ -146,7 +146,7 @@ def _multi_power(p: Any, x: Any) -> jax.Array:
     return _annealed(p, x, p.B, _saturating(jnp.stack([p.C, p.beta, p.gamma]), falls))
 
 
-MULTI_POWER = Form(
+MULTI_POWER = Law(
     name="multi_power",
     equation="L = L0 + A / S1^alpha - B sum_k (eta_(k-1) - eta_k) G(eta_k^-gamma S_k), G(x) = 1 - (C x + 1)^-beta",
     source="Luo et al. 2025, arXiv:2503.12811 (S1 contains the warm-up's S_W)",

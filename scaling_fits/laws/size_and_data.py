@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scaling_fits.laws.law import Form, Variable, coefficient, exponent, floor, number, positive
+from scaling_fits.laws.law import Law, Variable, coefficient, exponent, floor, number, positive
 
 N, D = Variable("N", "N"), Variable("D", "D")
 HENIGHAN = "Hestness et al. 2017, arXiv:1712.00409; Henighan et al. 2020, arXiv:2010.14701"
@@ -26,11 +26,11 @@ def log_sum(*terms: jax.Array) -> jax.Array:
     return largest + jnp.log(jnp.exp(together - largest).sum(axis=0))
 
 
-def power_law(variable: str = "N", *, with_floor: bool = True) -> Form:
+def power_law(variable: str = "N", *, with_floor: bool = True) -> Law:
     """`L = E + A / variable^alpha` in one variable, or without the floor E: a straight line in log-log."""
     terms = f"A / {variable}^alpha"
     constants = (coefficient("A", **{variable: "alpha"}), exponent("alpha"))
-    return Form(
+    return Law(
         name=f"power_law_{variable}" if with_floor else f"line_{variable}",
         equation=f"L = E + {terms}" if with_floor else f"L = {terms}",
         source=HENIGHAN if with_floor else "Hestness et al. 2017, arXiv:1712.00409",
@@ -50,7 +50,7 @@ def _falls_to_floor(variable: str) -> Any:
     return lambda p, x: log_sum(p.E, p.A - p.alpha * getattr(x, variable))
 
 
-# One function object per variable: forms made twice are equal, and compiled programs are found again.
+# One function object per variable: laws made twice are equal, and compiled programs are found again.
 _STRAIGHT = {letter: _falls(letter) for letter in ("N", "D", "C")}
 _WITH_FLOOR = {letter: _falls_to_floor(letter) for letter in ("N", "D", "C")}
 
@@ -59,7 +59,7 @@ def _kaplan(p: Any, x: Any) -> jax.Array:
     return p.alpha_D * log_sum(p.alpha_N / p.alpha_D * (p.N_c - x.N), p.D_c - x.D)
 
 
-KAPLAN = Form(
+KAPLAN = Law(
     name="kaplan",
     equation="L = ((N_c / N)^(alpha_N / alpha_D) + D_c / D)^alpha_D",
     source="Kaplan et al. 2020, arXiv:2001.08361, eq. 1.5",
@@ -79,7 +79,7 @@ def _tied(p: Any, x: Any) -> jax.Array:
     return log_sum(p.E, p.A - p.alpha * x.N, p.B - p.alpha * x.D)
 
 
-TIED = Form(
+TIED = Law(
     name="tied",
     equation="L = E + A / N^alpha + B / D^alpha",
     source="Muennighoff et al. 2023, arXiv:2305.16264, appendix A (alpha = beta)",
@@ -94,7 +94,7 @@ def _chinchilla(p: Any, x: Any) -> jax.Array:
     return log_sum(p.E, p.A - p.alpha * x.N, p.B - p.beta * x.D)
 
 
-CHINCHILLA = Form(
+CHINCHILLA = Law(
     name="chinchilla",
     equation="L = E + A / N^alpha + B / D^beta",
     source="Hoffmann et al. 2022, arXiv:2203.15556, approach 3 (eq. 2, 3)",
@@ -119,7 +119,7 @@ def _coupled(p: Any, x: Any) -> jax.Array:
 # Of these factors the loss sees the power g alone: with g = 0.05 a twentieth of the loss is e^-60 here.
 _WIDE = {"low": -400.0, "high": 400.0}
 
-COUPLED = Form(
+COUPLED = Law(
     name="coupled",
     equation="L = E + (A / N^a + B / D^b)^g",
     source="Busbridge et al. 2025, arXiv:2502.08606 (supervised law)",
@@ -144,7 +144,7 @@ def _farseer(p: Any, x: Any) -> jax.Array:
     return log_sum(p.G + p.s * jnp.exp(p.q * x.N), p.H + p.B * jnp.exp(p.b * x.N) - decay * x.D)
 
 
-FARSEER = Form(
+FARSEER = Law(
     name="farseer",
     equation="L = G exp(s N^q) + H exp(B N^b) / D^exp(A N^a + F)",
     source="Farseer, Li et al. 2025, arXiv:2506.10972 (G = e^S, H = e^Q and F = E in the paper's letters)",
@@ -182,7 +182,7 @@ def _repetition(p: Any, x: Any) -> jax.Array:
     return log_sum(p.E, p.A - p.alpha * size, p.B - p.beta * data)
 
 
-REPETITION = Form(
+REPETITION = Law(
     name="repetition",
     equation="L = E + A / N'^alpha + B / D'^beta; D' = U (1 + R_D (1 - exp(-(D/U - 1) / R_D))), N' likewise with R_N",
     source="Muennighoff et al. 2023, arXiv:2305.16264, eq. 5-7; what N exceeds is the compute-optimal size for U",
@@ -200,9 +200,9 @@ REPETITION = Form(
 )
 
 
-def broken_power_law(variable: str = "D") -> Form:
+def broken_power_law(variable: str = "D") -> Law:
     """One smooth break: `L = E + B x^-c_0 (1 + (x/d)^(1/f))^(-c_1 f)`; c_1 > 0 steepens, f is the break's width."""
-    return Form(
+    return Law(
         name=f"broken_power_law_{variable}",
         equation=f"L = E + B {variable}^-c_0 (1 + ({variable} / d)^(1/f))^(-c_1 f)",
         source="Caballero et al. 2022, arXiv:2210.14891, eq. 1 with one break",

@@ -217,9 +217,9 @@ def exchange_rate(fit: Fit, *, n: float, real: float, synthetic: float, pool: fl
     check_mixed(fit, n=n, real=real, synthetic=synthetic, pool=pool)
     theta = constants_drawn(fit)
     at = dict(zip(LETTERS, (float(n), float(real), float(synthetic), float(pool))))
-    x = fit.form.prepare({letter: np.asarray(value) for letter, value in at.items()}, fit.observations.references)
+    x = fit.law.prepare({letter: np.asarray(value) for letter, value in at.items()}, fit.observations.references)
     with float64():
-        found = loss_slopes(fit.form)(jnp.asarray(theta), {letter: jnp.asarray(value) for letter, value in x.items()})
+        found = loss_slopes(fit.law)(jnp.asarray(theta), {letter: jnp.asarray(value) for letter, value in x.items()})
         slope = {letter: np.asarray(value) for letter, value in found.items()}
     target_S = log_losses(fit, theta, *at.values())[:, 0]
     without_S = log_losses(fit, theta, n, real, 0.0, pool)[:, 0]
@@ -262,7 +262,7 @@ def repeat_value(fit: Fit, epochs: np.ndarray | tuple[float, ...] = (1, 2, 4, 8,
         raise ValueError(f"epochs must be at least 1 (before that every record is fresh), not {epochs_E.min():g}")
     theta = constants_drawn(fit)
     with float64():
-        log_r = jnp.asarray(theta[:, fit.form.names.index("R_D"), None])
+        log_r = jnp.asarray(theta[:, fit.law.names.index("R_D"), None])
 
         def worth(seen: jax.Array) -> jax.Array:
             return effective_real(SimpleNamespace(R_D=log_r), SimpleNamespace(R=seen, U=jnp.ones(())))

@@ -14,7 +14,7 @@ import numpy as np
 
 from scaling_fits.estimation.problem import float64
 from scaling_fits.fit import Fit
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 
 LETTERS = ("N", "R", "S", "U")
 CHUNK_NUMBERS = 1 << 21
@@ -46,8 +46,8 @@ class Estimate:
 
 def check_mixed(fit: Fit, **numbers: float) -> None:
     """ValueError unless the law is one of real and synthetic records and every number is finite and positive."""
-    if fit.form.letters != LETTERS or "R_D" not in fit.form.names:
-        raise ValueError(f"{fit.form.name} has the variables {fit.form.letters}; a best mix needs a law in {LETTERS}")
+    if fit.law.letters != LETTERS or "R_D" not in fit.law.names:
+        raise ValueError(f"{fit.law.name} has the variables {fit.law.letters}; a best mix needs a law in {LETTERS}")
     for name, value in numbers.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be finite and above 0, not {value}")
@@ -69,15 +69,15 @@ def estimate_of(fit: Fit, values_S: np.ndarray) -> Estimate:
 
 
 @functools.lru_cache(maxsize=64)
-def _log_predictions(form: Form) -> Callable[..., Any]:
+def _log_predictions(law: Law) -> Callable[..., Any]:
     """Compiled: ln L (S, G), every parameter vector at variables of its own."""
-    return jax.jit(jax.vmap(form.log_prediction))
+    return jax.jit(jax.vmap(law.log_prediction))
 
 
 @functools.lru_cache(maxsize=64)
-def loss_slopes(form: Form) -> Callable[..., Any]:
+def loss_slopes(law: Law) -> Callable[..., Any]:
     """Compiled: derivatives (S,) of ln L in every variable, at one point."""
-    return jax.jit(jax.vmap(jax.grad(form.log_prediction, argnums=1), (0, None)))
+    return jax.jit(jax.vmap(jax.grad(law.log_prediction, argnums=1), (0, None)))
 
 
 def log_losses(fit: Fit, theta_SxP: np.ndarray, *columns: np.ndarray | float) -> np.ndarray:
@@ -85,14 +85,14 @@ def log_losses(fit: Fit, theta_SxP: np.ndarray, *columns: np.ndarray | float) ->
     shape = np.broadcast_shapes((len(theta_SxP), 1), *(np.shape(column) for column in columns))
     part = max(1, CHUNK_NUMBERS // shape[1])
     values = {letter: np.broadcast_to(column, shape) for letter, column in zip(LETTERS, columns)}
-    x = fit.form.prepare(values, fit.observations.references)
+    x = fit.law.prepare(values, fit.observations.references)
     found = []
     for start in range(0, shape[0], part):
         rows = slice(start, start + part)
         with float64():
             given = {letter: jnp.asarray(value[rows]) for letter, value in x.items()}
-            theta = jnp.asarray(theta_SxP[rows, : len(fit.form.parameters)])
-            found.append(np.asarray(_log_predictions(fit.form)(theta, given)))
+            theta = jnp.asarray(theta_SxP[rows, : len(fit.law.parameters)])
+            found.append(np.asarray(_log_predictions(fit.law)(theta, given)))
     return np.concatenate(found) + fit.observations.references["L"]
 
 

@@ -126,7 +126,7 @@ def _kappa_test(fit: Fit) -> tuple[float | None, tuple[str, ...]]:
     """One-sided p-value of kappa > 0 among rows with real data, or why there is none."""
     data = fit.observations
     keep = data.values["R"] > 0
-    theta_P, names = fit.theta_KxP[0], fit.form.names
+    theta_P, names = fit.theta_KxP[0], fit.law.names
     at, pins = names.index("kappa"), dict(data.problem.fixed)
     if at in pins:
         return None, ("no test of kappa: it was held fixed",)

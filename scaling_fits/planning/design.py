@@ -31,9 +31,9 @@ def constant(name: str) -> Quantity:
     """A constant of the law under its published name."""
 
     def evaluate(fit: Fit, theta_SxP: np.ndarray) -> np.ndarray:
-        if name not in fit.form.names:
-            raise ValueError(f"{fit.form.name} has the constants {list(fit.form.names)}, not {name!r}")
-        return published(fit.observations, theta_SxP)[:, fit.form.names.index(name)]
+        if name not in fit.law.names:
+            raise ValueError(f"{fit.law.name} has the constants {list(fit.law.names)}, not {name!r}")
+        return published(fit.observations, theta_SxP)[:, fit.law.names.index(name)]
 
     return Quantity(name, evaluate)
 
@@ -42,11 +42,11 @@ def prediction(**variables: float) -> Quantity:
     """The response at one point, named by the letters of the formula: `prediction(N=3e7, R=1e5, S=1e5, U=1487)`."""
 
     def evaluate(fit: Fit, theta_SxP: np.ndarray) -> np.ndarray:
-        if set(variables) != set(fit.form.letters):
-            raise ValueError(f"{fit.form.name}: give exactly {fit.form.letters}, not {sorted(variables)}")
+        if set(variables) != set(fit.law.letters):
+            raise ValueError(f"{fit.law.name}: give exactly {fit.law.letters}, not {sorted(variables)}")
         values = {letter: np.array([float(value)]) for letter, value in variables.items()}
-        x = fit.form.prepare(values, fit.observations.references)
-        log_loss_S = log_predictions(fit.form, theta_SxP, x)[:, 0] + fit.observations.references["L"]
+        x = fit.law.prepare(values, fit.observations.references)
+        log_loss_S = log_predictions(fit.law, theta_SxP, x)[:, 0] + fit.observations.references["L"]
         return fit.link.backward(np.exp(log_loss_S))
 
     return Quantity("response at " + ", ".join(f"{k} = {v:g}" for k, v in variables.items()), evaluate)

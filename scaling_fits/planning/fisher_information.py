@@ -126,15 +126,15 @@ def linearise(
     """The candidates' information, and the quantity's gradient, at the fit's point and at `draws` of its bootstrap."""
     _check(fit, candidates, noise_sd, trunk_sd)
     data, problem = fit.observations, fit.observations.problem
-    values = {letter: candidates[letter].to_numpy(dtype=float) for letter in fit.form.letters}
+    values = {letter: candidates[letter].to_numpy(dtype=float) for letter in fit.law.letters}
     # Filled up to few lengths, so that plans of similar length share a compiled program.
     filled = np.resize(np.arange(len(candidates)), -(-len(candidates) // PADDED) * PADDED)
-    x = fit.form.prepare({letter: value[filled] for letter, value in values.items()}, data.references)
+    x = fit.law.prepare({letter: value[filled] for letter, value in values.items()}, data.references)
     ones = np.ones(len(filled))
     fresh = replace(problem, x=x, log_y_N=0 * ones, weight_N=ones, sd_N=ones)
     theta_KxP = np.concatenate([fit.theta_KxP[:1], fit.draws.theta_RxP[:draws]])
     low, high = problem.bounds
-    free = np.flatnonzero((low < high)[: len(fit.form.parameters)])
+    free = np.flatnonzero((low < high)[: len(fit.law.parameters)])
     # A coordinate that the data hold on its bound keeps still under small changes of them.
     still_KxP = ((theta_KxP <= low) | (theta_KxP >= high))[:, free]
     sd, effective = _noise(fit, noise_sd)
@@ -163,12 +163,12 @@ def linearise(
 
 
 def _check(fit: Fit, candidates: pd.DataFrame, noise_sd: float | None, trunk_sd: float) -> None:
-    names = [*fit.form.letters, "flops"]
+    names = [*fit.law.letters, "flops"]
     missing = [name for name in names if name not in candidates]
     if missing or candidates.empty:
         raise ValueError(f"candidates: {len(candidates)} rows, missing columns {missing}; they need rows and {names}")
     numbers = candidates[names].to_numpy(dtype=float)
-    positive = [*(variable.log for variable in fit.form.variables), True]
+    positive = [*(variable.log for variable in fit.law.variables), True]
     if not (np.isfinite(numbers) & np.where(positive, numbers > 0, numbers >= 0)).all():
         raise ValueError(f"candidates: {names} must be finite and not below 0 (logarithmic letters and flops above 0)")
     for name, sd in (("noise_sd", 1.0 if noise_sd is None else noise_sd), ("trunk_sd", trunk_sd)):

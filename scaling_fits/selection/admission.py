@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.selection.backtest import (
     Backtest,
     Fold,
@@ -66,8 +66,8 @@ class Admission:
 
 
 def admit(
-    base: Form,
-    extensions: Sequence[Form],
+    base: Law,
+    extensions: Sequence[Law],
     table: RunTable | pd.DataFrame | Path | str,
     rule: AdmissionRule,
     **options: Any,
@@ -87,7 +87,7 @@ def admit(
 
 def _verdict(extension: str, base: str, scores: Backtest, rule: AdmissionRule, level: float) -> Admission:
     both = [one for name in (base, extension) for one in scores.of(name)]
-    failed = [f"{one.form} failed in {one.fold}: {one.reason}" for one in both if one.reason is not None]
+    failed = [f"{one.law} failed in {one.fold}: {one.reason}" for one in both if one.reason is not None]
     if failed:
         return Admission(extension, base, rule, None, False, "; ".join(failed))
     difference = scores.difference(extension, base, level=level)

@@ -1,4 +1,4 @@
-"""Backtests: fit what was cheap, predict what was dear, score the errors, pair them across forms.
+"""Backtests: fit what was cheap, predict what was dear, score the errors, pair them across laws.
 
 A law is for extrapolation, so that is what it is scored on (Alabdulmohsin et al. 2022, arXiv:2209.06640). All scores of
 error are of ln of the number the law describes (the loss, or the odds of error under a logit link).
@@ -18,7 +18,7 @@ from scipy import stats
 
 from scaling_fits.errors import reason_of
 from scaling_fits.fit import Fit, fit
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
@@ -85,7 +85,7 @@ def split_fold(
 
 @dataclass(frozen=True)
 class Prediction:
-    """One form in one fold.
+    """One law in one fold.
 
     `log_error_N` is ln prediction minus ln measurement at the held-out rows, `residual_N` the same without logarithms,
     `measured_N` the response, `cluster_N` the name of each row's group. `covered_N` (inside the interval of a new run?)
@@ -94,7 +94,7 @@ class Prediction:
     """
 
     fold: str
-    form: str
+    law: str
     fitted_rows: int
     held_out_rows: int
     reason: str | None
@@ -109,7 +109,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Score:
-    """Errors of one form over held-out rows.
+    """Errors of one law over held-out rows.
 
     `rmse_log`, `mae_log`, `crps_log` are of ln loss; `relative_error` is the mean of |prediction / measurement - 1|;
     `r_squared` is 1 - sum of squared errors / sum of squares about the held-out mean, per fold, and negative where
@@ -117,7 +117,7 @@ class Score:
     new run.
     """
 
-    form: str
+    law: str
     rows: int
     clusters: int
     rmse_log: float
@@ -130,17 +130,17 @@ class Score:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """RMSE of ln loss of `form` minus that of `base` on the same rows; below 0, `form` predicts better.
+    """RMSE of ln loss of `law` minus that of `base` on the same rows; below 0, `law` predicts better.
 
     The interval is a jackknife over held-out clusters with Student's t (MacKinnon, Nielsen & Webb 2023), given the
     fits: it covers which runs were held out, not which were fitted. None with fewer than 3 clusters, as `reason` says.
     """
 
-    form: str
+    law: str
     base: str
     rows: int
     clusters: int
-    form_rmse_log: float
+    law_rmse_log: float
     base_rmse_log: float
     estimate: float
     standard_error: float | None
@@ -150,13 +150,13 @@ class PairedDifference:
 
     @property
     def improvement(self) -> float:
-        """Share of the base's RMSE that `form` takes away; negative when it adds."""
+        """Share of the base's RMSE that `law` takes away; negative when it adds."""
         return -self.estimate / self.base_rmse_log if self.base_rmse_log > 0 else 0.0
 
     def __str__(self) -> str:
         ends = self.reason if self.interval is None else f"{self.interval[0]:+.4g} to {self.interval[1]:+.4g}"
         return (
-            f"{self.form} {self.form_rmse_log:.4g} against {self.base} {self.base_rmse_log:.4g}: "
+            f"{self.law} {self.law_rmse_log:.4g} against {self.base} {self.base_rmse_log:.4g}: "
             f"difference {self.estimate:+.4g} ({100 * self.level:.4g} %: {ends}), {self.rows} rows, "
             f"{self.clusters} clusters"
         )
@@ -164,68 +164,66 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class Backtest:
-    """Every form in every fold; forms are compared on rows that both predicted, in folds in which both did."""
+    """Every law in every fold; laws are compared on rows that both predicted, in folds in which both did."""
 
-    forms: tuple[str, ...]
+    laws: tuple[str, ...]
     folds: tuple[str, ...]
     level: float
     predictions: tuple[Prediction, ...]
 
     @property
     def failures(self) -> dict[str, str]:
-        """ "form, fold" to the reason why there is no prediction."""
-        return {f"{one.form}, {one.fold}": one.reason for one in self.predictions if one.reason is not None}
+        """ "law, fold" to the reason why there is no prediction."""
+        return {f"{one.law}, {one.fold}": one.reason for one in self.predictions if one.reason is not None}
 
-    def of(self, form: str) -> tuple[Prediction, ...]:
-        """The predictions of one form, fold by fold; ValueError for a form that took no part."""
-        if form not in self.forms:
-            raise ValueError(f"the backtest has the forms {list(self.forms)}, not {form!r}")
-        return tuple(one for one in self.predictions if one.form == form)
+    def of(self, law: str) -> tuple[Prediction, ...]:
+        """The predictions of one law, fold by fold; ValueError for a law that took no part."""
+        if law not in self.laws:
+            raise ValueError(f"the backtest has the laws {list(self.laws)}, not {law!r}")
+        return tuple(one for one in self.predictions if one.law == law)
 
-    def score(self, form: str, *, fold: str | None = None, common: bool = False) -> Score | None:
-        """Score of one form, pooled over its folds or in one; None where nothing was predicted.
+    def score(self, law: str, *, fold: str | None = None, common: bool = False) -> Score | None:
+        """Score of one law, pooled over its folds or in one; None where nothing was predicted.
 
-        `common` keeps the folds that every form predicted which predicted any, so that scores stand side by side.
+        `common` keeps the folds that every law predicted which predicted any, so that scores stand side by side.
         """
-        able = [name for name in self.forms if any(one.reason is None for one in self.of(name))]
+        able = [name for name in self.laws if any(one.reason is None for one in self.of(name))]
         shared = self._shared(able) if common else self.folds
-        parts = [one for one in self.of(form) if one.reason is None and fold in (None, one.fold) and one.fold in shared]
-        return _score(form, parts) if parts else None
+        parts = [one for one in self.of(law) if one.reason is None and fold in (None, one.fold) and one.fold in shared]
+        return _score(law, parts) if parts else None
 
-    def difference(self, form: str, base: str, *, level: float = 0.95) -> PairedDifference:
+    def difference(self, law: str, base: str, *, level: float = 0.95) -> PairedDifference:
         """The paired difference; ValueError when there is no fold in which both predicted."""
-        shared = self._shared((form, base))
+        shared = self._shared((law, base))
         if not shared:
-            raise ValueError(f"no fold in which both {form} and {base} predicted: {self.failures}")
-        sides = [[one for one in self.of(name) if one.fold in shared] for name in (form, base)]
+            raise ValueError(f"no fold in which both {law} and {base} predicted: {self.failures}")
+        sides = [[one for one in self.of(name) if one.fold in shared] for name in (law, base)]
         squares_2xN = np.stack([np.concatenate([one.log_error_N for one in side]) ** 2 for side in sides])
         cluster_N = np.concatenate([one.cluster_N for one in sides[0]])
-        return _paired(form, base, squares_2xN, cluster_N, level)
+        return _paired(law, base, squares_2xN, cluster_N, level)
 
     def table(self) -> pd.DataFrame:
-        """One line per form and fold, failures with their reason."""
+        """One line per law and fold, failures with their reason."""
         lines = []
         for one in self.predictions:
-            score = self.score(one.form, fold=one.fold)
+            score = self.score(one.law, fold=one.fold)
             numbers = {} if score is None else {name: getattr(score, name) for name in _SCORES}
             notes = "; ".join(one.notes)
             counts = {"fitted_rows": one.fitted_rows, "held_out_rows": one.held_out_rows}
-            lines.append(
-                {"form": one.form, "fold": one.fold, **counts, **numbers, "reason": one.reason, "notes": notes}
-            )
+            lines.append({"law": one.law, "fold": one.fold, **counts, **numbers, "reason": one.reason, "notes": notes})
         return pd.DataFrame(lines)
 
     def __str__(self) -> str:
-        lines = [f"backtest of {len(self.forms)} forms over {len(self.folds)} folds: " + "; ".join(self.folds)]
-        for form in self.forms:
-            score = self.score(form)
-            lines.append(f"  {form}: no prediction" if score is None else "  " + _score_line(score, self.level))
+        lines = [f"backtest of {len(self.laws)} laws over {len(self.folds)} folds: " + "; ".join(self.folds)]
+        for law in self.laws:
+            score = self.score(law)
+            lines.append(f"  {law}: no prediction" if score is None else "  " + _score_line(score, self.level))
         lines += [f"  {where}: {reason}" for where, reason in self.failures.items()]
-        lines += [f"  {one.form}, {one.fold}: {note}" for one in self.predictions for note in one.notes]
+        lines += [f"  {one.law}, {one.fold}: {note}" for one in self.predictions for note in one.notes]
         return "\n".join(lines)
 
-    def _shared(self, forms: Sequence[str]) -> tuple[str, ...]:
-        failed = {one.fold for one in self.predictions if one.form in forms and one.reason is not None}
+    def _shared(self, laws: Sequence[str]) -> tuple[str, ...]:
+        failed = {one.fold for one in self.predictions if one.law in laws and one.reason is not None}
         return tuple(fold for fold in self.folds if fold not in failed)
 
 
@@ -233,7 +231,7 @@ _SCORES = ("rmse_log", "mae_log", "relative_error", "r_squared", "coverage", "cr
 
 
 def backtest(
-    forms: Sequence[Form],
+    laws: Sequence[Law],
     folds: Sequence[Fold],
     *,
     columns: Mapping[str, str] | None = None,
@@ -242,29 +240,27 @@ def backtest(
     progress: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Backtest:
-    """Fit every form in every fold and predict the fold's held-out rows.
+    """Fit every law in every fold and predict the fold's held-out rows.
 
     `columns` and `options` are those of `fit` (response, estimator, cluster, starts, …). With `profiles` the constants
-    that a fold leaves open are named in its notes. A form that a fold cannot support, or that does not converge there,
-    is recorded with the reason. ValueError for no folds, or two forms of one name.
+    that a fold leaves open are named in its notes. A law that a fold cannot support, or that does not converge there,
+    is recorded with the reason. ValueError for no folds, or two laws of one name.
     """
-    names = [form.name for form in forms]
+    names = [law.name for law in laws]
     if not folds or len(set(names)) < len(names):
-        raise ValueError(
-            f"backtest: {len(folds)} folds and the forms {names}; need a fold and forms of different names"
-        )
+        raise ValueError(f"backtest: {len(folds)} folds and the laws {names}; need a fold and laws of different names")
     plan = bootstrap if bootstrap is not None else Bootstrap(REPLICATES)
     found = []
     for fold in folds:
-        for form in forms:
-            found.append(_predict(form, fold, columns, plan, profiles, options))
+        for law in laws:
+            found.append(_predict(law, fold, columns, plan, profiles, options))
             if progress is not None:
-                progress(len(found), len(folds) * len(forms))
+                progress(len(found), len(folds) * len(laws))
     return Backtest(tuple(names), tuple(fold.label for fold in folds), plan.level, tuple(found))
 
 
 def _predict(
-    form: Form,
+    law: Law,
     fold: Fold,
     columns: Mapping[str, str] | None,
     plan: Bootstrap,
@@ -272,24 +268,24 @@ def _predict(
     options: Mapping[str, Any],
 ) -> Prediction:
     held_out = fold.held_out.rows
-    blank = Prediction(fold.label, form.name, len(fold.fitted.rows), len(held_out), None)
-    given = {letter: column for letter, column in (columns or {}).items() if letter in form.letters}
+    blank = Prediction(fold.label, law.name, len(fold.fitted.rows), len(held_out), None)
+    given = {letter: column for letter, column in (columns or {}).items() if letter in law.letters}
     try:
-        law = fit(form, fold.fitted, columns=given, bootstrap=plan, profiles=profiles, **options)
+        fitted = fit(law, fold.fitted, columns=given, bootstrap=plan, profiles=profiles, **options)
     except ValueError as error:
         return replace(blank, reason=reason_of(error))
-    x = {letter: held_out[column].to_numpy(dtype=float) for letter, column in law.data.columns.items()}
-    measured_N = held_out[law.data.response].to_numpy(dtype=float)
-    predicted_N = law.predict(**x)
-    log_error_N = np.log(law.link.forward(predicted_N)) - np.log(law.link.forward(measured_N))
+    x = {letter: held_out[column].to_numpy(dtype=float) for letter, column in fitted.data.columns.items()}
+    measured_N = held_out[fitted.data.response].to_numpy(dtype=float)
+    predicted_N = fitted.predict(**x)
+    log_error_N = np.log(fitted.link.forward(predicted_N)) - np.log(fitted.link.forward(measured_N))
     if not np.isfinite(log_error_N).all():
         return replace(blank, reason=f"{int((~np.isfinite(log_error_N)).sum())} of the predictions are not finite")
-    grouped = law.data.cluster_column is not None
-    names = held_out[law.data.cluster_column] if grouped else held_out.index
-    covered_N, crps_N = _intervals(law, x, measured_N) if law.draws.reason is None else (None, None)
+    grouped = fitted.data.cluster_column is not None
+    names = held_out[fitted.data.cluster_column] if grouped else held_out.index
+    covered_N, crps_N = _intervals(fitted, x, measured_N) if fitted.draws.reason is None else (None, None)
     return replace(
         blank,
-        notes=_notes(law),
+        notes=_notes(fitted),
         log_error_N=log_error_N,
         residual_N=predicted_N - measured_N,
         measured_N=measured_N,
@@ -299,34 +295,34 @@ def _predict(
     )
 
 
-def _notes(law: Fit) -> tuple[str, ...]:
+def _notes(fitted: Fit) -> tuple[str, ...]:
     """What a reader of the score must know; without profiles, flat directions are all that is seen."""
-    notes = [interval.sentence for interval in law.profiles if interval.sentence is not None]
-    if not law.profiles and law.certificate.smallest_curvature < CURVATURE_FLAT:
-        curvature = law.certificate.smallest_curvature
+    notes = [interval.sentence for interval in fitted.profiles if interval.sentence is not None]
+    if not fitted.profiles and fitted.certificate.smallest_curvature < CURVATURE_FLAT:
+        curvature = fitted.certificate.smallest_curvature
         notes.append(f"some constant is not identified by the fitted rows (smallest curvature {curvature:.1e})")
-    if law.draws.reason is not None and law.draws.plan.replicates > 0:
-        notes.append(law.draws.reason)
+    if fitted.draws.reason is not None and fitted.draws.plan.replicates > 0:
+        notes.append(fitted.draws.reason)
     return tuple(notes)
 
 
-def _intervals(law: Fit, x: Mapping[str, np.ndarray], measured_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _intervals(fitted: Fit, x: Mapping[str, np.ndarray], measured_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Inside the interval of a new run (N,), and the CRPS of ln loss (N,).
 
     The CRPS is twice the pinball loss averaged over quantiles (Laio & Tamea 2007, eq. 9).
     """
-    low_N, high_N = law.interval(new_run=True, level=law.draws.plan.level, **x)
-    log_N = np.log(law.link.forward(measured_N))
+    low_N, high_N = fitted.interval(new_run=True, level=fitted.draws.plan.level, **x)
+    log_N = np.log(fitted.link.forward(measured_N))
     losses = []
     for level in CRPS_LEVELS:
-        ends_2xN = np.sort(np.log(law.link.forward(law.interval(new_run=True, level=float(level), **x))), axis=0)
+        ends_2xN = np.sort(np.log(fitted.link.forward(fitted.interval(new_run=True, level=float(level), **x))), axis=0)
         for tau, quantile_N in zip(((1 - level) / 2, (1 + level) / 2), ends_2xN):
             below = log_N - quantile_N
             losses.append(np.maximum(tau * below, (tau - 1) * below))
     return (low_N <= measured_N) & (measured_N <= high_N), 2 * np.mean(losses, axis=0)
 
 
-def _score(form: str, parts: Sequence[Prediction]) -> Score:
+def _score(law: str, parts: Sequence[Prediction]) -> Score:
     error_N = np.concatenate([one.log_error_N for one in parts])
     residual_N = np.concatenate([one.residual_N for one in parts])
     measured_N = np.concatenate([one.measured_N for one in parts])
@@ -334,7 +330,7 @@ def _score(form: str, parts: Sequence[Prediction]) -> Score:
     spread = float(((measured_N - measured_N.mean()) ** 2).sum())
     scored = all(one.covered_N is not None for one in parts)
     return Score(
-        form=form,
+        law=law,
         rows=len(error_N),
         clusters=clusters,
         rmse_log=float(np.sqrt(np.mean(error_N**2))),
@@ -347,7 +343,7 @@ def _score(form: str, parts: Sequence[Prediction]) -> Score:
 
 
 def _score_line(score: Score, level: float) -> str:
-    parts = [f"{score.form}: RMSE of ln {score.rmse_log:.4g}", f"mean {score.mae_log:.4g}"]
+    parts = [f"{score.law}: RMSE of ln {score.rmse_log:.4g}", f"mean {score.mae_log:.4g}"]
     parts.append(f"relative error {100 * score.relative_error:.3g} %")
     if score.coverage is not None:
         parts.append(f"{100 * level:.0f} % intervals cover {100 * score.coverage:.0f} %")
@@ -357,15 +353,15 @@ def _score_line(score: Score, level: float) -> str:
     return ", ".join([*parts, f"{score.rows} rows in {score.clusters} clusters"])
 
 
-def _paired(form: str, base: str, squares_2xN: np.ndarray, cluster_N: np.ndarray, level: float) -> PairedDifference:
+def _paired(law: str, base: str, squares_2xN: np.ndarray, cluster_N: np.ndarray, level: float) -> PairedDifference:
     labels, which_N = np.unique(cluster_N, return_inverse=True)
     count, rows = len(labels), len(cluster_N)
     whole = np.sqrt(squares_2xN.mean(axis=1))
     estimate = float(whole[0] - whole[1])
-    shape = {"form_rmse_log": float(whole[0]), "base_rmse_log": float(whole[1]), "estimate": estimate, "level": level}
+    shape = {"law_rmse_log": float(whole[0]), "base_rmse_log": float(whole[1]), "estimate": estimate, "level": level}
     if count < CLUSTERS_PAIRED_MIN:
         reason = f"no interval: {count} held-out clusters, {CLUSTERS_PAIRED_MIN} are needed"
-        return PairedDifference(form, base, rows, count, **shape, standard_error=None, interval=None, reason=reason)
+        return PairedDifference(law, base, rows, count, **shape, standard_error=None, interval=None, reason=reason)
     sums_2xG = np.stack([np.bincount(which_N, weights=side, minlength=count) for side in squares_2xN])
     left_G = rows - np.bincount(which_N, minlength=count)
     roots_2xG = np.sqrt(np.maximum(squares_2xN.sum(axis=1, keepdims=True) - sums_2xG, 0.0) / left_G)
@@ -373,7 +369,7 @@ def _paired(form: str, base: str, squares_2xN: np.ndarray, cluster_N: np.ndarray
     error = math.sqrt((count - 1) / count * float(((without_G - estimate) ** 2).sum()))
     half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
     ends = (estimate - half, estimate + half)
-    return PairedDifference(form, base, rows, count, **shape, standard_error=error, interval=ends, reason=None)
+    return PairedDifference(law, base, rows, count, **shape, standard_error=error, interval=ends, reason=None)
 
 
 def _runs(table: RunTable | pd.DataFrame | Path | str, response: str, by: str | None = None) -> RunTable:

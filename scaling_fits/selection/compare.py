@@ -1,7 +1,7 @@
 """Choosing between laws: nested tests, information criteria, and one table with the backtest beside them.
 
 A better fit of the rows at hand is weak evidence for a law: the table ends in the held-out score, and knows no R2 of
-fitted rows. Tests and criteria are for forms fitted to the same rows with the same estimator; anything else is refused.
+fitted rows. Tests and criteria are for laws fitted to the same rows with the same estimator; anything else is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scaling_fits.errors import reason_of
 from scaling_fits.estimation.estimators import LeastSquares, Residual, StudentT
 from scaling_fits.estimation.observations import COLUMNS
 from scaling_fits.fit import Fit, fit
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.selection.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
 from scaling_fits.selection.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.tables.run_table import RunTable, read_runs
@@ -38,45 +38,45 @@ class InformationCriteria:
     bic: float
 
 
-def information_criteria(law: Fit) -> InformationCriteria:
+def information_criteria(fitted: Fit) -> InformationCriteria:
     """AICc and BIC of a least-squares (Normal) or Student-t fit, its likelihood per row that of ln loss or of loss.
 
     Rows count as independent. ValueError for estimators that are no likelihood (Huber, quantiles), for weighted rows,
     and where rows do not exceed constants by two.
     """
-    problem = law.observations.problem
+    problem = fitted.observations.problem
     rows = len(problem.log_y_N)
-    if not isinstance(law.estimator, (LeastSquares, StudentT)):
+    if not isinstance(fitted.estimator, (LeastSquares, StudentT)):
         raise ValueError(
-            f"{law.form.name}: {law.estimator.description} is no likelihood, so AICc and BIC do not exist; "
+            f"{fitted.law.name}: {fitted.estimator.description} is no likelihood, so AICc and BIC do not exist; "
             "fit with least squares or Student's t, or compare by backtests"
         )
-    if law.data.weight_column is not None:
-        raise ValueError(f"{law.form.name}: weighted rows have no likelihood; give their standard deviations instead")
+    if fitted.data.weight_column is not None:
+        raise ValueError(f"{fitted.law.name}: weighted rows have no likelihood; give their standard deviations instead")
     known = float(np.log(problem.sd_N).sum())
-    residual = "ln " if law.estimator.residual is Residual.LOG else ""
-    if isinstance(law.estimator, StudentT):
-        name = f"Student-t({law.estimator.nu:g}) of {residual}loss, independent rows"
-        log_likelihood, constants = -law.objective - known, problem.free
+    residual = "ln " if fitted.estimator.residual is Residual.LOG else ""
+    if isinstance(fitted.estimator, StudentT):
+        name = f"Student-t({fitted.estimator.nu:g}) of {residual}loss, independent rows"
+        log_likelihood, constants = -fitted.objective - known, problem.free
     else:
         name = f"Normal of {residual}loss, independent rows"
-        variance = 2 * law.objective / rows
+        variance = 2 * fitted.objective / rows
         log_likelihood = -0.5 * rows * (math.log(2 * math.pi * variance) + 1) - known
         constants = problem.free + 1
     if rows <= constants + 1:
-        raise ValueError(f"{law.form.name}: AICc needs more than {constants + 1} rows, there are {rows}")
+        raise ValueError(f"{fitted.law.name}: AICc needs more than {constants + 1} rows, there are {rows}")
     aicc = -2 * log_likelihood + 2 * constants * rows / (rows - constants - 1)
     return InformationCriteria(name, log_likelihood, constants, aicc, -2 * log_likelihood + constants * math.log(rows))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One form in a comparison; `reason` says why it has no numbers, `criteria_reason` why no AICc and BIC.
+    """One law in a comparison; `reason` says why it has no numbers, `criteria_reason` why no AICc and BIC.
 
-    `rmse_log` is of the fitted rows, `held_out` the backtest's score on the folds that every form predicted.
+    `rmse_log` is of the fitted rows, `held_out` the backtest's score on the folds that every law predicted.
     """
 
-    form: str
+    law: str
     equation: str
     constants: int
     objective: float | None
@@ -90,7 +90,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Forms on the same rows: entries in the order given, tests of every nested pair, and the backtest."""
+    """Laws on the same rows: entries in the order given, tests of every nested pair, and the backtest."""
 
     source: str
     rows: int
@@ -101,14 +101,14 @@ class Comparison:
     backtest: Backtest
 
     def frame(self) -> pd.DataFrame:
-        """One line per form; the held-out columns are last and decide."""
+        """One line per law; the held-out columns are last and decide."""
         lines = []
         for entry in self.entries:
             criteria = {name: getattr(entry.criteria, name, None) for name in ("aicc", "bic")}
             scores = ("rmse_log", "relative_error", "r_squared", "coverage", "crps_log")
             held_out = {f"held_out_{name}": getattr(entry.held_out, name, None) for name in scores}
             shown = {"objective": entry.objective, **criteria, "rmse_log": entry.rmse_log, **held_out}
-            lines.append({"form": entry.form, "constants": entry.constants, **shown, "reason": entry.reason})
+            lines.append({"law": entry.law, "constants": entry.constants, **shown, "reason": entry.reason})
         return pd.DataFrame(lines)
 
     def to_json(self) -> str:
@@ -119,7 +119,7 @@ class Comparison:
             "rows": self.rows,
             "clusters": self.clusters,
             "estimator": self.estimator,
-            "forms": [asdict(entry) for entry in self.entries],
+            "laws": [asdict(entry) for entry in self.entries],
             "tests": [asdict(test) for test in self.tests],
             "folds": table.to_dict("records"),
         }
@@ -128,16 +128,16 @@ class Comparison:
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.rows} rows in {self.clusters} clusters, {self.estimator}"]
         shown = self.frame().drop(columns="reason")
-        shown = shown.astype({name: float for name in shown if name not in ("form", "constants")})
+        shown = shown.astype({name: float for name in shown if name not in ("law", "constants")})
         lines.append(shown.to_string(index=False, na_rep="-", float_format="{:.5g}".format))
         for entry in self.entries:
             why = entry.reason or (entry.criteria_reason if entry is self.entries[0] else None)
-            lines += [f"{entry.form}: {word}" for word in (why, *entry.warnings) if word]
+            lines += [f"{entry.law}: {word}" for word in (why, *entry.warnings) if word]
         return "\n".join([*lines, *map(str, self.tests), str(self.backtest)])
 
 
 def compare(
-    forms: Sequence[Form],
+    laws: Sequence[Law],
     table: RunTable | pd.DataFrame | Path | str,
     *,
     folds: Sequence[Fold] | None = None,
@@ -146,73 +146,73 @@ def compare(
     replicates: int = REPLICATES,
     **options: Any,
 ) -> Comparison:
-    """Fit every form to `table`, test the nested pairs, and backtest all of them.
+    """Fit every law to `table`, test the nested pairs, and backtest all of them.
 
     `folds` is `leave_largest_size_out` unless given; `columns` and `options` are those of `fit`, `bootstrap` that of
-    the folds' prediction intervals, `replicates` that of the nested tests. A form that the table cannot support, or
+    the folds' prediction intervals, `replicates` that of the nested tests. A law that the table cannot support, or
     that does not converge, is listed with its reason. ValueError when none can be fitted.
     """
     response = options.get("response", "loss")
     runs = table if isinstance(table, RunTable) else read_runs(table, response=response)
-    laws, reasons = _fitted(forms, runs, columns, options)
-    if not laws:
-        raise ValueError(f"{runs.source}: none of the forms could be fitted: {reasons}")
+    fits, reasons = _fitted(laws, runs, columns, options)
+    if not fits:
+        raise ValueError(f"{runs.source}: none of the laws could be fitted: {reasons}")
     if folds is None:
         size = {**COLUMNS, **(columns or {})}["N"]
         folds = leave_largest_size_out(runs, size=size, response=response)
-    scores = backtest(forms, folds, columns=columns, bootstrap=bootstrap, **options)
-    pairs = [(a, b) for a in laws.values() for b in laws.values() if _inside(a.form, b.form)]
-    any_law = next(iter(laws.values()))
+    scores = backtest(laws, folds, columns=columns, bootstrap=bootstrap, **options)
+    pairs = [(a, b) for a in fits.values() for b in fits.values() if _inside(a.law, b.law)]
+    any_fit = next(iter(fits.values()))
     return Comparison(
         source=runs.source,
-        rows=any_law.data.rows,
-        clusters=any_law.data.clusters,
-        estimator=any_law.estimator.description,
-        entries=tuple(_entry(form, laws.get(form.name), reasons.get(form.name), scores) for form in forms),
+        rows=any_fit.data.rows,
+        clusters=any_fit.data.clusters,
+        estimator=any_fit.estimator.description,
+        entries=tuple(_entry(law, fits.get(law.name), reasons.get(law.name), scores) for law in laws),
         tests=tuple(nested_test(small, large, replicates=replicates) for small, large in pairs),
         backtest=scores,
     )
 
 
 def _fitted(
-    forms: Sequence[Form], runs: RunTable, columns: Mapping[str, str] | None, options: Mapping[str, Any]
+    laws: Sequence[Law], runs: RunTable, columns: Mapping[str, str] | None, options: Mapping[str, Any]
 ) -> tuple[dict[str, Fit], dict[str, str]]:
-    laws, reasons = {}, {}
-    for form in forms:
-        given = {letter: column for letter, column in (columns or {}).items() if letter in form.letters}
+    fits, reasons = {}, {}
+    for law in laws:
+        given = {letter: column for letter, column in (columns or {}).items() if letter in law.letters}
         try:
-            laws[form.name] = fit(form, runs, columns=given, bootstrap=Bootstrap(0), profiles=False, **options)
+            fits[law.name] = fit(law, runs, columns=given, bootstrap=Bootstrap(0), profiles=False, **options)
         except ValueError as error:
-            reasons[form.name] = reason_of(error)
-    return laws, reasons
+            reasons[law.name] = reason_of(error)
+    return fits, reasons
 
 
-def _inside(small: Form, large: Form) -> bool:
+def _inside(small: Law, large: Law) -> bool:
     inner = large.special_case
     return inner is not None and (inner == small or _inside(small, inner))
 
 
-def _entry(form: Form, law: Fit | None, reason: str | None, scores: Backtest) -> Entry:
-    held_out = scores.score(form.name, common=True)
-    if law is None:
-        shape = (form.name, form.equation, len(form.parameters))
+def _entry(law: Law, fitted: Fit | None, reason: str | None, scores: Backtest) -> Entry:
+    held_out = scores.score(law.name, common=True)
+    if fitted is None:
+        shape = (law.name, law.equation, len(law.parameters))
         return Entry(*shape, None, None, None, None, held_out, reason, ())
     criteria, criteria_reason = None, None
     try:
-        criteria = information_criteria(law)
+        criteria = information_criteria(fitted)
     except ValueError as error:
-        criteria_reason = str(error).removeprefix(f"{form.name}: ")
+        criteria_reason = str(error).removeprefix(f"{law.name}: ")
     return Entry(
-        form=form.name,
-        equation=form.equation,
-        constants=law.observations.problem.free,
-        objective=law.objective,
+        law=law.name,
+        equation=law.equation,
+        constants=fitted.observations.problem.free,
+        objective=fitted.objective,
         criteria=criteria,
         criteria_reason=criteria_reason,
-        rmse_log=law.residual_log_sd,
+        rmse_log=fitted.residual_log_sd,
         held_out=held_out,
         reason=None,
-        warnings=law.warnings,
+        warnings=fitted.warnings,
     )
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit
-from scaling_fits.laws.law import LOSS, Form
+from scaling_fits.laws.law import LOSS, Law
 from scaling_fits.uncertainty.bootstrap import CLUSTERS_MIN
 from scaling_fits.uncertainty.profile_likelihood import degrees_of_freedom, unit_of_rise
 
@@ -40,28 +40,28 @@ class Restriction:
         return len(self.names) == 1 and self.edge == self.names and self.values == (0.0,)
 
 
-def restriction(small: Form, large: Form) -> Restriction:
+def restriction(small: Law, large: Law) -> Restriction:
     """How `small` lies inside `large`, through any number of special cases; ValueError where it does not."""
     values: dict[str, float] = {}
     edge, lost = [], []
-    form = large
-    while form != small:
-        inner = form.special_case
+    law = large
+    while law != small:
+        inner = law.special_case
         if inner is None:
             raise ValueError(f"{small.name} is not a special case of {large.name}: compare them by their backtests")
-        declared = dict(form.reduces_at)
-        undeclared = [p for p in form.parameters if p.name not in declared and p.name not in inner.names]
+        declared = dict(law.reduces_at)
+        undeclared = [p for p in law.parameters if p.name not in declared and p.name not in inner.names]
         # Constants that only change their letter stand first, further ones last.
-        further = len(form.parameters) - len(inner.parameters) - len(declared)
+        further = len(law.parameters) - len(inner.parameters) - len(declared)
         for parameter in undeclared[len(undeclared) - further :]:
             values[parameter.name] = 0.0 if parameter.linear else math.nan
             lost += [parameter.name] if declared else []
         values |= declared
-        for parameter in form.parameters:
+        for parameter in law.parameters:
             low, high = (math.exp(end) if parameter.log else end for end in (parameter.low, parameter.high))
             value = values.get(parameter.name, math.nan)
             edge += [parameter.name] if value <= low or value >= high else []
-        form = inner
+        law = inner
     return Restriction(tuple(values), tuple(values.values()), tuple(edge), tuple(lost))
 
 
@@ -109,15 +109,15 @@ def nested_test(small: Fit, large: Fit, *, replicates: int = REPLICATES, seed: i
     smaller law with flipped residuals, both laws refitted. With `replicates=0` it is left out. ValueError for fits that
     are not nested, or not of the same rows.
     """
-    inside = restriction(small.form, large.form)
+    inside = restriction(small.law, large.law)
     _require_same(small, large)
     problem = large.observations.problem
     extra = problem.free - small.observations.problem.free
     if extra < 1:
-        raise ValueError(f"{large.form.name} has no more free constants than {small.form.name}: nothing to test")
+        raise ValueError(f"{large.law.name} has no more free constants than {small.law.name}: nothing to test")
     spare = degrees_of_freedom(problem)
     if spare < 1:
-        raise ValueError(f"{large.form.name}: {len(problem.log_y_N)} rows leave no degree of freedom for a test")
+        raise ValueError(f"{large.law.name}: {len(problem.log_y_N)} rows leave no degree of freedom for a test")
     unit = unit_of_rise(problem, large.theta_KxP[0])
     # The larger law contains the smaller: a negative fall is rounding.
     statistic = max(small.objective - large.objective, 0.0) / (extra * unit)
@@ -134,8 +134,8 @@ def nested_test(small: Fit, large: Fit, *, replicates: int = REPLICATES, seed: i
         p_bootstrap = float((1 + (null_R >= statistic).sum()) / (drawn + 1))
         reference += f"; p from {drawn} wild bootstraps by cluster under the null"
     return NestedTest(
-        small=small.form.name,
-        large=large.form.name,
+        small=small.law.name,
+        large=large.law.name,
         restriction=inside,
         statistic=float(statistic),
         df=extra,
@@ -168,7 +168,7 @@ def _null_statistics(small: Fit, large: Fit, extra: int, replicates: int, seed: 
     """(R,): the statistic under the smaller law, residuals flipped by cluster and inflated by sqrt(n / (n - P))."""
     of_small, of_large = small.observations.problem, large.observations.problem
     cluster_N = large.observations.cluster_N
-    fitted_N = log_predictions(small.form, small.theta_KxP[:1], of_small.x)[0]
+    fitted_N = log_predictions(small.law, small.theta_KxP[:1], of_small.x)[0]
     rows, clusters = len(fitted_N), int(cluster_N.max()) + 1
     residual_N = (of_small.log_y_N - fitted_N) * math.sqrt(rows / (rows - of_small.free))
     webb = np.sqrt([0.5, 1.0, 1.5])
@@ -207,7 +207,7 @@ def _require_same(first: Fit, second: Fit) -> None:
     one, two = first.observations, second.observations
     if first.estimator != second.estimator or first.link is not second.link:
         raise ValueError(
-            f"{first.form.name} was fitted with {first.estimator.description}, {second.form.name} with "
+            f"{first.law.name} was fitted with {first.estimator.description}, {second.law.name} with "
             f"{second.estimator.description}: compare fits of one estimator and link"
         )
     same = len(one.problem.log_y_N) == len(two.problem.log_y_N) and all(
@@ -221,6 +221,6 @@ def _require_same(first: Fit, second: Fit) -> None:
     )
     if not same:
         raise ValueError(
-            f"{first.form.name} ({len(one.problem.log_y_N)} rows) and {second.form.name} ({len(two.problem.log_y_N)} "
+            f"{first.law.name} ({len(one.problem.log_y_N)} rows) and {second.law.name} ({len(two.problem.log_y_N)} "
             "rows) were fitted to different rows, weights or clusters: fit both to one table"
         )

@@ -125,7 +125,7 @@ def draw(
     constants = published(data, theta)
     tail = (1 - plan.level) / 2
     low, high = np.quantile(constants, [tail, 1 - tail], axis=0)
-    names = data.problem.form.names
+    names = data.problem.law.names
     intervals = {name: (float(a), float(b)) for name, a, b in zip(names, low, high)}
     errors = {name: float(value) for name, value in zip(names, constants.std(axis=0, ddof=1))}
     return Draws(plan, clusters, intervals, errors, None, theta)
@@ -160,9 +160,9 @@ def refit(
 
 def published(data: Observations, theta_SxP: np.ndarray) -> np.ndarray:
     """(S, P): published constants, a positive one that has vanished being 0."""
-    form = data.problem.form
-    constants = form.published(theta_SxP, data.references)
-    for p, parameter in enumerate(form.parameters):
+    law = data.problem.law
+    constants = law.published(theta_SxP, data.references)
+    for p, parameter in enumerate(law.parameters):
         if parameter.log and parameter.low == LOG_NEGLIGIBLE:
             constants[theta_SxP[:, p] <= LOG_VANISHED, p] = 0.0
     return constants
@@ -177,7 +177,7 @@ def _refit_responses(
 ) -> np.ndarray | None:
     """(R, P): optima for responses made of the law and noise drawn from its residuals; None where it is not known."""
     problem = data.problem
-    fitted_N = log_predictions(problem.form, optima_KxP[:1], problem.x)[0]
+    fitted_N = log_predictions(problem.law, optima_KxP[:1], problem.x)[0]
     residual_N = problem.log_y_N - fitted_N
     if plan.resampling is Resampling.EFFECTS:
         drawn = _effects(data, optima_KxP[0], residual_N, plan.replicates, rng)
@@ -208,10 +208,10 @@ def cluster_noise(data: Observations, theta_P: np.ndarray) -> Noise:
     """The noise of ln response within and between clusters, from the residuals of a fit at `theta_P`."""
     problem = data.problem
     plain = replace(problem, estimator=LeastSquares(), sd_N=np.ones_like(problem.sd_N))
-    constants_P = theta_P[: len(problem.form.parameters)]
+    constants_P = theta_P[: len(problem.law.parameters)]
     low, high = plain.bounds
     free = (constants_P > low) & (constants_P < high)
-    residual_N = problem.log_y_N - log_predictions(problem.form, theta_P[None], problem.x)[0]
+    residual_N = problem.log_y_N - log_predictions(problem.law, theta_P[None], problem.x)[0]
     return noise(jacobian(plain, constants_P)[:, free], residual_N, data.cluster_N)
 
 

@@ -20,7 +20,7 @@ from scaling_fits.estimation.certificate import objective_scale
 from scaling_fits.estimation.observations import Observations
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.solver import minimise
-from scaling_fits.laws.law import LOG_NEGLIGIBLE, LOG_VANISHED, Form, Parameter
+from scaling_fits.laws.law import LOG_NEGLIGIBLE, LOG_VANISHED, Law, Parameter
 from scaling_fits.uncertainty.bootstrap import published
 from scaling_fits.uncertainty.profile_likelihood import degrees_of_freedom, unit_of_rise
 
@@ -75,7 +75,7 @@ def at_bounds(data: Observations, theta_P: np.ndarray) -> tuple[AtBound, ...]:
     problem = data.problem
     pinned = {position for position, _ in problem.fixed}
     touching = _touching(problem, theta_P[None])
-    places = [(p, end) for p in range(len(problem.form.parameters)) for end in (0, 1) if p not in pinned]
+    places = [(p, end) for p in range(len(problem.law.parameters)) for end in (0, 1) if p not in pinned]
     return tuple(_beyond(data, theta_P, p, end) for p, end in places if touching[end][0, p])
 
 
@@ -89,11 +89,11 @@ def open_ends(
     """
     touching = _touching(data.problem, theta_RxP)
     lower, upper = (side.mean(axis=0) for side in touching)
-    form, values_RxP, tail = data.problem.form, published(data, theta_RxP), (1 - level) / 2
+    law, values_RxP, tail = data.problem.law, published(data, theta_RxP), (1 - level) / 2
     found = {}
-    for p, name in enumerate(form.names):
+    for p, name in enumerate(law.names):
         low, high = intervals[name]
-        powers = [form.names.index(one) for one in sorted(form.parameters[p].exponents)]
+        powers = [law.names.index(one) for one in sorted(law.parameters[p].exponents)]
         led_R = (touching[0] | touching[1])[:, powers].any(axis=1)
         is_low = lower[p] >= tail or upper[p] > 1 - tail or _leads(led_R, values_RxP[:, p] <= low)
         is_high = upper[p] >= tail or lower[p] > 1 - tail or _leads(led_R, values_RxP[:, p] >= high)
@@ -108,10 +108,10 @@ def _leads(led_R: np.ndarray, beyond_R: np.ndarray) -> bool:
 
 def _touching(problem: Problem, theta_SxP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(S, P) twice: which constants are at their lower and upper bounds; a term that has vanished is at its lower."""
-    size = len(problem.form.parameters)
+    size = len(problem.law.parameters)
     low_P, high_P = (bound[:size] for bound in problem.bounds)
     theta = theta_SxP[:, :size]
-    vanished = np.array([_vanishes(parameter) for parameter in problem.form.parameters])
+    vanished = np.array([_vanishes(parameter) for parameter in problem.law.parameters])
     lower = (theta <= low_P + TOUCHING * (1 + np.abs(low_P))) | (vanished & (theta <= LOG_VANISHED))
     return lower & (low_P < high_P), (theta >= high_P - TOUCHING * (1 + np.abs(high_P))) & (low_P < high_P)
 
@@ -122,7 +122,7 @@ def _vanishes(parameter: Parameter) -> bool:
 
 def _beyond(data: Observations, theta_P: np.ndarray, p: int, end: int) -> AtBound:
     problem = data.problem
-    parameter = problem.form.parameters[p]
+    parameter = problem.law.parameters[p]
     negative = end == 0 and parameter.linear and _vanishes(parameter)
     wider = _signed_problem(problem, p) if negative else _wider(problem, p, end)
     start = theta_P.copy()
@@ -157,7 +157,7 @@ def _moved(
     """The other constants that change most, pure numbers (exponents) first, as their meaning changes least."""
     lower, upper = _touching(problem, theta_P[None])
     change = np.abs(free_P - held_P) / np.maximum(np.abs(held_P), 1e-300)
-    parameters = problem.form.parameters
+    parameters = problem.law.parameters
     names = [
         q for q in range(len(parameters)) if q != p and change[q] > MOVED and not (lower[0, q] or upper[0, q])
     ]  # fmt: skip
@@ -167,27 +167,27 @@ def _moved(
 
 def _wider(problem: Problem, p: int, end: int) -> Problem:
     """The problem with one bound moved far out."""
-    low, high = (bound.copy() for bound in (problem.form.bounds if problem.box is None else problem.box))
-    reach = LOG_BEYOND if problem.form.parameters[p].log else 3 * (high[p] - low[p])
+    low, high = (bound.copy() for bound in (problem.law.bounds if problem.box is None else problem.box))
+    reach = LOG_BEYOND if problem.law.parameters[p].log else 3 * (high[p] - low[p])
     (high if end else low)[p] += reach if end else -reach
     return replace(problem, box=(low, high))
 
 
 def _signed_problem(problem: Problem, p: int) -> Problem:
-    form = _signed(problem.form, problem.form.names[p])
-    return replace(problem, form=form, box=form.bounds)
+    law = _signed(problem.law, problem.law.names[p])
+    return replace(problem, law=law, box=law.bounds)
 
 
 @functools.lru_cache(maxsize=256)
-def _signed(form: Form, name: str) -> Form:
+def _signed(law: Law, name: str) -> Law:
     """The law with one of its terms free to be negative: its factor is a number, no logarithm."""
 
     def log_loss(constants: Any, x: Any) -> jax.Array:
         given = vars(constants)
-        rest = form.log_loss(SimpleNamespace(**given | {name: -1e3}), x)
-        term = jnp.exp(form.log_loss(SimpleNamespace(**given | {name: 0.0}), x)) - jnp.exp(rest)
+        rest = law.log_loss(SimpleNamespace(**given | {name: -1e3}), x)
+        term = jnp.exp(law.log_loss(SimpleNamespace(**given | {name: 0.0}), x)) - jnp.exp(rest)
         return jnp.log(jnp.maximum(jnp.exp(rest) + given[name] * term, LEAST_LOSS))
 
     free = {"log": False, "linear": False, "low": -1e3, "high": 1e3}
-    parameters = tuple(replace(one, **free) if one.name == name else one for one in form.parameters)
-    return replace(form, parameters=parameters, log_loss=log_loss, special_case=None, reduces_at=())
+    parameters = tuple(replace(one, **free) if one.name == name else one for one in law.parameters)
+    return replace(law, parameters=parameters, log_loss=log_loss, special_case=None, reduces_at=())

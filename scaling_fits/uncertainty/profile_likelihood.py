@@ -104,7 +104,7 @@ def references(problem: Problem, theta_P: np.ndarray, cluster_N: np.ndarray) -> 
     are those of that variance (`clusters.robust_variance`): few for what sets trunks apart, such as A and alpha of a
     law in N, more for what every trunk tells. With fewer than 4 clusters the units are infinite.
     """
-    size = len(problem.form.parameters)
+    size = len(problem.law.parameters)
     clusters, spare = int(cluster_N.max()) + 1, degrees_of_freedom(problem)
     if clusters == len(cluster_N) and spare > 0:
         return np.full(size, unit_of_rise(problem, theta_P)), np.full(size, float(spare))
@@ -163,7 +163,7 @@ def profile_intervals(
         return ()
     raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
     pinned = {position for position, _ in raw.fixed}
-    sides = [(p, end) for p in range(len(raw.form.parameters)) if p not in pinned for end in (0, 1)]
+    sides = [(p, end) for p in range(len(raw.law.parameters)) if p not in pinned for end in (0, 1)]
     which = np.array([p for p, _ in sides])
     limit = thresholds(raw, theta_KxP[0], data.cluster_N, level)[which]
     best = float(minimise(raw, theta_KxP[:1]).objective_S[0])
@@ -197,7 +197,7 @@ def profile_intervals(
     tried = dict(zip(sides, outer))
     return tuple(
         _interval(raw, theta_KxP[0], p, found[p, 0], found[p, 1], tried[p, 0], tried[p, 1], level)
-        for p in range(len(raw.form.parameters))
+        for p in range(len(raw.law.parameters))
         if p not in pinned
     )
 
@@ -212,8 +212,8 @@ def profile_curve(
 ) -> ProfileCurve:
     """The profile of one constant to twice the distance of its interval's ends, half the points on each side."""
     raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
-    p = raw.form.names.index(interval.name)
-    parameter = raw.form.parameters[p]
+    p = raw.law.names.index(interval.name)
+    parameter = raw.law.parameters[p]
     ends = [interval.lowest if interval.low is None else interval.low]
     ends.append(interval.highest if interval.high is None else interval.high)
     low, high = (math.log(max(end, 1e-300)) if parameter.log else end for end in ends)
@@ -234,16 +234,16 @@ def uncentred(
     data: Observations, optima_KxP: np.ndarray, bank_SxP: np.ndarray
 ) -> tuple[Problem, np.ndarray, np.ndarray]:
     """The problem in the units of the columns, where a working coordinate is a published constant, and points in it."""
-    form = data.problem.form
+    law = data.problem.law
     zero = dict.fromkeys(data.references, 0.0)
     optima, bank = (_moved(data, theta) for theta in (optima_KxP, bank_SxP[:START_POINTS]))
-    low, high = (bound.copy() for bound in form.bounds)
-    for p, parameter in enumerate(form.parameters):
+    low, high = (bound.copy() for bound in law.bounds)
+    for p, parameter in enumerate(law.parameters):
         if parameter.units:
             low[p], high[p] = (-np.inf, np.inf) if not parameter.log else (-1e4, 1e4)
     raw = replace(
         data.problem,
-        x=form.prepare(data.values, zero),
+        x=law.prepare(data.values, zero),
         log_y_N=data.problem.log_y_N + data.references[LOSS],
         log_unit=0.0,
         fixed=tuple((p, float(optima[0, p])) for p, _ in data.problem.fixed),
@@ -253,10 +253,10 @@ def uncentred(
 
 
 def _moved(data: Observations, theta_SxP: np.ndarray) -> np.ndarray:
-    form = data.problem.form
+    law = data.problem.law
     moved = theta_SxP.copy()
-    constants = form.published(theta_SxP, data.references)
-    for p, parameter in enumerate(form.parameters):
+    constants = law.published(theta_SxP, data.references)
+    for p, parameter in enumerate(law.parameters):
         moved[:, p] = np.log(np.maximum(constants[:, p], 1e-300)) if parameter.log else constants[:, p]
     return moved
 
@@ -281,11 +281,11 @@ def _refit_pinned(raw: Problem, starts_VxTxP: np.ndarray, which_V: np.ndarray, v
 def _shifted(raw: Problem, start_SxP: np.ndarray, column_S: np.ndarray, shift_S: np.ndarray) -> np.ndarray:
     """Starts whose coefficients follow a pinned exponent, so that terms keep their size amid the data."""
     moved = start_SxP.copy()
-    middles = {v.dimension: float(np.mean(raw.x[v.name])) for v in raw.form.variables if v.log and v.dimension}
-    for p, parameter in enumerate(raw.form.parameters):
+    middles = {v.dimension: float(np.mean(raw.x[v.name])) for v in raw.law.variables if v.log and v.dimension}
+    for p, parameter in enumerate(raw.law.parameters):
         for dimension, power in parameter.units:
-            if isinstance(power, str) and dimension in middles and power in raw.form.names:
-                hit = column_S == raw.form.names.index(power)
+            if isinstance(power, str) and dimension in middles and power in raw.law.names:
+                hit = column_S == raw.law.names.index(power)
                 moved[hit, p] += shift_S[hit] * middles[dimension]
     return moved
 
@@ -300,7 +300,7 @@ def _interval(
     highest: float,
     level: float,
 ) -> ProfileInterval:
-    parameter = raw.form.parameters[p]
+    parameter = raw.law.parameters[p]
     limit = math.log(np.finfo(float).max)
 
     def value(at: float) -> float:

@@ -71,7 +71,7 @@ def covariance(data: Observations, theta_P: np.ndarray) -> np.ndarray:
     scale = np.sqrt(np.maximum(np.diag(hessian), 1e-300))
     if clusters < 2 or rows <= size or np.linalg.cond(hessian / np.outer(scale, scale)) > 1e14:
         raise ValueError(
-            f"{problem.form.name}: no sandwich covariance: {rows} rows in {clusters} clusters leave the Hessian of "
+            f"{problem.law.name}: no sandwich covariance: {rows} rows in {clusters} clusters leave the Hessian of "
             f"{size} constants singular; use profile intervals"
         )
     inverse = np.linalg.inv(hessian / np.outer(scale, scale)) / np.outer(scale, scale)
@@ -83,19 +83,19 @@ def covariance(data: Observations, theta_P: np.ndarray) -> np.ndarray:
 
 def standard_errors(data: Observations, theta_P: np.ndarray) -> dict[str, float]:
     """Sandwich standard errors of the published constants, by the delta method."""
-    form = data.problem.form
+    law = data.problem.law
     step = 1e-6
     basis = np.eye(len(theta_P))
     up, down = (published(data, theta_P + sign * step * basis) for sign in (1, -1))
     slope_PxP = (up - down) / (2 * step)  # row: coordinate moved, column: constant
     variance = slope_PxP.T @ covariance(data, theta_P) @ slope_PxP
-    return {name: float(np.sqrt(value)) for name, value in zip(form.names, np.diag(variance))}
+    return {name: float(np.sqrt(value)) for name, value in zip(law.names, np.diag(variance))}
 
 
 def identifiability(data: Observations, theta_P: np.ndarray) -> Identifiability:
     """Conditioning, leverage and influence of a fit at `theta_P`; every influence is a refit, not an approximation."""
     problem = data.problem
-    names = problem.form.names
+    names = problem.law.names
     low, high = problem.bounds
     free = np.flatnonzero((theta_P > low) & (theta_P < high))
     slope_NxP = jacobian(problem, theta_P)[:, free] * np.sqrt(problem.weight_N)[:, None]
@@ -129,4 +129,4 @@ def identifiability(data: Observations, theta_P: np.ndarray) -> Identifiability:
 
 def residual_logs(data: Observations, theta_P: np.ndarray) -> np.ndarray:
     """(N,): ln of the law minus ln of the response."""
-    return log_predictions(data.problem.form, theta_P[None], data.problem.x)[0] - data.problem.log_y_N
+    return log_predictions(data.problem.law, theta_P[None], data.problem.x)[0] - data.problem.log_y_N

@@ -1,4 +1,4 @@
-"""One planted law per form: a design that can see its constants, and constants of a plausible size."""
+"""One planted law per law: a design that can see its constants, and constants of a plausible size."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -17,7 +17,7 @@ from scaling_fits.laws.data_mix import (
     exponential_mixing,
     joint_mixture,
 )
-from scaling_fits.laws.law import Form
+from scaling_fits.laws.law import Law
 from scaling_fits.laws.size_and_data import (
     CHINCHILLA,
     COUPLED,
@@ -32,21 +32,21 @@ from scaling_fits.laws.size_and_data import (
 
 @dataclass(frozen=True)
 class Planted:
-    """A form, the design's values by letter, and the true constants as published.
+    """A law, the design's values by letter, and the true constants as published.
 
     `noise` of ln L is what simulations of coverage add: small enough that the design sees the constants.
     """
 
-    form: Form
+    law: Law
     values: dict[str, np.ndarray]
     constants: dict[str, float]
     noise: float = 0.01
 
     def log_loss(self) -> np.ndarray:
         """ln L of every row without noise."""
-        zero = {variable.dimension: 0.0 for variable in self.form.variables if variable.dimension} | {"L": 0.0}
-        theta = self.form.working(np.array([[self.constants[name] for name in self.form.names]]), zero)
-        return log_predictions(self.form, theta, self.form.prepare(self.values, zero))[0]
+        zero = {variable.dimension: 0.0 for variable in self.law.variables if variable.dimension} | {"L": 0.0}
+        theta = self.law.working(np.array([[self.constants[name] for name in self.law.names]]), zero)
+        return log_predictions(self.law, theta, self.law.prepare(self.values, zero))[0]
 
     def table(self, noise: float = 0.0, seed: int = 0) -> pd.DataFrame:
         """The table of runs, columns named by the letters, ln losses with normal noise."""
@@ -57,7 +57,7 @@ class Planted:
     @property
     def columns(self) -> dict[str, str]:
         """Columns by letter."""
-        return {letter: letter for letter in self.form.letters}
+        return {letter: letter for letter in self.law.letters}
 
 
 def _grid(**axes: np.ndarray) -> dict[str, np.ndarray]:

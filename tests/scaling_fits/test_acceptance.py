@@ -69,10 +69,10 @@ def test_four_thousand_bootstraps_give_the_verified_errors(epoch, cases):
     order = epoch.reset_index(drop=True).sort_values(sorted(epoch.columns), kind="stable").index
     theta = refit(result.observations.problem, result.theta_KxP, result.bank_SxP, counts[:, order].astype(float))
     constants = published(result.observations, theta)
-    errors = dict(zip(result.form.names, constants.std(axis=0, ddof=1)))
+    errors = dict(zip(result.law.names, constants.std(axis=0, ddof=1)))
     assert errors == pytest.approx(case["verified_se"], rel=1e-3)
     low, high = np.quantile(constants, [0.025, 0.975], axis=0)
-    for p, name in enumerate(result.form.names):
+    for p, name in enumerate(result.law.names):
         assert (low[p], high[p]) == pytest.approx(case["verified_ci95"][name], rel=2e-3)
 
 
@@ -144,9 +144,9 @@ def test_the_coupled_law_predicts_larger_models_and_chinchilla_does_not(scaling_
     case = cases["farseer"]["verified"]
     train, test = _held_out(scaling_data_dir)
 
-    def r2(form):
-        law = fit(form, train, columns=ND, estimator=Huber(1e-3), **QUICK)
-        error = law.predict(N=test["N"], D=test["D"]) - test["loss"]
+    def r2(law):
+        fitted = fit(law, train, columns=ND, estimator=Huber(1e-3), **QUICK)
+        error = fitted.predict(N=test["N"], D=test["D"]) - test["loss"]
         return 1 - (error**2).sum() / ((test["loss"] - test["loss"].mean()) ** 2).sum()
 
     coupled = r2(COUPLED)

@@ -137,7 +137,7 @@ def test_exact_duplicates_are_named_and_counted_once(tmp_path, capsys):
     assert [(i.low, i.high) for i in law.profiles] == [(i.low, i.high) for i in alone.profiles]
     named = "96 rows given twice, counted once: row "
     assert any(warning.startswith(named) and warning.endswith("and 91 more") for warning in law.warnings)
-    assert main(["compare", str(table), "--forms", "tied,chinchilla", "--replicates", "0", "--quiet"]) == 0
+    assert main(["compare", str(table), "--laws", "tied,chinchilla", "--replicates", "0", "--quiet"]) == 0
     assert capsys.readouterr().out.count(named) >= 1
     runs = planted(0.01)
     again = pd.concat([runs, runs.iloc[:2]], ignore_index=True)
@@ -305,10 +305,10 @@ def test_the_data_definition_names_columns_exclusions_and_axes():
 def test_nothing_of_jax_is_changed_by_importing_or_fitting():
     code = (
         "import jax, jax.numpy as jnp; before = dict(jax.config.values);"
-        "import numpy as np, pandas as pd, scaling_fits.fit as f, scaling_fits.laws.size_and_data as forms;"
+        "import numpy as np, pandas as pd, scaling_fits.fit as f, scaling_fits.laws.size_and_data as laws;"
         "import scaling_fits.uncertainty.bootstrap as b, scaling_fits.__main__;"
         "n = np.geomspace(1e4, 1e7, 8);"
-        "f.fit(forms.power_law('N'), pd.DataFrame({'n_params': n, 'loss': .2 + 9 / n**.5}), bootstrap=b.Bootstrap(0));"
+        "f.fit(laws.power_law('N'), pd.DataFrame({'n_params': n, 'loss': .2 + 9 / n**.5}), bootstrap=b.Bootstrap(0));"
         "assert before == dict(jax.config.values), 'changed'; print(jnp.ones(2).dtype)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

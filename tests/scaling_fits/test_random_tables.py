@@ -69,24 +69,24 @@ REFUSED |= {"all excluded"}
 def check(seed: int, lengths: tuple[int, ...] = LENGTHS) -> str:
     rng = np.random.default_rng(seed)
     table, flaw = random_table(rng, lengths)
-    form = CHINCHILLA if rng.random() < 0.8 else power_law("N")
+    law = CHINCHILLA if rng.random() < 0.8 else power_law("N")
     try:
-        law = fit(form, table, bootstrap=Bootstrap(0), profiles=False, starts=32)
+        fitted = fit(law, table, bootstrap=Bootstrap(0), profiles=False, starts=32)
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
         assert 20 < len(message) < 1000 and "\n" not in message
         return "refused"
-    assert form is not CHINCHILLA or flaw not in REFUSED, f"seed {seed}: {flaw} passed unnoticed"
-    values = np.array(list(law.parameters.values()))
-    assert np.isfinite(values).all() and (values >= 0).all(), f"seed {seed}: {law.parameters}"
+    assert law is not CHINCHILLA or flaw not in REFUSED, f"seed {seed}: {flaw} passed unnoticed"
+    values = np.array(list(fitted.parameters.values()))
+    assert np.isfinite(values).all() and (values >= 0).all(), f"seed {seed}: {fitted.parameters}"
     at = table[np.isfinite(table["loss"])].drop_duplicates()
-    predicted = law.predict(**{letter: at[column] for letter, column in law.data.columns.items()})
+    predicted = fitted.predict(**{letter: at[column] for letter, column in fitted.data.columns.items()})
     assert np.isfinite(predicted).all() and (predicted > 0).all()
     # What is reported is what the constants give, and no worse than the best constant.
-    assert law.data.rows == len(at) and law.certificate.converged
-    json.loads(law.to_json())
+    assert fitted.data.rows == len(at) and fitted.certificate.converged
+    json.loads(fitted.to_json())
     level = np.abs(np.log(at["loss"]) - np.median(np.log(at["loss"]))).sum()
-    assert np.abs(law.residuals).sum() <= level * (1 + 1e-3) + 2e-3 * len(at), f"seed {seed}"
+    assert np.abs(fitted.residuals).sum() <= level * (1 + 1e-3) + 2e-3 * len(at), f"seed {seed}"
     return "fitted"
 
 

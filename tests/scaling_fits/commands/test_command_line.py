@@ -20,7 +20,7 @@ from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import power_law
 from scaling_fits.tables.run_table import EXPORTED, read_runs
 
-QUICK = ["--form", "power_law_N", "--n", "params", "--estimator", "squares", "--replicates", "0", "--quiet"]
+QUICK = ["--law", "power_law_N", "--n", "params", "--estimator", "squares", "--replicates", "0", "--quiet"]
 
 
 def runs(count: int = 16) -> pd.DataFrame:
@@ -54,7 +54,7 @@ def refused(capsys, words) -> str:
         (["--where", "params=3"], ["no row with params = '3'", "holds 100000, "]),
         (["--where", "params=big"], ["column 'params' holds numbers"]),
         (["--where", "params"], ["--where 'params' must read COLUMN=VALUE"]),
-        (["--form", "chinchila"], ["no form 'chinchila'", "did you mean 'chinchilla'?"]),
+        (["--law", "chinchila"], ["no law 'chinchila'", "did you mean 'chinchilla'?"]),
         (["--trunc", "x"], ["--trunc", "did you mean '--trunk'?"]),
         (["--estimator", "square"], ["--estimator", "did you mean 'squares'?"]),
         (["--estimator", "huber", "--tau", "0.3"], ["--tau 0.3"]),
@@ -301,7 +301,7 @@ def start(*words, **streams) -> subprocess.Popen:
 
 @pytest.mark.parametrize("after", [1.0, 6.0])
 def test_ctrl_c_ends_with_one_line_and_130(after, table):
-    words = ["fit", table, "--form", "power_law_N", "--n", "params", "--replicates", "2000000"]
+    words = ["fit", table, "--law", "power_law_N", "--n", "params", "--replicates", "2000000"]
     process = start(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(after)  # while modules are loaded, and while XLA computes
     process.send_signal(signal.SIGINT)

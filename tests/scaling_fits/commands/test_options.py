@@ -26,7 +26,7 @@ OTHERS: dict[str, list[list[str]]] = {
     "d": [["--d", "steps"], ["--d", "token"]],
     "c": [["--c", "flops"], ["--c", "flps"], ["--c", "cost"]],
     "column": [["--column", "R=width"], ["--column", "N"]],
-    "form": [["--form", "tied", "--d", "tokens"], ["--form", "chinchila"]],
+    "law": [["--law", "tied", "--d", "tokens"], ["--law", "chinchila"]],
     "fix": [["--fix", "E=0.2"], ["--fix", "alfa=0.3"]],
     "estimator": [["--estimator", "squares"]],
     "residual": [["--residual", "raw"]],
@@ -39,7 +39,7 @@ OTHERS: dict[str, list[list[str]]] = {
     "sd": [["--sd", "spread"], ["--sd", "nosuch"]],
     "replicates": [["--replicates", "20"], ["--replicates", "1"]],
     "seed": [["--seed", "5"], ["--seed", "-1"]],
-    "forms": [["--forms", "power_law_N,power_law_C", "--c", "flops"], ["--forms", "tied,chinchila"]],
+    "laws": [["--laws", "power_law_N,power_law_C", "--c", "flops"], ["--laws", "tied,chinchila"]],
     "backtest": [["--backtest", kind] for kind in ("size", "records", "compute")],
     "method": [["--method", "akima"]],
     "budgets": [["--budgets", "1e12,1e13"], ["--budgets", "a"]],
@@ -65,10 +65,10 @@ OTHERS: dict[str, list[list[str]]] = {
     "seeds_max": [["--seeds-max", "5"]],
 }
 ROWS = ["--n", "params", "--trunk", "trunk", "--replicates", "8"]
-LAW = [*ROWS, "--form", "power_law_N"]
+LAW = [*ROWS, "--law", "power_law_N"]
 BASE = {
     "fit": ["fit", "{folder}/runs.csv", *LAW],
-    "compare": ["compare", "{folder}/runs.csv", *ROWS, "--forms", "power_law_N"],
+    "compare": ["compare", "{folder}/runs.csv", *ROWS, "--laws", "power_law_N"],
     "isoflop": ["isoflop", "{folder}/sweep.csv", "--n", "params", "--d", "tokens"],
     "design": ["design", "{folder}/runs.csv", "{folder}/more.csv", *LAW, "--quantity", "alpha", "--budget", "1e13"],
     "plot": ["plot", "{folder}/runs.csv", *LAW, "--figure", "{folder}/figure"],

@@ -368,7 +368,7 @@ def test_a_fit_without_draws_has_no_band_and_says_so():
 
 def test_a_law_goes_through_the_panels_of_a_summary():
     summary = seed_summary(runs(), ["real_fraction", "n_params", "records_seen"])
-    figure = loss_against_size(summary, law=law())
+    figure = loss_against_size(summary, fit=law())
     line = figure.axes[0].lines[-1]
     np.testing.assert_allclose(line.get_ydata(), law().predict(N=line.get_xdata(), D=BUDGETS[0]))
 

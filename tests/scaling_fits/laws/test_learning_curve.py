@@ -28,22 +28,22 @@ STAIRS = piecewise(
 )
 
 
-def curves(form, truth, schedules, noise=0.0, seed=0, step=10):
+def curves(law, truth, schedules, noise=0.0, seed=0, step=10):
     """Checkpoints from step 20 on of every schedule, with normal noise on ln loss."""
     rng = np.random.default_rng(seed)
     steps = np.arange(20, STEPS + 1, step)
     parts = []
     for name, schedule in schedules.items():
-        loss = predict_curve(form, np.array(truth), schedule, steps, blocks=STEPS)[0]
+        loss = predict_curve(law, np.array(truth), schedule, steps, blocks=STEPS)[0]
         loss = loss * np.exp(noise * rng.normal(size=len(steps)))
         parts.append(pd.DataFrame({"trunk_id": name, "step": steps, "loss": loss}))
     return pd.concat(parts, ignore_index=True)
 
 
-def best_fit(form, made, starts=16):
+def best_fit(law, made, starts=16):
     ends = minimise(made.problem, spread_starts(bank(made.problem), starts))
     best = ends.objective_S.argmin()
-    return form.published(ends.theta_SxP[best : best + 1], made.references)[0], ends
+    return law.published(ends.theta_SxP[best : best + 1], made.references)[0], ends
 
 
 def tissue_by_definition(rates, warmup, step, constants, decay):
@@ -141,17 +141,17 @@ def test_the_logarithm_of_a_negative_loss_is_continued_smoothly():
 
 
 def test_tissue_constants_are_recovered_and_a_third_schedule_is_predicted():
-    form, schedules = tissue(0.99), {"cooled": COOLED, "jump": JUMP}
-    made = curve_problem(form, curves(form, TISSUE_TRUTH, schedules, 5e-4), schedules, LeastSquares())
+    law, schedules = tissue(0.99), {"cooled": COOLED, "jump": JUMP}
+    made = curve_problem(law, curves(law, TISSUE_TRUTH, schedules, 5e-4), schedules, LeastSquares())
     assert 0.0 < made.block_error < 1e-4 and made.warning is None
     assert len(made.cluster_N) == 78 and np.unique(made.cluster_N).tolist() == [0, 1]
-    found, ends = best_fit(form, made)
+    found, ends = best_fit(law, made)
     assert found == pytest.approx(TISSUE_TRUTH, rel=0.02)
     # Noise of 5e-4 with 4 constants: half the residual sum of squares is 37 × 5e-4^2, ± 16 %.
     assert ends.objective_S.min() == pytest.approx(37 * 5e-4**2, rel=0.6)
     steps = np.arange(50, 401, 25)
     wave = cosine(PEAK, STEPS, warmup_steps=WARMUP)
-    predicted, true = (predict_curve(form, np.array(c), wave, steps)[0] for c in (found, TISSUE_TRUTH))
+    predicted, true = (predict_curve(law, np.array(c), wave, steps)[0] for c in (found, TISSUE_TRUTH))
     assert predicted == pytest.approx(true, rel=2e-3)
     # The law without annealing cannot follow: the test can fail.
     area, _ = best_fit(AREA, curve_problem(AREA, made.rows, schedules, LeastSquares()))
@@ -171,25 +171,25 @@ def test_multi_power_constants_are_recovered_and_a_third_schedule_is_predicted()
 
 
 @pytest.mark.parametrize(
-    ("form", "truth", "free"),
+    ("law", "truth", "free"),
     [(tissue(0.99), TISSUE_TRUTH, ["C"]), (MULTI_POWER, MULTI_POWER_TRUTH, ["B", "C", "beta", "gamma"])],
 )
-def test_without_annealing_the_constants_of_annealing_are_not_identified(form, truth, free):
+def test_without_annealing_the_constants_of_annealing_are_not_identified(law, truth, free):
     schedules = {"one": STEADY, "two": warmup_stable_decay(2 * PEAK, STEPS, warmup_steps=WARMUP)}
-    made = curve_problem(form, curves(AREA, TISSUE_TRUTH[:3], schedules, 1e-3), schedules, LeastSquares())
+    made = curve_problem(law, curves(AREA, TISSUE_TRUTH[:3], schedules, 1e-3), schedules, LeastSquares())
     assert made.warning.startswith("the learning rate never changes") and ", ".join(free) in made.warning
     low, high = made.problem.bounds
-    start = form.working(np.array([truth]), made.references)[0]
+    start = law.working(np.array([truth]), made.references)[0]
     ends = np.tile(start, (2 * len(free), 1))
     for i, name in enumerate(free):
-        column = form.names.index(name)
+        column = law.names.index(name)
         ends[2 * i, column], ends[2 * i + 1, column] = low[column], high[column]
     objective = row_losses(made.problem, np.concatenate([start[None], ends])).sum(axis=1)
     assert np.ptp(objective) == 0.0
     # With annealing the same moves are seen.
-    seen = curve_problem(form, made.rows, {"one": JUMP, "two": STAIRS}, LeastSquares())
+    seen = curve_problem(law, made.rows, {"one": JUMP, "two": STAIRS}, LeastSquares())
     moved = start.copy()
-    moved[form.names.index(free[0])] = LOG_NEGLIGIBLE
+    moved[law.names.index(free[0])] = LOG_NEGLIGIBLE
     assert np.ptp(row_losses(seen.problem, np.stack([start, moved])).sum(axis=1)) > 1e-9
 
 
@@ -228,7 +228,7 @@ def test_bad_tables_are_refused_by_name(change, message):
 
 @pytest.mark.long
 def test_the_decay_is_estimated_from_two_schedules():
-    form, schedules = tissue(None), {"cooled": COOLED, "jump": JUMP}
-    table = curves(form, [*TISSUE_TRUTH, 0.01], schedules, 2e-4)
-    found, _ = best_fit(form, curve_problem(form, table, schedules, LeastSquares()))
+    law, schedules = tissue(None), {"cooled": COOLED, "jump": JUMP}
+    table = curves(law, [*TISSUE_TRUTH, 0.01], schedules, 2e-4)
+    found, _ = best_fit(law, curve_problem(law, table, schedules, LeastSquares()))
     assert found[:4] == pytest.approx(TISSUE_TRUTH, rel=0.02) and found[4] == pytest.approx(0.01, rel=0.05)

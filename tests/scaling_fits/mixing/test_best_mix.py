@@ -186,7 +186,7 @@ def test_wrong_questions_are_refused(noisy):
             noisy, budget=1e60, pool=1487, compute=flops_per_record("300 N", lambda n: 300 * n), sizes=(1e4, 1e6)
         )
     with pytest.raises(ValueError, match="chinchilla has the variables"):
-        best_mix.best_mix(replace(noisy, form=CHINCHILLA), **AT)
+        best_mix.best_mix(replace(noisy, law=CHINCHILLA), **AT)
 
 
 @pytest.mark.long

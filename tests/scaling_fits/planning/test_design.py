@@ -70,9 +70,9 @@ def errors_of_refits(of: Fit, rows: pd.DataFrame, quantities, trunk_sd: float = 
     problem, references = of.observations.problem, of.observations.references
     values = {letter: np.concatenate([of.observations.values[letter], rows[letter]]) for letter in "NRSU"}
     ones = np.ones(len(values["N"]))
-    x = of.form.prepare(values, references)
+    x = of.law.prepare(values, references)
     theta_P = of.theta_KxP[0]
-    log_y_N = log_predictions(of.form, theta_P[None], x)[0]
+    log_y_N = log_predictions(of.law, theta_P[None], x)[0]
     trunk_N = np.concatenate([of.observations.cluster_N, 10**6 + rows.get("trunk_id", rows.index).to_numpy()])
     _, trunk_N = np.unique(trunk_N, return_inverse=True)
     rng = np.random.default_rng(1)

@@ -10,7 +10,7 @@ from scipy import stats
 from scaling_fits.estimation.estimators import Huber, LeastSquares
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, exponential_mixing
-from scaling_fits.laws.law import Form, Parameter, Variable
+from scaling_fits.laws.law import Law, Parameter, Variable
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, FARSEER, REPETITION, power_law
 from scaling_fits.selection.admission import AdmissionRule, admit
 from scaling_fits.selection.backtest import (
@@ -75,11 +75,11 @@ def test_scores_are_those_of_the_held_out_errors():
     assert (score.rows, score.clusters, score.coverage) == (6, 6, None)
 
 
-def test_the_paired_interval_finds_the_better_form_and_doubts_a_single_cluster():
+def test_the_paired_interval_finds_the_better_law_and_doubts_a_single_cluster():
     scores = backtest([LINE, FLOORED], leave_largest_size_out(runs_in_size(0.2)), **POINT)
     difference = scores.difference(FLOORED.name, LINE.name)
     assert difference.interval[1] < 0 < difference.improvement
-    assert difference.estimate == pytest.approx(difference.form_rmse_log - difference.base_rmse_log)
+    assert difference.estimate == pytest.approx(difference.law_rmse_log - difference.base_rmse_log)
     errors = np.stack([scores.of(name)[0].log_error_N for name in (FLOORED.name, LINE.name)])
     without = np.array([np.diff(np.sqrt((np.delete(errors, k, axis=1) ** 2).mean(axis=1)))[0] for k in range(6)])
     error = np.sqrt(5 / 6 * ((-without - difference.estimate) ** 2).sum())
@@ -100,13 +100,13 @@ def test_intervals_of_a_new_run_are_scored():
     assert score.crps_log < score.mae_log
 
 
-def test_a_form_that_fails_in_a_fold_is_named_and_left_out_of_the_pairs():
+def test_a_law_that_fails_in_a_fold_is_named_and_left_out_of_the_pairs():
     frame = runs_in_size(0.2)
     few = split_fold(frame.iloc[:2], frame.iloc[30:], label="two rows")
     both = [*few, *leave_largest_size_out(frame)]
     scores = backtest([FLOORED, LINE], both, **POINT)
     assert set(scores.failures) == {f"{FLOORED.name}, two rows", f"{LINE.name}, two rows"}
-    assert scores.table().set_index(["form", "fold"])["reason"][FLOORED.name, "two rows"]
+    assert scores.table().set_index(["law", "fold"])["reason"][FLOORED.name, "two rows"]
     assert scores.score(FLOORED.name).rows == 6
     assert scores.score(FLOORED.name, common=True).rows == scores.difference(FLOORED.name, LINE.name).rows == 6
     assert "two rows" in str(scores)
@@ -121,7 +121,7 @@ def test_an_extension_is_admitted_only_when_it_predicts_better_by_the_margin():
     assert "not admitted over" in str(needless) and "RMSE of ln loss" in str(needless)
     (strict,), _ = admit(LINE, [FLOORED], runs_in_size(0.2), AdmissionRule(margin=0.99), **QUICK)
     assert not strict.admitted
-    broken = Form(
+    broken = Law(
         name="needs_more",
         equation="L = A / N^alpha, and more constants than rows",
         source="this test",
@@ -219,9 +219,9 @@ def nsl_errors(folder, domain):
             for flag in (1, 0)
         ]
         folds += split_fold(*parts, label=str(name))
-    forms = [power_law("D", with_floor=False), power_law("D")]
-    scores = backtest(forms, folds, columns={"D": "Seen Examples"}, response="Loss", allow_unconverged=True, **POINT)
-    return [np.mean([scores.score(form.name, fold=fold.label).rmse_log for fold in folds]) for form in forms]
+    laws = [power_law("D", with_floor=False), power_law("D")]
+    scores = backtest(laws, folds, columns={"D": "Seen Examples"}, response="Loss", allow_unconverged=True, **POINT)
+    return [np.mean([scores.score(law.name, fold=fold.label).rmse_log for fold in folds]) for law in laws]
 
 
 @pytest.mark.long
@@ -253,10 +253,10 @@ def test_exponential_mixing_predicts_held_out_mixtures(scaling_data_dir):
         pd.read_csv(scaling_data_dir / "scalebench" / f"domain_mixture_scaling_law_{part}.csv")
         for part in ("train", "test")
     ]
-    form = exponential_mixing(5)
+    law = exponential_mixing(5)
     columns = {f"h_{i}": f"proportion_domain_{i}" for i in range(1, 6)}
     for domain in range(1, 6):
         for size in sorted(set(frames[0]["group"])):
             folds = split_fold(*(f[f["group"] == size] for f in frames), response=f"loss_domain_{domain}")
-            scores = backtest([form], folds, columns=columns, response=f"loss_domain_{domain}", **POINT)
-            assert scores.score(form.name).relative_error < 0.02, (domain, size)
+            scores = backtest([law], folds, columns=columns, response=f"loss_domain_{domain}", **POINT)
+            assert scores.score(law.name).relative_error < 0.02, (domain, size)

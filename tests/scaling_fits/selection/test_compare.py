@@ -1,4 +1,4 @@
-"""Choosing between forms: F tests against hand-made ones, boundaries, dependent rows, criteria, the table."""
+"""Choosing between laws: F tests against hand-made ones, boundaries, dependent rows, criteria, the table."""
 
 import json
 import math
@@ -31,10 +31,10 @@ def runs(floor: float, noise: float = 0.02, seed: int = 0, shared: float = 0.0) 
 
 def pair(frame, estimator, *, clustered=False):
     rows = frame if clustered else frame.drop(columns="trunk_id")
-    return [fit(form, rows, estimator=estimator, **QUICK) for form in (LINE, FLOORED)]
+    return [fit(law, rows, estimator=estimator, **QUICK) for law in (LINE, FLOORED)]
 
 
-def test_the_nesting_of_the_forms_is_read_from_their_declarations():
+def test_the_nesting_of_the_laws_is_read_from_their_declarations():
     assert restriction(TIED, CHINCHILLA).names == ("beta",)
     assert restriction(TIED, CHINCHILLA).edge == ()
     assert restriction(CHINCHILLA, COUPLED).values == (1.0,)
@@ -43,8 +43,8 @@ def test_the_nesting_of_the_forms_is_read_from_their_declarations():
     bend = restriction(power_law("D"), broken_power_law("D"))
     assert (bend.names, bend.lost) == (("d", "f", "c_1"), ("d", "f"))
     assert restriction(COMMON_RATE, RATE_OF_SIZE).edge == ()
-    for form, name in ((SATURATING, "T"), (FLOOR_OF_MIX, "phi")):
-        beyond = restriction(COMMON_RATE, form)
+    for law, name in ((SATURATING, "T"), (FLOOR_OF_MIX, "phi")):
+        beyond = restriction(COMMON_RATE, law)
         assert beyond.edge == (name,) and math.isinf(beyond.values[0]) and not beyond.half
     with pytest.raises(ValueError, match="kaplan is not a special case of coupled"):
         restriction(KAPLAN, COUPLED)
@@ -118,7 +118,7 @@ def test_criteria_follow_their_likelihood_and_are_refused_without_one():
 def test_the_table_sets_the_held_out_score_beside_the_fit_and_names_failures():
     quick = {"estimator": LeastSquares(), "starts": 16}
     whole = compare([LINE, FLOORED, CHINCHILLA], runs(0.1), replicates=99, bootstrap=Bootstrap(0), **quick)
-    frame = whole.frame().set_index("form")
+    frame = whole.frame().set_index("law")
     assert frame["held_out_rmse_log"][FLOORED.name] < frame["held_out_rmse_log"][LINE.name]
     assert frame["aicc"][FLOORED.name] < frame["aicc"][LINE.name]
     assert frame["constants"][FLOORED.name] == 3
@@ -126,7 +126,7 @@ def test_the_table_sets_the_held_out_score_beside_the_fit_and_names_failures():
     assert whole.backtest.folds == (f"n_params <= {np.geomspace(1e4, 3e6, 12)[-2]:g}",)
     assert [(test.small, test.large) for test in whole.tests] == [(LINE.name, FLOORED.name)]
     written = json.loads(whole.to_json())
-    assert written["forms"][1]["objective"] == whole.entries[1].objective
+    assert written["laws"][1]["objective"] == whole.entries[1].objective
     assert "records_seen" in str(whole) and "F(1, 45)" in str(whole) and "None" not in str(whole)
     assert str(compare([LINE], runs(0.1), bootstrap=Bootstrap(0), starts=16)).count("line_N: sum of Huber") == 1
 
@@ -148,7 +148,7 @@ def test_a_coupled_law_is_preferred_on_farseers_runs(scaling_data_dir):
     rows = pd.read_csv(scaling_data_dir / "scalebench" / "farseer_scaling_law_train.csv")
     options = {"columns": {"N": "N", "D": "D"}, "estimator": Huber(1e-3), "starts": 48, "bootstrap": Bootstrap(0)}
     whole = compare([TIED, CHINCHILLA, COUPLED], rows, replicates=0, **options)
-    scores = whole.frame().set_index("form")["held_out_rmse_log"]
+    scores = whole.frame().set_index("law")["held_out_rmse_log"]
     assert scores[COUPLED.name] < scores[CHINCHILLA.name]
     tests = {(test.small, test.large): test.p for test in whole.tests}
     assert tests[CHINCHILLA.name, COUPLED.name] < 1e-6

@@ -90,7 +90,7 @@ def test_draws_at_either_bound_open_that_end(pushed):
     theta[:, 0] = 0.0
     theta[:10, 2] = high[2]
     theta[90:, 0] = low[0]
-    given = dict.fromkeys(data.problem.form.names, (1.0, 2.0))
+    given = dict.fromkeys(data.problem.law.names, (1.0, 2.0))
     assert open_ends(data, theta, given, 0.95) == {"E": (None, 2.0), "A": (1.0, 2.0), "alpha": (1.0, None)}
 
 
@@ -99,7 +99,7 @@ def test_a_factor_is_open_where_the_bound_of_its_exponent_sets_its_size(pushed):
     theta = np.tile(pushed.theta_KxP[0], (100, 1))
     theta[:, 0], theta[:10, 2] = 0.0, high[2]
     drawn = published(data, theta)
-    given = {name: tuple(np.quantile(drawn[:, p], [0.025, 0.975])) for p, name in enumerate(data.problem.form.names)}
+    given = {name: tuple(np.quantile(drawn[:, p], [0.025, 0.975])) for p, name in enumerate(data.problem.law.names)}
     found = open_ends(data, theta, given, 0.95)
     assert given["A"][1] > 1e50 and found["A"] == (given["A"][0], None)
 

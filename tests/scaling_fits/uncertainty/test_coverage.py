@@ -1,4 +1,4 @@
-"""Coverage by simulation: profile intervals hold the truth as often as they say, for every form."""
+"""Coverage by simulation: profile intervals hold the truth as often as they say, for every law."""
 
 from dataclasses import replace
 
@@ -19,29 +19,29 @@ from scaling_fits.uncertainty.bootstrap import Bootstrap, cluster_noise
 from scaling_fits.uncertainty.profile_likelihood import thresholds
 
 
-def covered(law: Planted, estimator, data_sets: int) -> np.ndarray:
+def covered(planted: Planted, estimator, data_sets: int) -> np.ndarray:
     """(data sets, P): whether the 95 % profile interval of each constant holds its true value.
 
     It does exactly when holding the constant at the truth raises the objective by no more than the threshold.
     """
-    form = law.form
-    data = observe(form, law.table(), estimator, columns=law.columns)
+    law = planted.law
+    data = observe(law, planted.table(), estimator, columns=planted.columns)
     # In the units of the columns a working coordinate is a published constant, so that the truth can be held.
     zero = dict.fromkeys(data.references, 0.0)
-    box = tuple(np.where([bool(p.units) for p in form.parameters], end, b) for end, b in zip((-1e4, 1e4), form.bounds))
-    problem = replace(data.problem, x=form.prepare(data.values, zero), log_unit=0.0, box=box)
-    truth = form.working(np.array([[law.constants[name] for name in form.names]]), zero)[0]
+    box = tuple(np.where([bool(p.units) for p in law.parameters], end, b) for end, b in zip((-1e4, 1e4), law.bounds))
+    problem = replace(data.problem, x=law.prepare(data.values, zero), log_unit=0.0, box=box)
+    truth = law.working(np.array([[planted.constants[name] for name in law.names]]), zero)[0]
     if estimator.estimates_scale:
-        truth = np.append(truth, np.log(law.noise))
+        truth = np.append(truth, np.log(planted.noise))
     exact = data.problem.log_y_N + data.references["L"]
-    noisy = exact + np.random.default_rng(5).normal(0, law.noise, (data_sets, len(exact)))
+    noisy = exact + np.random.default_rng(5).normal(0, planted.noise, (data_sets, len(exact)))
     start = np.tile(truth, (data_sets, 1))
     best = minimise(problem, start, log_y_SxN=noisy)
     limit = np.array(
         [thresholds(_seeing(problem, y), theta, np.arange(len(y)))[0] for y, theta in zip(noisy, best.theta_SxP)]
     )
     inside = []
-    for p in range(len(form.parameters)):
+    for p in range(len(law.parameters)):
         low, high = (bound.copy() for bound in problem.bounds)
         low[p] = high[p] = truth[p]
         from_best = best.theta_SxP.copy()
@@ -67,9 +67,9 @@ def within_binomial(share: np.ndarray, data_sets: int, low: float = 0.90, high: 
 
 @pytest.mark.parametrize("estimator", [LeastSquares(), Huber(0.01), StudentT()], ids=lambda e: type(e).__name__)
 def test_profile_intervals_of_chinchilla_cover(estimator):
-    law = next(law for law in LAWS if law.form.name == "chinchilla")
-    share = covered(law, estimator, 200).mean(axis=0)
-    assert within_binomial(share, 200).all(), dict(zip(law.form.names, share))
+    planted = next(one for one in LAWS if one.law.name == "chinchilla")
+    share = covered(planted, estimator, 200).mean(axis=0)
+    assert within_binomial(share, 200).all(), dict(zip(planted.law.names, share))
 
 
 @pytest.mark.parametrize("estimator", [LeastSquares(), Huber(0.001)], ids=lambda e: type(e).__name__)
@@ -123,7 +123,7 @@ def test_the_noise_between_and_within_trunks_is_told_apart():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.form.name)
-def test_profile_intervals_cover_for_every_form(law: Planted):
-    share = covered(law, LeastSquares(), 400).mean(axis=0)
-    assert within_binomial(share, 400).all(), dict(zip(law.form.names, share.round(3)))
+@pytest.mark.parametrize("planted", LAWS, ids=lambda planted: planted.law.name)
+def test_profile_intervals_cover_for_every_law(planted: Planted):
+    share = covered(planted, LeastSquares(), 400).mean(axis=0)
+    assert within_binomial(share, 400).all(), dict(zip(planted.law.names, share.round(3)))
