@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 
 from scaling_fits.estimation.certificate import Certificate, NotConverged, certify, distinct
+from scaling_fits.estimation.columns import Columns, Link
 from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator
-from scaling_fits.estimation.multistart import bank, spread_starts
-from scaling_fits.estimation.observations import DataDefinition, Link, Observations, observe
+from scaling_fits.estimation.multistart import Search, bank, spread_starts
+from scaling_fits.estimation.observations import DataDefinition, Observations, observe
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
 from scaling_fits.laws.law import Law
+from scaling_fits.laws.named import named_law
 from scaling_fits.tables.run_table import RunTable
 from scaling_fits.uncertainty.bootstrap import Bootstrap, Draws, draw
 from scaling_fits.uncertainty.bootstrap import published as published_constants
@@ -33,7 +35,6 @@ from scaling_fits.uncertainty.profile_likelihood import (
 )
 from scaling_fits.uncertainty.sandwich import Identifiability, identifiability, residual_logs, standard_errors
 
-STARTS = 256
 LEAST_BANK = 512  # points of the bank kept for refits
 
 
@@ -257,99 +258,67 @@ class Fit:
 
 
 def fit(
-    law: Law,
+    law: Law | str,
     table: RunTable | pd.DataFrame | Path | str,
     *,
-    response: str = "loss",
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | Mapping[str, str] | None = None,
     estimator: Estimator = HUBER_HOFFMANN,
-    link: Link = Link.LOG,
-    weight: str | None = None,
-    sd: str | None = None,
-    cluster: str | None = None,
     fixed: Mapping[str, float] | None = None,
     bootstrap: Bootstrap | None = None,
-    starts: int = STARTS,
     profiles: bool = True,
-    allow_unconverged: bool = False,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    search: Search | None = None,
 ) -> Fit:
-    """Fit `law` to the rows of `table` with one estimator for point, bootstrap and profile.
+    """Fit `law`, or the law of that name, to the rows of `table` with one estimator for point, bootstrap and profile.
 
-    `columns` names the columns behind the law's letters ({"N": "params"}); this project's own are the default.
-    `weight` and `sd` name columns of row weights and of standard deviations of the residuals, both relative: a constant
-    factor changes nothing, as the noise's scale is estimated from the residuals. `cluster` names the column that groups
-    dependent rows (None: `trunk_id` where there is one, else every row is its own). `fixed` holds constants at
-    published values. `starts` points of a bank drawn with `seed` are followed to their optima. `progress(done, all)`
-    follows the bootstrap.
+    `columns` say what is read from which column; a mapping is short for the columns behind the law's letters
+    ({"N": "params"}); this project's own are the default. `fixed` holds constants at published values. `bootstrap` says
+    how intervals are drawn, `profiles` whether profile intervals are computed, `search` how the optimum is looked for.
 
     Raises ValueError for tables that cannot support the fit (named: columns, rows, reasons), `NotConverged` when the
-    best point is not stationary, unless `allow_unconverged`.
+    best point is not stationary, unless the search allows it.
     """
-    data = observe(
-        law,
-        table,
-        estimator,
-        response=response,
-        link=link,
-        columns=columns,
-        weight=weight,
-        sd=sd,
-        cluster=cluster,
-        fixed=fixed,
-    )
-    return fit_observations(
-        data,
-        link=link,
-        bootstrap=bootstrap or Bootstrap(),
-        starts=starts,
-        profiles=profiles,
-        allow_unconverged=allow_unconverged,
-        seed=seed,
-        progress=progress,
-    )
+    law = named_law(law) if isinstance(law, str) else law
+    data = observe(law, table, estimator, columns=columns, fixed=fixed)
+    return fit_observations(data, bootstrap=bootstrap, profiles=profiles, search=search)
 
 
 def fit_observations(
     data: Observations,
     *,
-    link: Link = Link.LOG,
-    bootstrap: Bootstrap,
-    starts: int = STARTS,
+    bootstrap: Bootstrap | None = None,
     profiles: bool = True,
-    allow_unconverged: bool = False,
-    seed: int = 0,
+    search: Search | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
-    """As `fit`, for data already observed (several fits of one table, curves with their schedules)."""
+    """As `fit`, for data already observed (several fits of one table); `progress(done, all)` follows the bootstrap."""
+    search = search or Search()
     problem = data.problem
     law = problem.law
-    bank_SxP = bank(problem, seed)
-    ends = minimise(problem, spread_starts(bank_SxP, starts), race=True)
+    bank_SxP = bank(problem, search.seed)
+    ends = minimise(problem, spread_starts(bank_SxP, search.starts), race=True)
     optima = distinct(problem, ends)
     theta_KxP = ends.theta_SxP[optima]
     constants_KxP = published_constants(data, theta_KxP)
     certificate = certify(problem, ends, optima, constants_KxP, law.names)
-    if not (certificate.converged or allow_unconverged):
+    if not (certificate.converged or search.allow_unconverged):
         raise NotConverged(
             f"{data.definition.source}: {law.name} did not converge: stationarity {certificate.stationarity:.1e} "
-            f"at the best of {starts} starts. Constants there: {certificate.optima[0].parameters}",
-            python="give a law with fewer constants, more starts, or allow_unconverged=True to look at it",
+            f"at the best of {search.starts} starts. Constants there: {certificate.optima[0].parameters}",
+            python="give a law with fewer constants, or Search() more starts or allow_unconverged=True to look at it",
             command="give a law with fewer constants, or another --seed",
         )
     bank_SxP = bank_SxP[:LEAST_BANK]
     return Fit(
         law=law,
         estimator=problem.estimator,
-        link=link,
+        link=Link(data.definition.link),
         parameters={name: float(value) for name, value in zip(law.names, constants_KxP[0])},
         objective=float(ends.objective_S[optima[0]]),
         residual_log_sd=float(np.sqrt(np.mean(residual_logs(data, theta_KxP[0]) ** 2))),
         data=data.definition,
         certificate=certificate,
         profiles=profile_intervals(data, theta_KxP, bank_SxP) if profiles else (),
-        draws=draw(data, theta_KxP, bank_SxP, bootstrap, progress),
+        draws=draw(data, theta_KxP, bank_SxP, bootstrap or Bootstrap(), progress),
         observations=data,
         theta_KxP=theta_KxP,
         bank_SxP=bank_SxP,

@@ -94,7 +94,7 @@ def profiles(cell: Cell, estimator: Estimator, studies: int, seed: int) -> Itera
     for p, name in enumerate(CHINCHILLA.names):
         low, high = (bound.copy() for bound in problem.bounds)
         low[p] = high[p] = truth_P[p]
-        tries = [minimise(problem, at, lower=low, upper=high, log_y_SxN=log_y_SxN) for at in (best.theta_SxP, start)]
+        tries = [minimise(problem, at, box=(low, high), log_y_SxN=log_y_SxN) for at in (best.theta_SxP, start)]
         rise_S = np.minimum(*(ends.objective_S for ends in tries)) - best.objective_S
         held = int((rise_S <= limit_SxP[:, p]).sum())
         yield _tally("profile", name, cell, studies, studies, held, estimator)

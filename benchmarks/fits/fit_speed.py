@@ -27,7 +27,7 @@ from benchmarks.fits.fit_contenders import (
 from benchmarks.harness import machine
 from benchmarks.harness.writing import write_csv, write_json
 from scaling_fits.estimation.estimators import Huber, LeastSquares
-from scaling_fits.estimation.multistart import bank, spread_starts
+from scaling_fits.estimation.multistart import Search, bank, spread_starts
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.fit import fit
@@ -182,8 +182,7 @@ def _mixture(replicates: int) -> dict[str, Any]:
         estimator=LeastSquares(),
         bootstrap=Bootstrap(0),
         profiles=False,
-        starts=64,
-        allow_unconverged=True,
+        search=Search(starts=64, allow_unconverged=True),
     )
     point = time.perf_counter() - begin
     draw(found.observations, found.theta_KxP, found.bank_SxP, Bootstrap(replicates))

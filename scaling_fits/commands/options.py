@@ -15,8 +15,9 @@ import numpy as np
 
 from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, with_compute
 from scaling_fits.errors import nearest
+from scaling_fits.estimation.columns import COLUMNS, Columns, Link
 from scaling_fits.estimation.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
-from scaling_fits.estimation.observations import COLUMNS, Link
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.estimation.suspicions import compute_notes
 from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
@@ -133,16 +134,19 @@ def selected(options: Options, *, positive: Sequence[str], numeric: Sequence[str
     return table
 
 
-def fitting(options: Options) -> dict[str, Any]:
-    """What `fit` and `compare` are told beside law, table and columns."""
+def fitting(options: Options, of: Asked) -> dict[str, Any]:
+    """What `fit` and `compare` are told beside law and table."""
     return {
-        "response": options.loss,
+        "columns": Columns(
+            of.columns,
+            response=of.response,
+            link=Link[options.link.upper()],
+            weight=options.weight,
+            sd=options.sd if options.has("sd") else None,
+            cluster=options.trunk,
+        ),
         "estimator": estimator(options),
-        "link": Link[options.link.upper()],
-        "weight": options.weight,
-        "sd": options.sd if options.has("sd") else None,
-        "cluster": options.trunk,
-        "seed": options.seed,
+        "search": Search(seed=options.seed),
     }
 
 

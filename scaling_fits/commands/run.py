@@ -41,11 +41,12 @@ from scaling_fits.contrasts.contrasts import (
 )
 from scaling_fits.convergence.times import records_to_target
 from scaling_fits.errors import nearest
-from scaling_fits.estimation.observations import cluster_column
+from scaling_fits.estimation.columns import cluster_column
+from scaling_fits.estimation.observations import observe
 from scaling_fits.figures import diagnostic_figures, law_figures, optimum_figures
 from scaling_fits.figures.style import save_figure
 from scaling_fits.files import MADE_BY, write_text
-from scaling_fits.fit import Fit, fit
+from scaling_fits.fit import Fit, fit_observations
 from scaling_fits.laws.law import Law
 from scaling_fits.laws.named import named_law
 from scaling_fits.planning import design
@@ -91,12 +92,10 @@ def run_compare(options: Options) -> Work:
     if twice := sorted({one.name for one in laws if laws.count(one) > 1}):
         raise ValueError(f"--laws {options.laws!r}: {twice[0]} is given twice")
     of = asked(options, laws)
-    folds, told, plan = _folds(options, of), fitting(options), bootstrap(options)
+    folds, told, plan = _folds(options, of), fitting(options, of), bootstrap(options)
 
     def work() -> Answer:
-        found = compare(
-            laws, of.table, folds=folds, columns=of.columns, bootstrap=plan, replicates=plan.replicates, **told
-        )
+        found = compare(laws, of.table, folds=folds, bootstrap=plan, replicates=plan.replicates, **told)
         return Answer(str(found), json.loads(found.to_json()), of.notes)
 
     return work
@@ -203,12 +202,12 @@ def _law(options: Options, *, profiles: bool = True) -> tuple[Asked, Callable[[]
     """The rows and columns of the law that is asked for, and its fit."""
     law = named_law(options.law)
     of = asked(options, [law])
-    told = fitting(options) | {"fixed": _fixed(options, law), "bootstrap": bootstrap(options), "profiles": profiles}
-    quiet = options.quiet
+    told, fixed, plan, quiet = fitting(options, of), _fixed(options, law), bootstrap(options), options.quiet
 
     def fitted() -> Fit:
         with _progress("bootstrap", quiet) as follow:
-            return fit(law, of.table, columns=of.columns, progress=follow, **told)
+            data = observe(law, of.table, told["estimator"], columns=told["columns"], fixed=fixed)
+            return fit_observations(data, bootstrap=plan, profiles=profiles, search=told["search"], progress=follow)
 
     return of, fitted
 

@@ -19,7 +19,7 @@ from scipy import stats
 from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, UNRESOLVED, Slope, Unpaired, components, holm, slope_in_size
 from scaling_fits.errors import Refused
 from scaling_fits.estimation.clusters import robust_variance
-from scaling_fits.estimation.observations import AXES
+from scaling_fits.estimation.columns import AXES
 from scaling_fits.tables.run_table import FRESH_EPOCHS, RunTable, require_columns
 
 PRIMARY_CONTRASTS = 3

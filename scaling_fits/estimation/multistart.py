@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -20,11 +21,24 @@ from scipy.stats import qmc
 from scaling_fits.estimation.problem import Problem, float64, log_predictions, row_losses
 from scaling_fits.laws.law import Law
 
+STARTS = 256
 BANK_POINTS = 2048
 BANK_NUMBERS = 1 << 26  # points are fewer where points × rows × constants would exceed this
 LINEAR_MAX = 4
 SMALLEST_SHARE = 1e-3  # of the loss: a term that starts at nothing never comes back
 SCALE_MIN = 1e-8
+
+
+@dataclass(frozen=True)
+class Search:
+    """How an optimum is looked for: `starts` points of a bank drawn with `seed` are followed to their optima.
+
+    `allow_unconverged` takes a best point that is not stationary for the optimum, with a warning instead of an error.
+    """
+
+    starts: int = STARTS
+    seed: int = 0
+    allow_unconverged: bool = False
 
 
 def bank(problem: Problem, seed: int = 0) -> np.ndarray:

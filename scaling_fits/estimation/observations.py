@@ -3,66 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from scaling_fits.errors import Refused
+from scaling_fits.estimation.columns import AXES, Columns, Link, cluster_column
 from scaling_fits.estimation.estimators import Estimator
 from scaling_fits.estimation.problem import Problem
 from scaling_fits.estimation.suspicions import mixed_units
 from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
-#: The columns of this project's run tables behind the letters of the laws.
-COLUMNS = {
-    "N": "n_params",
-    "D": "records_seen",
-    "C": "train_flops",
-    "R": "real_seen",
-    "S": "synthetic_seen",
-    "U": "unique_real_records",
-    "r": "real_fraction",
-}
-# Axes that a sound data set either holds constant or states to vary.
-AXES = (
-    "study",
-    "real_fraction",
-    "mixing",
-    "tier",
-    "real_information",
-    "unique_real_patients",
-    "pool_shuffle",
-    "batch_records",
-    "learning_rate",
-    "weight_decay",
-    "sample_rate_hz",
-    "patch_ms",
-    "mask_ratio",
-    "objective",
-    "architecture",
-    "seed",
-)
-TRUNK = "trunk_id"
 CONSTANT = 1e-12  # of ln response: rounding
-
-
-class Link(Enum):
-    """Which positive number a law is fitted to: the response itself, or the odds (1 - y) / y of one below 1."""
-
-    LOG = "response"
-    LOGIT = "odds of error (1 - y) / y"
-
-    def forward(self, response: np.ndarray) -> np.ndarray:
-        """Response to the number that the law describes."""
-        return response if self is Link.LOG else (1 - response) / response
-
-    def backward(self, value: np.ndarray) -> np.ndarray:
-        """The law's number back to the response."""
-        return value if self is Link.LOG else 1 / (1 + value)
 
 
 @dataclass(frozen=True)
@@ -110,28 +65,20 @@ def observe(
     table: RunTable | pd.DataFrame | Path | str,
     estimator: Estimator,
     *,
-    response: str = "loss",
-    link: Link = Link.LOG,
-    columns: Mapping[str, str] | None = None,
-    weight: str | None = None,
-    sd: str | None = None,
-    cluster: str | None = None,
+    columns: Columns | Mapping[str, str] | None = None,
     fixed: Mapping[str, float] | None = None,
 ) -> Observations:
     """Everything a fit of `law` needs, or one ValueError that names what is wrong with the table.
 
-    `cluster` must be a column; None is `trunk_id` where the table has it, and every row its own where not.
+    `columns` are as in `fit`, which explains them, and so are the `fixed` constants.
     """
-    columns = _columns_of(law, columns)
-    if response in columns.values():
-        raise ValueError(
-            f"column {response!r} is both the loss and a variable of {law.name} ({columns}); name another for one"
-        )
-    table = _checked(law, table, response, link, columns)
-    rows = table.rows
-    values = {letter: rows[column].to_numpy(dtype=float) for letter, column in columns.items()}
-    _refuse_blind_designs(law, values, columns, table.source)
-    number = link.forward(rows[response].to_numpy(dtype=float))
+    columns = Columns.of(columns)
+    letters = columns.behind(law)
+    table = _checked(law, table, columns, letters)
+    rows, response = table.rows, columns.response
+    values = {letter: rows[column].to_numpy(dtype=float) for letter, column in letters.items()}
+    _refuse_blind_designs(law, values, letters, table.source)
+    number = columns.link.forward(rows[response].to_numpy(dtype=float))
     references = law.references(values, number)
     pins = _pinned(law, fixed or {}, references)
     if len(rows) <= len(law.parameters) - len(pins):
@@ -148,23 +95,15 @@ def observe(
         estimator=estimator,
         x=law.prepare(values, references),
         log_y_N=np.log(number) - references["L"],
-        weight_N=_relative(rows, weight, table.source),
-        sd_N=_relative(rows, sd, table.source, geometric=True),
+        weight_N=_relative(rows, columns.weight, table.source),
+        sd_N=_relative(rows, columns.sd, table.source, geometric=True),
         log_unit=references["L"],
         fixed=pins,
     )
-    cluster = cluster_column(table, cluster)
-    cluster_N = _cluster_numbers(rows, cluster, table.source)
-    definition = _define(table, response, link, columns, cluster, weight, sd, cluster_N)
+    columns = replace(columns, cluster=cluster_column(table, columns.cluster))
+    cluster_N = _cluster_numbers(rows, columns.cluster, table.source)
+    definition = _define(table, columns, letters, cluster_N)
     return Observations(problem, references, cluster_N, row_names(rows), values, definition)
-
-
-def cluster_column(table: RunTable, given: str | None) -> str | None:
-    """The column that groups dependent rows: the one given, which must exist, else `trunk_id` where there is one."""
-    if given is not None:
-        require_columns(table.frame, [given], table.source)
-        return given
-    return TRUNK if TRUNK in table.frame else None
 
 
 def _cluster_numbers(rows: pd.DataFrame, cluster: str | None, source: str) -> np.ndarray:
@@ -186,23 +125,16 @@ def row_names(rows: pd.DataFrame) -> np.ndarray:
     return np.asarray(rows["run_id"].astype(str) if "run_id" in rows and rows["run_id"].is_unique else places)
 
 
-def _columns_of(law: Law, columns: Mapping[str, str] | None) -> dict[str, str]:
-    chosen = {**COLUMNS, **(columns or {})}
-    unknown = sorted(set(columns or {}) - set(law.letters))
-    if unknown:
-        raise ValueError(f"{law.name} has the variables {sorted(law.letters)}, not {unknown}; check the columns given")
-    return {letter: chosen.get(letter, letter) for letter in law.letters}
-
-
 def _checked(
-    law: Law, table: RunTable | pd.DataFrame | Path | str, response: str, link: Link, columns: dict[str, str]
+    law: Law, table: RunTable | pd.DataFrame | Path | str, columns: Columns, letters: dict[str, str]
 ) -> RunTable:
     """The table with everything that would make a fit of `law` wrong refused."""
-    positive = [columns[variable.name] for variable in law.variables if variable.log]
-    plain = [columns[variable.name] for variable in law.variables if not variable.log]
+    response = columns.response
+    positive = [letters[variable.name] for variable in law.variables if variable.log]
+    plain = [letters[variable.name] for variable in law.variables if not variable.log]
     if not isinstance(table, RunTable):
         table = read_runs(table, response=response, positive=positive, numeric=plain)
-    require_columns(table.frame, [response, *columns.values()], table.source)
+    require_columns(table.frame, [response, *letters.values()], table.source)
     if table.law_refusal is not None:
         raise ValueError(table.law_refusal)
     rows = table.rows
@@ -216,7 +148,7 @@ def _checked(
             python="keep such rows alone with .where(real_fraction=0) or .fresh()",
             command="keep such rows alone with --where real_fraction=0, or --fresh",
         )
-    for letter, column in columns.items():
+    for letter, column in letters.items():
         numbers = rows[column].to_numpy(dtype=float)
         least = "above 0" if column in positive else "at least 0"
         bad = ~(np.isfinite(numbers) & ((numbers > 0) if column in positive else (numbers >= 0)))
@@ -226,7 +158,7 @@ def _checked(
                 f"{table.source}: {letter} = {column!r} must be finite and {least}, but {bad.sum()} rows are not, "
                 f"first row {first} with {numbers[bad][0]:g}; correct or exclude them"
             )
-    if link is Link.LOGIT and not rows[response].between(0, 1, inclusive="neither").all():
+    if columns.link is Link.LOGIT and not rows[response].between(0, 1, inclusive="neither").all():
         raise ValueError(f"{table.source}: the logit link needs {response!r} strictly between 0 and 1")
     return table
 
@@ -295,33 +227,24 @@ def _relative(rows: pd.DataFrame, column: str | None, source: str, *, geometric:
     return np.array([float(f"{number:.12g}") for number in numbers / middle])
 
 
-def _define(
-    table: RunTable,
-    response: str,
-    link: Link,
-    columns: dict[str, str],
-    cluster: str | None,
-    weight: str | None,
-    sd: str | None,
-    cluster_N: np.ndarray,
-) -> DataDefinition:
+def _define(table: RunTable, columns: Columns, letters: dict[str, str], cluster_N: np.ndarray) -> DataDefinition:
     rows = table.rows
     counts = {axis: int(rows[axis].nunique(dropna=False)) for axis in AXES if axis in rows}
-    measured = {**columns, response: response}
+    measured = {**letters, columns.response: columns.response}
     return DataDefinition(
         source=table.source,
-        response=response,
-        link=link.value,
-        columns=columns,
+        response=columns.response,
+        link=columns.link.value,
+        columns=letters,
         rows=len(rows),
         clusters=int(cluster_N.max()) + 1,
-        cluster_column=cluster,
-        weight_column=weight,
-        sd_column=sd,
+        cluster_column=columns.cluster,
+        weight_column=columns.weight,
+        sd_column=columns.sd,
         ranges={name: (float(rows[c].min()), float(rows[c].max())) for name, c in measured.items()},
         excluded=table.excluded,
         constant_axes={axis: str(rows[axis].iloc[0]) for axis, count in counts.items() if count == 1},
         varying_axes={axis: count for axis, count in counts.items() if count > 1},
         reading=table.reading,
-        warnings=(*table.warnings, *mixed_units(rows, columns)),
+        warnings=(*table.warnings, *mixed_units(rows, letters)),
     )

@@ -67,8 +67,7 @@ def minimise(
     problem: Problem,
     start_SxP: np.ndarray,
     *,
-    lower: np.ndarray | None = None,
-    upper: np.ndarray | None = None,
+    box: tuple[np.ndarray, np.ndarray] | None = None,
     weight_SxN: np.ndarray | None = None,
     log_y_SxN: np.ndarray | None = None,
     race: bool = False,
@@ -77,15 +76,13 @@ def minimise(
 ) -> Solutions:
     """Run every start to its own local optimum.
 
-    `lower`, `upper` are (P,) or (S, P) and may coincide to pin a parameter. `weight_SxN` multiply the problem's own row
-    weights (bootstrap counts), `log_y_SxN` replace its responses (simulated data). Kinked estimators are followed
-    through shrinking cores to the kink itself. With `race`, only the best 32 (8 beyond 12 constants) of the starts that
-    are slow go on; the rest end where they are, not stationary. `steps` ends every fit early. `progress(done, all)` is
-    called as fits finish.
+    `box` are lower and upper bounds, (P,) or (S, P), instead of the problem's own; they may coincide to pin a
+    parameter. `weight_SxN` multiply the problem's own row weights (bootstrap counts), `log_y_SxN` replace its responses
+    (simulated data). Kinked estimators are followed through shrinking cores to the kink itself. With `race`, only the
+    best 32 (8 beyond 12 constants) of the starts that are slow go on; the rest end where they are, not stationary.
+    `steps` ends every fit early. `progress(done, all)` is called as fits finish.
     """
-    low, high = problem.bounds
-    low = np.broadcast_to(low if lower is None else lower, start_SxP.shape)
-    high = np.broadcast_to(high if upper is None else upper, start_SxP.shape)
+    low, high = (np.broadcast_to(bound, start_SxP.shape) for bound in (problem.bounds if box is None else box))
     batch = _Batch(problem, low, high, weight_SxN, log_y_SxN)
     theta = np.clip(start_SxP, low, high)
     if problem.estimator.smooth:

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, law_optimum
-from scaling_fits.estimation.observations import Link, row_names
+from scaling_fits.estimation.columns import Link
+from scaling_fits.estimation.observations import row_names
 from scaling_fits.figures.optimum_figures import optima_table
 from scaling_fits.figures.style import (
     DASHES,

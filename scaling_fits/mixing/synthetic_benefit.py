@@ -137,7 +137,7 @@ def _kappa_test(fit: Fit) -> tuple[float | None, tuple[str, ...]]:
     starts = np.concatenate([fit.theta_KxP, fit.bank_SxP[:STARTS]])
     starts[:, list(pins)] = list(pins.values())
     low, high = whole.bounds
-    null = minimise(whole, starts, upper=np.where(np.arange(len(high)) == at, low, high))
+    null = minimise(whole, starts, box=(low, np.where(np.arange(len(high)) == at, low, high)))
     ends = minimise(whole, np.concatenate([starts, null.theta_SxP]))
     best = int(ends.objective_S.argmin())
     problem = replace(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from scaling_fits.estimation.columns import Columns
+from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.laws.law import Law
 from scaling_fits.selection.backtest import (
     Backtest,
@@ -70,17 +72,22 @@ def admit(
     extensions: Sequence[Law],
     table: RunTable | pd.DataFrame | Path | str,
     rule: AdmissionRule,
-    **options: Any,
+    *,
+    columns: Columns | Mapping[str, str] | None = None,
+    estimator: Estimator = HUBER_HOFFMANN,
+    search: Search | None = None,
+    profiles: bool = True,
 ) -> tuple[tuple[Admission, ...], Backtest]:
     """The protocol's gate for every extension of `base`, and the backtest it rests on.
 
-    `options` are those of `backtest`. An extension that fails in any fold is not admitted, whatever it gained
-    elsewhere; a constant left open in a fold is named with the verdict.
+    The rest is as in `backtest`, here without intervals of predictions. An extension that fails in any fold is not
+    admitted, whatever it gained elsewhere; a constant left open in a fold is named with the verdict.
     """
     if not extensions:
         raise ValueError(f"admit: no extension of {base.name} was given")
-    folds = rule.folds(table, options.get("response", "loss"))
-    scores = backtest((base, *extensions), folds, **{"profiles": True, "bootstrap": Bootstrap(0)} | options)
+    columns = Columns.of(columns)
+    told = {"columns": columns, "estimator": estimator, "search": search, "profiles": profiles}
+    scores = backtest((base, *extensions), rule.folds(table, columns.response), bootstrap=Bootstrap(0), **told)
     level = 1 - (1 - rule.level) / len(extensions)
     return tuple(_verdict(extension.name, base.name, scores, rule, level) for extension in extensions), scores
 

@@ -17,6 +17,9 @@ import pandas as pd
 from scipy import stats
 
 from scaling_fits.errors import reason_of
+from scaling_fits.estimation.columns import Columns
+from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Law
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
@@ -234,44 +237,40 @@ def backtest(
     laws: Sequence[Law],
     folds: Sequence[Fold],
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | Mapping[str, str] | None = None,
+    estimator: Estimator = HUBER_HOFFMANN,
+    search: Search | None = None,
     bootstrap: Bootstrap | None = None,
     profiles: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **options: Any,
 ) -> Backtest:
     """Fit every law in every fold and predict the fold's held-out rows.
 
-    `columns` and `options` are those of `fit` (response, estimator, cluster, starts, …). With `profiles` the constants
-    that a fold leaves open are named in its notes. A law that a fold cannot support, or that does not converge there,
-    is recorded with the reason. ValueError for no folds, or two laws of one name.
+    `columns`, `estimator` and `search` are those of `fit`. With `profiles` the constants that a fold leaves open are
+    named in its notes. `progress(done, all)` follows the fits. A law that a fold cannot support, or that does not
+    converge there, is recorded with the reason. ValueError for no folds, or two laws of one name.
     """
     names = [law.name for law in laws]
     if not folds or len(set(names)) < len(names):
         raise ValueError(f"backtest: {len(folds)} folds and the laws {names}; need a fold and laws of different names")
     plan = bootstrap if bootstrap is not None else Bootstrap(REPLICATES)
+    columns = Columns.of(columns)
+    told = {"estimator": estimator, "search": search, "bootstrap": plan, "profiles": profiles}
     found = []
     for fold in folds:
         for law in laws:
-            found.append(_predict(law, fold, columns, plan, profiles, options))
+            found.append(_predict(law, fold, columns, told))
             if progress is not None:
                 progress(len(found), len(folds) * len(laws))
     return Backtest(tuple(names), tuple(fold.label for fold in folds), plan.level, tuple(found))
 
 
-def _predict(
-    law: Law,
-    fold: Fold,
-    columns: Mapping[str, str] | None,
-    plan: Bootstrap,
-    profiles: bool,
-    options: Mapping[str, Any],
-) -> Prediction:
+def _predict(law: Law, fold: Fold, columns: Columns, told: Mapping[str, Any]) -> Prediction:
+    """What `law`, fitted as `told`, predicts for the held-out rows, or the reason why it does not."""
     held_out = fold.held_out.rows
     blank = Prediction(fold.label, law.name, len(fold.fitted.rows), len(held_out), None)
-    given = {letter: column for letter, column in (columns or {}).items() if letter in law.letters}
     try:
-        fitted = fit(law, fold.fitted, columns=given, bootstrap=plan, profiles=profiles, **options)
+        fitted = fit(law, fold.fitted, columns=columns.known_to(law), **told)
     except ValueError as error:
         return replace(blank, reason=reason_of(error))
     x = {letter: held_out[column].to_numpy(dtype=float) for letter, column in fitted.data.columns.items()}

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from scaling_fits.errors import reason_of
-from scaling_fits.estimation.estimators import LeastSquares, Residual, StudentT
-from scaling_fits.estimation.observations import COLUMNS
+from scaling_fits.estimation.columns import COLUMNS, Columns
+from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator, LeastSquares, Residual, StudentT
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Law
 from scaling_fits.selection.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
@@ -141,26 +142,27 @@ def compare(
     table: RunTable | pd.DataFrame | Path | str,
     *,
     folds: Sequence[Fold] | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | Mapping[str, str] | None = None,
+    estimator: Estimator = HUBER_HOFFMANN,
+    search: Search | None = None,
     bootstrap: Bootstrap | None = None,
     replicates: int = REPLICATES,
-    **options: Any,
 ) -> Comparison:
     """Fit every law to `table`, test the nested pairs, and backtest all of them.
 
-    `folds` is `leave_largest_size_out` unless given; `columns` and `options` are those of `fit`, `bootstrap` that of
-    the folds' prediction intervals, `replicates` that of the nested tests. A law that the table cannot support, or
-    that does not converge, is listed with its reason. ValueError when none can be fitted.
+    `folds` is `leave_largest_size_out` unless given; `columns`, `estimator` and `search` are those of `fit`,
+    `bootstrap` that of the folds' prediction intervals, `replicates` that of the nested tests. A law that the table
+    cannot support, or that does not converge, is listed with its reason. ValueError when none can be fitted.
     """
-    response = options.get("response", "loss")
-    runs = table if isinstance(table, RunTable) else read_runs(table, response=response)
-    fits, reasons = _fitted(laws, runs, columns, options)
+    columns = Columns.of(columns)
+    runs = table if isinstance(table, RunTable) else read_runs(table, response=columns.response)
+    fits, reasons = _fitted(laws, runs, columns, estimator, search)
     if not fits:
         raise ValueError(f"{runs.source}: none of the laws could be fitted: {reasons}")
     if folds is None:
-        size = {**COLUMNS, **(columns or {})}["N"]
-        folds = leave_largest_size_out(runs, size=size, response=response)
-    scores = backtest(laws, folds, columns=columns, bootstrap=bootstrap, **options)
+        size = {**COLUMNS, **columns.letters}["N"]
+        folds = leave_largest_size_out(runs, size=size, response=columns.response)
+    scores = backtest(laws, folds, columns=columns, estimator=estimator, search=search, bootstrap=bootstrap)
     pairs = [(a, b) for a in fits.values() for b in fits.values() if _inside(a.law, b.law)]
     any_fit = next(iter(fits.values()))
     return Comparison(
@@ -175,13 +177,13 @@ def compare(
 
 
 def _fitted(
-    laws: Sequence[Law], runs: RunTable, columns: Mapping[str, str] | None, options: Mapping[str, Any]
+    laws: Sequence[Law], runs: RunTable, columns: Columns, estimator: Estimator, search: Search | None
 ) -> tuple[dict[str, Fit], dict[str, str]]:
+    told = {"estimator": estimator, "bootstrap": Bootstrap(0), "profiles": False, "search": search}
     fits, reasons = {}, {}
     for law in laws:
-        given = {letter: column for letter, column in (columns or {}).items() if letter in law.letters}
         try:
-            fits[law.name] = fit(law, runs, columns=given, bootstrap=Bootstrap(0), profiles=False, **options)
+            fits[law.name] = fit(law, runs, columns=columns.known_to(law), **told)
         except ValueError as error:
             reasons[law.name] = reason_of(error)
     return fits, reasons

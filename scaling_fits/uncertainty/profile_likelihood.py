@@ -275,7 +275,7 @@ def _refit_pinned(raw: Problem, starts_VxTxP: np.ndarray, which_V: np.ndarray, v
     rows, column = np.arange(count * tries), np.repeat(which_V, tries)
     start = _shifted(raw, start, column, np.repeat(value_V, tries) - start[rows, column])
     lower[rows, column] = upper[rows, column] = start[rows, column] = np.repeat(value_V, tries)
-    return minimise(raw, start, lower=lower, upper=upper, steps=STEPS).best_of(tries)
+    return minimise(raw, start, box=(lower, upper), steps=STEPS).best_of(tries)
 
 
 def _shifted(raw: Problem, start_SxP: np.ndarray, column_S: np.ndarray, shift_S: np.ndarray) -> np.ndarray:

@@ -12,8 +12,10 @@ from scipy import stats
 
 from scaling_fits.__main__ import main
 from scaling_fits.estimation.certificate import NotConverged
+from scaling_fits.estimation.columns import Columns, Link
 from scaling_fits.estimation.estimators import LEAST_ABSOLUTE, Huber, LeastSquares, Quantile, StudentT
-from scaling_fits.estimation.observations import Link, observe
+from scaling_fits.estimation.multistart import Search
+from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import derivatives, row_losses
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import fit
@@ -83,12 +85,12 @@ def test_row_weights_stand_for_rows_and_standard_errors_for_weights():
     twice = pd.concat([rows, rows[rows["seed"] == 0].assign(run_id=lambda r: r["run_id"] + "b")])
     weighted = rows.assign(times=np.where(rows["seed"] == 0, 2.0, 1.0))
     quick = {"bootstrap": NONE, "profiles": False}
-    a, b = fit(CHINCHILLA, twice, **quick), fit(CHINCHILLA, weighted, weight="times", **quick)
+    a, b = fit(CHINCHILLA, twice, **quick), fit(CHINCHILLA, weighted, columns=Columns(weight="times"), **quick)
     assert a.objective * len(rows) / len(twice) == pytest.approx(b.objective, rel=1e-9)  # weights have the mean 1
     assert a.parameters == pytest.approx(b.parameters, rel=1e-6)
     known = rows.assign(noise=np.where(rows["seed"] == 0, 0.02 / 2**0.5, 0.02))
-    c = fit(CHINCHILLA, known, sd="noise", estimator=LeastSquares(), **quick)
-    d = fit(CHINCHILLA, weighted, weight="times", estimator=LeastSquares(), **quick)
+    c = fit(CHINCHILLA, known, columns=Columns(sd="noise"), estimator=LeastSquares(), **quick)
+    d = fit(CHINCHILLA, weighted, columns=Columns(weight="times"), estimator=LeastSquares(), **quick)
     assert c.parameters == pytest.approx(d.parameters, rel=1e-6)
 
 
@@ -103,7 +105,7 @@ def test_a_constant_factor_of_weights_or_standard_deviations_changes_nothing(opt
             CHINCHILLA,
             rows.assign(column=factor * column),
             estimator=estimator,
-            cluster="run_id",
+            columns=Columns(cluster="run_id"),
             bootstrap=Bootstrap(20),
             **{option: "column"},
         )
@@ -113,8 +115,9 @@ def test_a_constant_factor_of_weights_or_standard_deviations_changes_nothing(opt
 
 def test_profile_intervals_do_not_take_a_sum_of_weights_for_a_number_of_rows():
     rows = planted(0.02).assign(w=0.01)
-    options = {"estimator": LeastSquares(), "cluster": "run_id", "bootstrap": NONE}
-    weighted, plain = fit(CHINCHILLA, rows, weight="w", **options), fit(CHINCHILLA, rows, **options)
+    options = {"estimator": LeastSquares(), "bootstrap": NONE}
+    weighted = fit(CHINCHILLA, rows, columns=Columns(weight="w", cluster="run_id"), **options)
+    plain = fit(CHINCHILLA, rows, columns=Columns(cluster="run_id"), **options)
     for one, other in zip(weighted.profiles, plain.profiles, strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=1e-9)
 
@@ -122,7 +125,7 @@ def test_profile_intervals_do_not_take_a_sum_of_weights_for_a_number_of_rows():
 @pytest.mark.parametrize("sd", [1e-3, 0.02, 4.0])
 def test_hubers_delta_is_one_of_ln_residuals_whatever_the_unit_of_standard_deviations(sd):
     rows = planted(0.02)
-    beside = fit(CHINCHILLA, rows.assign(sd=sd), sd="sd", bootstrap=NONE, profiles=False)
+    beside = fit(CHINCHILLA, rows.assign(sd=sd), columns=Columns(sd="sd"), bootstrap=NONE, profiles=False)
     assert beside.parameters == pytest.approx(fit(CHINCHILLA, rows, bootstrap=NONE, profiles=False).parameters)
 
 
@@ -152,7 +155,7 @@ def test_a_quantile_leaves_its_share_below():
     rows = pd.concat([planted()] * 4, ignore_index=True).drop(columns="run_id")
     rows["loss"] *= np.exp(rng.exponential(0.05, len(rows)))
     # The median is fitted to a published law in the acceptance tests.
-    result = fit(CHINCHILLA, rows, estimator=Quantile(0.1), bootstrap=NONE, profiles=False, starts=32)
+    result = fit(CHINCHILLA, rows, estimator=Quantile(0.1), bootstrap=NONE, profiles=False, search=Search(starts=32))
     below = int((result.residuals > 1e-9).sum())
     assert abs(below - 0.1 * len(rows)) <= len(TRUTH)
     # As many rows lie on the law itself as it has constants.
@@ -163,12 +166,13 @@ def test_a_bounded_response_is_fitted_through_its_odds():
     rows = planted()
     odds = rows["loss"]
     rows = rows.assign(auroc=1 / (1 + odds))
-    result = fit(CHINCHILLA, rows, response="auroc", link=Link.LOGIT, bootstrap=Bootstrap(50), profiles=False)
+    columns = Columns(response="auroc", link=Link.LOGIT)
+    result = fit(CHINCHILLA, rows, columns=columns, bootstrap=Bootstrap(50), profiles=False)
     assert result.parameters == pytest.approx(TRUTH, rel=1e-5)
     assert result.predict(N=1e12, D=1e9) == pytest.approx(1 / (1 + 0.15), rel=0.02)
     assert (np.asarray(result.interval(N=[1e3, 1e9], D=1e5, new_run=True)) < 1).all()
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
-        fit(CHINCHILLA, rows.assign(auroc=1.0), response="auroc", link=Link.LOGIT)
+        fit(CHINCHILLA, rows.assign(auroc=1.0), columns=columns)
 
 
 def test_constants_can_be_held_at_published_values():
@@ -199,7 +203,7 @@ def test_intervals_need_eight_trunks_and_resample_trunks():
     with pytest.raises(ValueError, match="no draws"):
         few.predict_draws(N=1e5, D=1e4)
     # Rows as their own trunks hide the noise that trunks share: the level looks better known than it is.
-    alone = fit(CHINCHILLA, rows, cluster="run_id", bootstrap=Bootstrap(200), profiles=False)
+    alone = fit(CHINCHILLA, rows, columns=Columns(cluster="run_id"), bootstrap=Bootstrap(200), profiles=False)
     width = {key: np.ptp(value.interval(N=1e5, D=1e4)) for key, value in {"trunk": result, "row": alone}.items()}
     assert width["row"] < width["trunk"]
 
@@ -211,7 +215,7 @@ def test_other_bootstraps_agree_with_the_sandwich_on_clean_noise(resampling):
     result = fit(
         CHINCHILLA,
         rows,
-        cluster="run_id",
+        columns=Columns(cluster="run_id"),
         estimator=LeastSquares(),
         bootstrap=Bootstrap(200, resampling=resampling),
         profiles=False,
@@ -230,7 +234,7 @@ def test_a_floor_that_is_not_there_is_said_to_be_unidentified():
 
 
 def test_an_exponent_without_size_effect_is_said_to_be_unidentified():
-    result = fit(CHINCHILLA, planted(0.01, A=1e-12), bootstrap=NONE, allow_unconverged=True)
+    result = fit(CHINCHILLA, planted(0.01, A=1e-12), bootstrap=NONE, search=Search(allow_unconverged=True))
     assert {"A", "alpha"} <= {warning.split()[0] for warning in result.warnings}
 
 
@@ -255,7 +259,7 @@ def test_a_fit_that_has_not_converged_is_an_error(monkeypatch):
     monkeypatch.setattr(solver, "DAMPING_FIRST", 1e11)
     with pytest.raises(NotConverged, match="did not converge: stationarity"):
         fit(CHINCHILLA, planted(0.02), bootstrap=NONE, profiles=False)
-    lenient = fit(CHINCHILLA, planted(0.02), bootstrap=NONE, profiles=False, allow_unconverged=True)
+    lenient = fit(CHINCHILLA, planted(0.02), bootstrap=NONE, profiles=False, search=Search(allow_unconverged=True))
     assert any("not converged" in warning for warning in lenient.warnings)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from exported import exported
 
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
 from scaling_fits.uncertainty.bootstrap import Bootstrap
@@ -71,7 +72,7 @@ def check(seed: int, lengths: tuple[int, ...] = LENGTHS) -> str:
     table, flaw = random_table(rng, lengths)
     law = CHINCHILLA if rng.random() < 0.8 else power_law("N")
     try:
-        fitted = fit(law, table, bootstrap=Bootstrap(0), profiles=False, starts=32)
+        fitted = fit(law, table, bootstrap=Bootstrap(0), profiles=False, search=Search(starts=32))
     except (ValueError, FileNotFoundError) as error:
         message = str(error)
         assert 20 < len(message) < 1000 and "\n" not in message

@@ -14,6 +14,8 @@ import pytest
 from exported import exported
 
 from scaling_fits.__main__ import main
+from scaling_fits.estimation.columns import Columns
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.estimation.suspicions import compute_notes
 from scaling_fits.files import MADE_BY
 from scaling_fits.fit import fit
@@ -225,7 +227,7 @@ def test_names_mean_something_in_exported_tables_alone():
     table = read_runs(foreign.assign(epochs_real=9.0))
     assert table.excluded == {} and table.law_refusal is None and len(table.fresh().rows) == 16
     assert [note.split("'")[1] for note in table.notes] == ["diverged", "exclusion", "pre_transition"]
-    law = fit(power_law("N"), foreign, columns={"N": "params"}, profiles=False, starts=16)
+    law = fit(power_law("N"), foreign, columns={"N": "params"}, profiles=False, search=Search(starts=16))
     assert law.data.rows == 16 and set(table.notes) <= set(law.data.warnings)
     assert read_runs(exported(runs()).assign(exclusion=["bad"] + [""] * 15)).excluded == {"bad": 1}
 
@@ -245,9 +247,9 @@ def test_two_columns_of_one_name_in_a_frame_are_refused():
 
 def test_a_column_of_trunks_is_a_column_and_rows_without_a_trunk_are_named():
     frame = runs().assign(trunk_id="t")
-    told = {"columns": {"N": "params"}, "profiles": False, "starts": 16}
+    told = {"profiles": False, "search": Search(starts=16)}
     with pytest.raises(ValueError, match=r"missing columns \['trnk'\]"):
-        fit(power_law("N"), frame, cluster="trnk", **told)
+        fit(power_law("N"), frame, columns=Columns({"N": "params"}, cluster="trnk"), **told)
     frame.loc[3, "trunk_id"] = None
     with pytest.raises(ValueError, match="1 rows have no group, first row 3"):
         fit(power_law("N"), frame, **told)

@@ -13,6 +13,7 @@ from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum,
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.convergence.times import add_axes, records_to_target
 from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.figures.diagnostic_figures import profiles, residuals
 from scaling_fits.figures.law_figures import contours, loss_against, loss_against_compute, mix_curves
 from scaling_fits.figures.optimum_figures import exchange_rates, isoflop_figure, isoflops, optima_table
@@ -46,7 +47,7 @@ def runs():
 
 @cache
 def law():
-    return fit(CHINCHILLA, runs(), bootstrap=Bootstrap(60), starts=32, profiles=False)
+    return fit(CHINCHILLA, runs(), bootstrap=Bootstrap(60), search=Search(starts=32), profiles=False)
 
 
 @cache
@@ -60,7 +61,13 @@ def mixture():
                 loss = 0.1 + 0.05 * (r == 0) + 4 / n**0.4 + 12 / effective**0.5
                 rows.append((n, d, r, 7e4 if r > 0 else 0.0, loss * np.exp(rng.normal(0, 0.02))))
     columns = ["n_params", "records_seen", "real_fraction", "unique_real_records", "loss"]
-    return fit(COMMON_RATE, pd.DataFrame(rows, columns=columns), bootstrap=Bootstrap(40), starts=32, profiles=False)
+    return fit(
+        COMMON_RATE,
+        pd.DataFrame(rows, columns=columns),
+        bootstrap=Bootstrap(40),
+        search=Search(starts=32),
+        profiles=False,
+    )
 
 
 @cache
@@ -69,7 +76,7 @@ def line():
     n = np.geomspace(1e4, 1e6, 8)
     loss = 4 / n**0.3 * np.exp(np.random.default_rng(2).normal(0, 0.02, len(n)))
     rows = pd.DataFrame({"n_params": n, "loss": loss})
-    return fit(power_law("N"), rows, estimator=LeastSquares(), bootstrap=Bootstrap(0), starts=16)
+    return fit(power_law("N"), rows, estimator=LeastSquares(), bootstrap=Bootstrap(0), search=Search(starts=16))
 
 
 def minima():
@@ -311,7 +318,9 @@ def test_marks_against_compute_carry_their_own_size_and_lines_are_at_sizes_of_th
 def test_five_lines_are_drawn_of_many_sizes():
     rows = [(n, d, 0.2 + 4 / n**0.4 + 12 / d**0.5) for n in np.geomspace(1e4, 1e6, 12) for d in (1e4, 1e5)]
     frame = pd.DataFrame(rows, columns=["n_params", "records_seen", "loss"])
-    data = loss_against_compute(fit(CHINCHILLA, frame, bootstrap=Bootstrap(0), starts=32, profiles=False))[1]
+    data = loss_against_compute(
+        fit(CHINCHILLA, frame, bootstrap=Bootstrap(0), search=Search(starts=32), profiles=False)
+    )[1]
     lines = data.loc[data["layer"] == "law", "series"].unique()
     assert len(lines) == 5 and set(lines) <= {f"N = {short(size)}" for size in frame["n_params"]}
     assert (data.loc[data["layer"] == "row", "series"] == "other sizes").sum() == 2 * 7
@@ -361,7 +370,9 @@ def _swap(drawn, stem):
 
 
 def test_a_fit_without_draws_has_no_band_and_says_so():
-    figure, data = loss_against(fit(CHINCHILLA, runs(), bootstrap=Bootstrap(0), starts=32, profiles=False), "N")
+    figure, data = loss_against(
+        fit(CHINCHILLA, runs(), bootstrap=Bootstrap(0), search=Search(starts=32), profiles=False), "N"
+    )
     assert "law interval" not in set(data["layer"])
     assert "no bootstrap" in figure.legends[0].get_title().get_text()
 

@@ -7,6 +7,7 @@ import pytest
 from planted_laws import LAWS, Planted
 
 from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.fit import fit
 from scaling_fits.laws.law import LOSS
@@ -41,7 +42,7 @@ def test_the_equation_is_the_one_printed(planted: Planted):
     ids=lambda planted: planted.law.name,
 )
 def test_planted_constants_come_back(planted: Planted):
-    quick = {"bootstrap": Bootstrap(0), "profiles": False, "starts": 64}
+    quick = {"bootstrap": Bootstrap(0), "profiles": False, "search": Search(starts=64)}
     result = fit(planted.law, planted.table(), columns=planted.columns, estimator=LeastSquares(), **quick)
     assert result.residual_log_sd < 1e-7
     assert result.parameters == pytest.approx(planted.constants, rel=1e-3)

@@ -9,6 +9,7 @@ import pytest
 
 from scaling_fits.compute_optimal.allocation import flops_per_record
 from scaling_fits.estimation.estimators import LeastSquares
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.data_mix import COMMON_RATE
 from scaling_fits.laws.size_and_data import CHINCHILLA
@@ -48,7 +49,15 @@ def table(noise=0.01, seed=0, fractions=(0.0, 0.1, 0.5, 0.9, 1.0), trunk_noise=0
 
 def fitted(frame: pd.DataFrame, replicates: int = 200, **options) -> Fit:
     plan = Bootstrap(replicates)
-    return fit(COMMON_RATE, frame, estimator=LeastSquares(), bootstrap=plan, profiles=False, starts=64, **options)
+    return fit(
+        COMMON_RATE,
+        frame,
+        estimator=LeastSquares(),
+        bootstrap=plan,
+        profiles=False,
+        search=Search(starts=64),
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")

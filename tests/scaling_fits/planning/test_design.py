@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from scaling_fits.estimation.estimators import Huber, LeastSquares
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit, fit
@@ -49,7 +50,7 @@ def fitted(rows: pd.DataFrame, noise: float = NOISE, estimator=None, replicates:
         estimator=estimator or LeastSquares(),
         bootstrap=Bootstrap(replicates),
         profiles=False,
-        starts=64,
+        search=Search(starts=64),
         **options,
     )
 

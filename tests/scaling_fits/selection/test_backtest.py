@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from scaling_fits.estimation.columns import Columns
 from scaling_fits.estimation.estimators import Huber, LeastSquares
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING, exponential_mixing
 from scaling_fits.laws.law import Law, Parameter, Variable
@@ -23,7 +25,7 @@ from scaling_fits.tables.run_table import read_runs
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 LINE, FLOORED = power_law("N", with_floor=False), power_law("N")
-QUICK = {"estimator": LeastSquares(), "starts": 16}
+QUICK = {"estimator": LeastSquares(), "search": Search(starts=16)}
 POINT = {**QUICK, "bootstrap": Bootstrap(0)}
 # The order of Farseer's nine published constants, found as the one assignment that gives the reported test R2.
 FARSEER_ORDER = ("F", "s", "q", "G", "B", "b", "H", "A", "a")
@@ -153,7 +155,7 @@ def mixed_runs(kappa_slope: float, seed: int = 0) -> pd.DataFrame:
 @pytest.mark.long
 def test_the_protocols_extensions_pass_or_fail_the_gate():
     extensions = [RATE_OF_SIZE, SATURATING, FLOOR_OF_MIX]
-    options = {"estimator": LeastSquares(), "starts": 64, "profiles": False, "allow_unconverged": True}
+    options = {"estimator": LeastSquares(), "search": Search(starts=64, allow_unconverged=True), "profiles": False}
     moving, _ = admit(COMMON_RATE, extensions, mixed_runs(0.3), AdmissionRule(), **options)
     assert [one.admitted for one in moving] == [True, False, False], list(map(str, moving))
     constant, _ = admit(COMMON_RATE, extensions, mixed_runs(0.0), AdmissionRule(), **options)
@@ -195,14 +197,16 @@ def test_large_models_held_out_by_farseer(scaling_data_dir):
     """
     (train, test), options = farseer(scaling_data_dir)
     folds = split_fold(train, test)
-    scores = backtest([CHINCHILLA, COUPLED], folds, estimator=Huber(1e-3), starts=48, **options)
+    scores = backtest([CHINCHILLA, COUPLED], folds, estimator=Huber(1e-3), search=Search(starts=48), **options)
     chinchilla, coupled = scores.score(CHINCHILLA.name), scores.score(COUPLED.name)
     assert chinchilla.r_squared == pytest.approx(-2.03, abs=0.005)
     assert 100 * chinchilla.relative_error == pytest.approx(2.988, abs=0.001)
     assert coupled.r_squared >= 0.91
     assert 100 * coupled.relative_error < 0.49
     assert scores.difference(COUPLED.name, CHINCHILLA.name).interval[1] < 0
-    refit = backtest([FARSEER], folds, estimator=Huber(1e-3), starts=16, allow_unconverged=True, **options)
+    refit = backtest(
+        [FARSEER], folds, estimator=Huber(1e-3), search=Search(starts=16, allow_unconverged=True), **options
+    )
     assert refit.score(FARSEER.name).r_squared > 0.91
 
 
@@ -220,7 +224,8 @@ def nsl_errors(folder, domain):
         ]
         folds += split_fold(*parts, label=str(name))
     laws = [power_law("D", with_floor=False), power_law("D")]
-    scores = backtest(laws, folds, columns={"D": "Seen Examples"}, response="Loss", allow_unconverged=True, **POINT)
+    point = {**POINT, "search": Search(starts=16, allow_unconverged=True)}
+    scores = backtest(laws, folds, columns=Columns({"D": "Seen Examples"}, "Loss"), **point)
     return [np.mean([scores.score(law.name, fold=fold.label).rmse_log for fold in folds]) for law in laws]
 
 
@@ -239,7 +244,7 @@ def test_the_repetition_law_does_not_predict_larger_data_constrained_runs_better
         for part in ("train", "test")
     ]
     columns = {"N": "params", "D": "tokens", "U": "unique_tokens"}
-    options = {"columns": columns, "bootstrap": Bootstrap(0), "starts": 64, "estimator": Huber(1e-3)}
+    options = {"columns": columns, "bootstrap": Bootstrap(0), "search": Search(starts=64), "estimator": Huber(1e-3)}
     scores = backtest([CHINCHILLA, REPETITION], split_fold(*parts), **options)
     # Measured, against expectation: decaying repetitions, seven free constants, extrapolate worse than none.
     assert scores.score(CHINCHILLA.name).relative_error == pytest.approx(0.02795, abs=2e-4)
@@ -258,5 +263,5 @@ def test_exponential_mixing_predicts_held_out_mixtures(scaling_data_dir):
     for domain in range(1, 6):
         for size in sorted(set(frames[0]["group"])):
             folds = split_fold(*(f[f["group"] == size] for f in frames), response=f"loss_domain_{domain}")
-            scores = backtest([law], folds, columns=columns, response=f"loss_domain_{domain}", **POINT)
+            scores = backtest([law], folds, columns=Columns(columns, f"loss_domain_{domain}"), **POINT)
             assert scores.score(law.name).relative_error < 0.02, (domain, size)

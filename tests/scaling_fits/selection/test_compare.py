@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from scaling_fits.estimation.columns import Columns
 from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual, StudentT
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE, FLOOR_OF_MIX, RATE_OF_SIZE, SATURATING
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, KAPLAN, TIED, broken_power_law, power_law
@@ -17,7 +19,7 @@ from scaling_fits.selection.nested import nested_test, restriction
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
 LINE, FLOORED = power_law("N", with_floor=False), power_law("N")
-QUICK = {"starts": 16, "profiles": False, "bootstrap": Bootstrap(0)}
+QUICK = {"search": Search(starts=16), "profiles": False, "bootstrap": Bootstrap(0)}
 
 
 def runs(floor: float, noise: float = 0.02, seed: int = 0, shared: float = 0.0) -> pd.DataFrame:
@@ -110,13 +112,13 @@ def test_criteria_follow_their_likelihood_and_are_refused_without_one():
     assert information_criteria(raw).likelihood.startswith("Normal of loss")
     with pytest.raises(ValueError, match="no likelihood"):
         information_criteria(fit(FLOORED, rows, estimator=Huber(1e-2), **QUICK))
-    weighted = fit(FLOORED, runs(0.1).assign(w=2.0), estimator=LeastSquares(), weight="w", **QUICK)
+    weighted = fit(FLOORED, runs(0.1).assign(w=2.0), estimator=LeastSquares(), columns=Columns(weight="w"), **QUICK)
     with pytest.raises(ValueError, match="weighted rows"):
         information_criteria(weighted)
 
 
 def test_the_table_sets_the_held_out_score_beside_the_fit_and_names_failures():
-    quick = {"estimator": LeastSquares(), "starts": 16}
+    quick = {"estimator": LeastSquares(), "search": Search(starts=16)}
     whole = compare([LINE, FLOORED, CHINCHILLA], runs(0.1), replicates=99, bootstrap=Bootstrap(0), **quick)
     frame = whole.frame().set_index("law")
     assert frame["held_out_rmse_log"][FLOORED.name] < frame["held_out_rmse_log"][LINE.name]
@@ -128,7 +130,10 @@ def test_the_table_sets_the_held_out_score_beside_the_fit_and_names_failures():
     written = json.loads(whole.to_json())
     assert written["laws"][1]["objective"] == whole.entries[1].objective
     assert "records_seen" in str(whole) and "F(1, 45)" in str(whole) and "None" not in str(whole)
-    assert str(compare([LINE], runs(0.1), bootstrap=Bootstrap(0), starts=16)).count("line_N: sum of Huber") == 1
+    assert (
+        str(compare([LINE], runs(0.1), bootstrap=Bootstrap(0), search=Search(starts=16))).count("line_N: sum of Huber")
+        == 1
+    )
 
 
 @pytest.mark.long
@@ -146,7 +151,12 @@ def test_under_the_null_the_test_rejects_as_often_as_it_says(clustered, least, m
 @pytest.mark.long
 def test_a_coupled_law_is_preferred_on_farseers_runs(scaling_data_dir):
     rows = pd.read_csv(scaling_data_dir / "scalebench" / "farseer_scaling_law_train.csv")
-    options = {"columns": {"N": "N", "D": "D"}, "estimator": Huber(1e-3), "starts": 48, "bootstrap": Bootstrap(0)}
+    options = {
+        "columns": {"N": "N", "D": "D"},
+        "estimator": Huber(1e-3),
+        "search": Search(starts=48),
+        "bootstrap": Bootstrap(0),
+    }
     whole = compare([TIED, CHINCHILLA, COUPLED], rows, replicates=0, **options)
     scores = whole.frame().set_index("law")["held_out_rmse_log"]
     assert scores[COUPLED.name] < scores[CHINCHILLA.name]

@@ -8,6 +8,7 @@ import pytest
 from scipy import optimize
 
 from scaling_fits.estimation.estimators import Huber, LeastSquares, Residual
+from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE, exponential_mixing
 from scaling_fits.laws.size_and_data import CHINCHILLA, COUPLED, power_law
@@ -108,7 +109,9 @@ def test_factors_of_a_coupled_law_are_reached_however_small_their_power_makes_th
     n, d = (axis.ravel() for axis in np.meshgrid(np.geomspace(1e7, 1e10, 6), np.geomspace(1e9, 1e11, 6)))
     loss = 1.8 + ((0.6**20 / (n / 10**8.5) ** 6) + 0.3**20 / (d / 1e10) ** 7) ** 0.05
     frame = pd.DataFrame({"n_params": n, "records_seen": d, "loss": loss})
-    law = fit(COUPLED, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False, starts=64)
+    law = fit(
+        COUPLED, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False, search=Search(starts=64)
+    )
     assert law.objective < 1e-20 and law.at_bounds == ()
     assert [law.parameters[name] for name in "abg"] == pytest.approx([6, 7, 0.05], rel=1e-4)
 
@@ -122,7 +125,9 @@ def test_an_exchange_rate_and_a_decay_are_reached_far_from_one(kappa, decay):
     worth = np.minimum(real, unique) + unique * decay * -np.expm1(-repeated / decay) + kappa * (seen - real)
     columns = {"n_params": n, "real_seen": real, "synthetic_seen": seen - real, "unique_real_records": unique}
     frame = pd.DataFrame(columns).assign(loss=0.3 + 0.05 * (real == 0) + 30 / n**0.5 + 20 / worth**0.4)
-    law = fit(COMMON_RATE, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False, starts=64)
+    law = fit(
+        COMMON_RATE, frame, estimator=LeastSquares(), bootstrap=Bootstrap(0), profiles=False, search=Search(starts=64)
+    )
     assert law.at_bounds == () and law.objective < 1e-20
     assert law.parameters["kappa"] == pytest.approx(kappa, rel=1e-3)
     assert law.parameters["R_D"] == pytest.approx(decay, rel=1e-3)

@@ -9,6 +9,7 @@ from planted_laws import LAWS, Planted
 from scipy import stats
 
 from benchmarks.fits.coverage_studies import Cell, bootstraps, law_table, profiles
+from scaling_fits.estimation.columns import Columns
 from scaling_fits.estimation.estimators import Huber, LeastSquares, StudentT
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem
@@ -45,11 +46,11 @@ def covered(planted: Planted, estimator, data_sets: int) -> np.ndarray:
         low, high = (bound.copy() for bound in problem.bounds)
         low[p] = high[p] = truth[p]
         from_best = best.theta_SxP.copy()
-        held = minimise(problem, from_best, lower=low, upper=high, log_y_SxN=noisy).objective_S
+        held = minimise(problem, from_best, box=(low, high), log_y_SxN=noisy).objective_S
         # A second start can only bring more inside.
         out = np.flatnonzero(held - best.objective_S > limit)
         if len(out):
-            again = minimise(problem, start[out], lower=low, upper=high, log_y_SxN=noisy[out]).objective_S
+            again = minimise(problem, start[out], box=(low, high), log_y_SxN=noisy[out]).objective_S
             held[out] = np.minimum(held[out], again)
         inside.append(held - best.objective_S <= limit)
     return np.stack(inside, axis=1)
@@ -107,7 +108,9 @@ def test_rows_of_three_trunks_support_no_interval_and_the_output_says_why():
 def test_the_intervals_of_a_law_follow_its_clusters_alone():
     clustered = _clustered(8)
     within = fit(CHINCHILLA, clustered, estimator=LeastSquares(), bootstrap=Bootstrap(50))
-    alone = fit(CHINCHILLA, clustered, estimator=LeastSquares(), cluster="run_id", bootstrap=Bootstrap(50))
+    alone = fit(
+        CHINCHILLA, clustered, estimator=LeastSquares(), columns=Columns(cluster="run_id"), bootstrap=Bootstrap(50)
+    )
     assert within.parameters == alone.parameters
     width = [{i.name: np.log(i.high / i.low) for i in law.profiles} for law in (within, alone)]
     assert width[0]["alpha"] > 2 * width[1]["alpha"]  # told by the spread between trunks
