@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scaling_fits.compute_optimal.compute import SweepColumns
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.contrasts.contrasts import summarise_differences
 from scaling_fits.contrasts.slopes import slope_in_size
@@ -158,13 +159,8 @@ def isoflops(cell: Cell, studies: int, seed: int) -> Iterator[Tally]:
     for noise_TxB in cell.noise(studies, np.random.default_rng(seed)):
         columns = {"n_params": n_TxB, "records_seen": budget_TxB / (6 * n_TxB), "loss": loss_TxB * np.exp(noise_TxB)}
         table = pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-        found = isoflop(
-            table.assign(trunk_id=np.repeat(np.arange(cell.trunks), ROWS)),
-            n="n_params",
-            d="records_seen",
-            tolerance=0.05,
-            cluster="trunk_id",
-        )
+        table = table.assign(trunk_id=np.repeat(np.arange(cell.trunks), ROWS))
+        found = isoflop(table, SweepColumns("n_params", "records_seen", cluster="trunk_id"), tolerance=0.05)
         for optimum, truth in zip(found.optima, best_B):
             if optimum.n_interval is not None:
                 low, high = optimum.n_interval

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, with_compute
+from scaling_fits.compute_optimal.compute import SIX_N_D, Compute, SweepColumns, with_compute
 from scaling_fits.errors import nearest
 from scaling_fits.estimation.columns import COLUMNS, Columns, Link
 from scaling_fits.estimation.estimators import Estimator, Huber, LeastSquares, Quantile, Residual, StudentT
@@ -183,8 +183,9 @@ def _compute_notes(options: Options, of: Asked) -> tuple[str, ...]:
     """
     if not options.has("c") or options.has("candidates") or not {"N", "D"} <= set(of.columns) or options.c is None:
         return ()
-    rows, name = with_compute(of.table.rows, of.columns["N"], of.columns["D"], options.c, of.table.source)
-    return tuple(compute_notes(*(rows[column] for column in (of.columns["N"], of.columns["D"], "_c")), name))
+    columns = SweepColumns(of.columns["N"], of.columns["D"], options.c)
+    rows, name = with_compute(of.table.rows, columns, of.table.source)
+    return tuple(compute_notes(rows[columns.n], rows[columns.d], rows["_c"], name))
 
 
 def with_compute_column(of: Asked, c: str | Compute) -> RunTable:
@@ -192,7 +193,7 @@ def with_compute_column(of: Asked, c: str | Compute) -> RunTable:
     n, d = (of.columns.get(letter, of.response) for letter in "ND")
     if isinstance(c, Compute) and of.response in (n, d):
         raise ValueError("--backtest compute cuts in 6 N D, which none of the laws has; name a column with --c")
-    rows, _ = with_compute(of.table.rows, n, d, c, of.table.source)
+    rows, _ = with_compute(of.table.rows, SweepColumns(n, d, c), of.table.source)
     return replace(of.table, frame=of.table.frame.assign(**{COMPUTE: rows["_c"].astype(float)}))
 
 

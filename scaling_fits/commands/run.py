@@ -29,8 +29,10 @@ from scaling_fits.commands.options import (
     selected,
     with_compute_column,
 )
-from scaling_fits.compute_optimal.allocation import SIX_N_D
+from scaling_fits.compute_optimal.akima import Akima
+from scaling_fits.compute_optimal.compute import SIX_N_D, SweepColumns
 from scaling_fits.compute_optimal.isoflop import isoflop
+from scaling_fits.compute_optimal.parabola import PARABOLA
 from scaling_fits.contrasts.contrasts import (
     PAIRED_ON,
     contrasts_json,
@@ -104,18 +106,16 @@ def run_compare(options: Options) -> Work:
 def run_isoflop(options: Options) -> Work:
     """`isoflop`: minima per budget and how the best size and data grow with compute."""
     of = asked_columns(options, {"N", "D"})
-    cluster = cluster_column(of.table, options.trunk) if options.method == "parabola" or options.trunk else None
-    asks: dict[str, Any] = {"c": compute(options, of.table), "tolerance": options.tolerance, "method": options.method}
-    if options.method == "akima":
-        asks["noise_sd"] = options.noise_sd
-    if options.method == "akima" or cluster:
-        asks |= {"draws": options.replicates, "seed": options.seed}
-    if options.budgets is not None:
-        asks["budgets"] = numbers("--budgets", options.budgets)
-    stem = options.figure
+    is_akima = options.method == "akima"
+    cluster = cluster_column(of.table, options.trunk) if options.trunk or not is_akima else None
+    c = compute(options, of.table)
+    columns = SweepColumns(of.columns["N"], of.columns["D"], c, loss=of.response, cluster=cluster)
+    method = Akima(options.noise_sd, options.replicates, options.seed) if is_akima else PARABOLA
+    budgets = None if options.budgets is None else numbers("--budgets", options.budgets)
+    tolerance, stem = options.tolerance, options.figure
 
     def work() -> Answer:
-        found = isoflop(of.table, n=of.columns["N"], d=of.columns["D"], loss=of.response, cluster=cluster, **asks)
+        found = isoflop(of.table, columns, method=method, budgets=budgets, tolerance=tolerance)
         text = str(found)
         if stem is not None:
             text += _written(stem, *optimum_figures.isoflop_figure(found))

@@ -10,44 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import optimize, stats
 
 from scaling_fits.compute_optimal.budgets import BudgetCurve
+from scaling_fits.compute_optimal.compute import SIX_N_D, Compute
 
 SEARCH_POINTS = 513
 BUDGETS_MIN = 3  # a line through two points has no residual, and so no interval
 EDGE_SHARE_MAX = 0.5
 SMALLEST_VARIANCE = 1e-18  # of ln N*: minima of noiseless data still have finite weights
-LOG_D_RANGE = (math.log(1e-9), math.log(1e40))
 
 Interval = tuple[float | None, float | None]  # None: open on that side
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Training FLOPs `flops(N, D)` (elementwise, rising in D) under the name that goes into every output."""
-
-    name: str
-    flops: Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-    def data(self, budget: float, n: np.ndarray) -> np.ndarray:
-        """D (points,) that uses up `budget` at sizes `n` (points,); NaN where no D in 1e-9 … 1e40 does."""
-        low, high = (np.full(n.shape, end) for end in LOG_D_RANGE)
-        reachable = (self.flops(n, np.exp(low)) <= budget) & (self.flops(n, np.exp(high)) >= budget)
-        for _ in range(70):
-            middle = (low + high) / 2
-            below = self.flops(n, np.exp(middle)) < budget
-            low, high = np.where(below, middle, low), np.where(below, high, middle)
-        return np.where(reachable, np.exp((low + high) / 2), np.nan)
-
-
-SIX_N_D = Compute("6 N D", lambda n, d: 6.0 * n * d)
-
-
-def flops_per_record(name: str, function: Callable[[np.ndarray], np.ndarray]) -> Compute:
-    """C = function(N) × D for FLOPs per record (or token) that are not 6 N; `name` is what to call the function."""
-    return Compute(f"{name}(N) D", lambda n, d: function(n) * d)
 
 
 @dataclass(frozen=True)
@@ -274,34 +247,6 @@ def percentile_interval(log_draws_S: np.ndarray, low: float, high: float, level:
     """Percentile interval, as values, of draws of a logarithm; open where it reaches ln range `low` or `high`."""
     ends = np.quantile(np.clip(log_draws_S, low, high), [(1 - level) / 2, (1 + level) / 2])
     return (None if ends[0] <= low else math.exp(ends[0])), (None if ends[1] >= high else math.exp(ends[1]))
-
-
-def with_compute(rows: pd.DataFrame, n: str, d: str, c: str | Compute, source: str) -> tuple[pd.DataFrame, str]:
-    """`rows` with C in the column "_c", and what C is in words; ValueError unless C is positive in every row.
-
-    `c` is a column, arithmetic of columns ("flops_per_record * records_seen"), or a `Compute` of N and D.
-    """
-    if isinstance(c, Compute):
-        values, name = c.flops(rows[n].to_numpy(dtype=float), rows[d].to_numpy(dtype=float)), c.name
-    elif c in rows:
-        values, name = pd.to_numeric(rows[c], errors="coerce"), f"column {c!r}"
-    else:
-        try:
-            values, name = rows.eval(c, engine="python"), f"{c} (computed from columns)"
-        except (pd.errors.UndefinedVariableError, SyntaxError, TypeError) as error:
-            raise ValueError(
-                f"{source}: C = {c!r} is neither a column nor arithmetic of columns ({error}); "
-                f"the table has {list(rows.columns)}"
-            ) from error
-    rows = rows.assign(_c=np.asarray(values, dtype=float))
-    bad = rows[~((rows["_c"] > 0) & np.isfinite(rows["_c"]))]
-    if len(bad):
-        where = f"{n} = {bad[n].iloc[0]:g}, {d} = {bad[d].iloc[0]:g}"
-        raise ValueError(
-            f"{source}: C = {name} must be positive, but {len(bad)} rows are not, first at {where} with "
-            f"{bad['_c'].iloc[0]:g}; correct or exclude them"
-        )
-    return rows, name
 
 
 def _search(

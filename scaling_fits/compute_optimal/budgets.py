@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scaling_fits.compute_optimal.compute import SweepColumns
 from scaling_fits.errors import Refused
 from scaling_fits.tables.run_table import names
 
@@ -31,6 +32,23 @@ class BudgetCurve:
     run_loss: tuple[float, ...]
     n: tuple[float, ...]
     loss: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where a bucket's curve is lowest, as ln N about the bucket's mean.
+
+    `draws_S` where it was bootstrapped, `gradient_3` what the parabola's coefficients add to it.
+    """
+
+    x: float | None = None
+    sd: float | None = None
+    interval: tuple[float | None, float | None] = (None, None)
+    loss: float | None = None
+    residual_sd: float | None = None
+    reason: str | None = None
+    draws_S: np.ndarray | None = None
+    gradient_3: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,8 +136,9 @@ def assign_budgets(c_N: np.ndarray, budgets: Sequence[float] | None = None, tole
     return np.exp(np.bincount(group, weights=log_c) / np.bincount(group))[group]
 
 
-def split_budgets(rows: pd.DataFrame, n: str, d: str, loss: str, cluster: str | None, run: str) -> list[Bucket]:
+def split_budgets(rows: pd.DataFrame, columns: SweepColumns) -> list[Bucket]:
     """One bucket per value of the column "_budget", smallest first; without a `cluster` column each run is its own."""
+    n, d, loss, run, cluster = columns.n, columns.d, columns.loss, columns.run, columns.cluster
     labels = rows[cluster].astype(str) if cluster else pd.Series(range(len(rows)), index=rows.index)
     rows = rows.assign(_cluster=pd.factorize(labels)[0])
     found = []

@@ -11,13 +11,11 @@ from scipy import optimize
 
 from scaling_fits.compute_optimal.allocation import (
     BUDGETS_MIN,
-    SIX_N_D,
     Allocation,
-    Compute,
     Optimum,
     power_law_from_draws,
-    with_compute,
 )
+from scaling_fits.compute_optimal.compute import SweepColumns, with_compute
 from scaling_fits.tables.run_table import RunTable, read_runs, require_columns
 
 ENVELOPE_POINTS = 1500  # as in Hoffmann et al. 2022, section 3.1
@@ -25,28 +23,25 @@ ENVELOPE_POINTS = 1500  # as in Hoffmann et al. 2022, section 3.1
 
 def lower_envelope(
     curves: RunTable | pd.DataFrame | Path | str,
+    columns: SweepColumns,
     *,
-    n: str,
-    d: str,
-    c: str | Compute = SIX_N_D,
-    loss: str = "loss",
-    run: str = "run_id",
     replicates: int = 1000,
     seed: int = 0,
     level: float = 0.95,
 ) -> Allocation:
     """Approach 1 (Hoffmann et al. 2022, section 3.1): which size lies lowest at each of 1,500 budgets, and its line.
 
-    `curves` has one row per point of a training curve: columns `run`, `n`, `d`, `loss`, and C as a column, arithmetic
-    of columns, or a `Compute`. Curves are made monotone (isotonic in ln loss, so that noise does not win) and
-    interpolated in logs. A budget counts only where a smaller and a larger size than the lowest reach it; elsewhere the
-    minimum is at the edge of the grid. The line is least squares over those budgets, its interval a bootstrap over
-    runs. Runs whose learning rate was not yet decayed lie above the loss they could have had, long ones most.
+    `curves` has one row per point of a training curve; clusters play no part. Curves are made monotone (isotonic in ln
+    loss, so that noise does not win) and interpolated in logs. A budget counts only where a smaller and a larger size
+    than the lowest reach it; elsewhere the minimum is at the edge of the grid. The line is least squares over those
+    budgets, its interval a bootstrap over runs. Runs whose learning rate was not yet decayed lie above the loss they
+    could have had, long ones most.
     """
+    n, d, loss, run = columns.n, columns.d, columns.loss, columns.run
     # A column named "" does not exist: points of one run are many rows.
     table = curves if isinstance(curves, RunTable) else read_runs(curves, response=loss, positive=[n, d], run="")
     require_columns(table.frame, [run, n, d, loss], table.source)
-    rows, name = with_compute(table.rows, n, d, c, table.source)
+    rows, name = with_compute(table.rows, columns, table.source)
     names = sorted(rows[run].astype(str).unique())
     by_run = [rows[rows[run].astype(str) == one].sort_values("_c", kind="stable") for one in names]
     for one, curve in zip(names, by_run):

@@ -16,7 +16,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scaling_fits.compute_optimal.allocation import SIX_N_D, Compute, law_optimum
+from scaling_fits.compute_optimal.allocation import law_optimum
+from scaling_fits.compute_optimal.compute import SIX_N_D, Compute
 from scaling_fits.estimation.columns import Link
 from scaling_fits.estimation.observations import row_names
 from scaling_fits.figures.optimum_figures import optima_table

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_fits.compute_optimal.allocation import Compute
+from scaling_fits.compute_optimal.compute import Compute
 from scaling_fits.estimation.problem import float64
 from scaling_fits.fit import Fit
 from scaling_fits.laws.data_mix import effective_real

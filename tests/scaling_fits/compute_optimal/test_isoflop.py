@@ -7,21 +7,18 @@ import pandas as pd
 import pytest
 
 from benchmarks.fits.coverage_studies import Cell, isoflops
-from scaling_fits.compute_optimal.allocation import (
-    SIX_N_D,
-    Compute,
-    chinchilla_optimum,
-    fit_power_law,
-    flops_per_record,
-    law_optimum,
-)
+from scaling_fits.compute_optimal.akima import Akima
+from scaling_fits.compute_optimal.allocation import chinchilla_optimum, fit_power_law, law_optimum
 from scaling_fits.compute_optimal.budgets import assign_budgets
+from scaling_fits.compute_optimal.compute import SIX_N_D, Compute, SweepColumns, flops_per_record
 from scaling_fits.compute_optimal.envelope import lower_envelope
 from scaling_fits.compute_optimal.isoflop import isoflop
+from scaling_fits.compute_optimal.parabola import PARABOLA
 
 HOFFMANN = {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
 EVEN = {"E": 1.69, "A": 400.0, "B": 400.0, "alpha": 0.31, "beta": 0.31}
 BUDGETS = np.geomspace(1e17, 1e21, 5)
+ND = SweepColumns("n", "d")
 
 
 def law(constants, n, d):
@@ -43,7 +40,7 @@ def grid(constants, *, width=8.0, offset=1.0, sizes=15, noise=0.0, seed=0, budge
 def test_parabolas_find_the_exponents_of_a_noisy_surface_inside_their_intervals():
     covered = 0
     for seed in range(40):
-        found = isoflop(grid(EVEN, noise=0.003, seed=seed, sizes=8), n="n", d="d")
+        found = isoflop(grid(EVEN, noise=0.003, seed=seed, sizes=8), ND)
         low, high = found.size_law.interval
         covered += low <= 0.5 <= high
         assert found.size_law.exponent == pytest.approx(0.5, abs=0.05)
@@ -55,7 +52,7 @@ def test_intervals_of_single_minima_cover_the_true_optimum():
     true = [chinchilla_optimum(EVEN, c)["N"] for c in BUDGETS]
     covered, count = 0, 0
     for seed in range(40):
-        for optimum, n in zip(isoflop(grid(EVEN, noise=0.002, seed=seed, sizes=9, width=6), n="n", d="d").optima, true):
+        for optimum, n in zip(isoflop(grid(EVEN, noise=0.002, seed=seed, sizes=9, width=6), ND).optima, true):
             if optimum.reason is None:
                 low, high = optimum.n_interval
                 covered, count = covered + ((low or 0) <= n <= (high or np.inf)), count + 1
@@ -66,7 +63,7 @@ def test_intervals_of_single_minima_cover_the_true_optimum():
 # optimum, Open-Athena scaling-law-analysis, experiment 10 (arXiv:2603.22339).
 @pytest.mark.parametrize(("width", "percent"), [(4, 5.690942), (8, 3.376108), (16, 0.237881)])
 def test_the_bias_of_off_centre_parabolas_on_an_asymmetric_law_is_the_published_one(width, percent):
-    found = isoflop(grid(HOFFMANN, width=width, offset=1 / 3), n="n", d="d")
+    found = isoflop(grid(HOFFMANN, width=width, offset=1 / 3), ND)
     # Noiseless minima differ in their residuals; the published line is unweighted.
     line = np.polyfit(np.log(BUDGETS), np.log([optimum.d for optimum in found.optima]), 1)
     error = 100 * (np.exp(np.polyval(line, np.log(1e24))) / chinchilla_optimum(HOFFMANN, 1e24)["D"] - 1)
@@ -78,23 +75,23 @@ def test_the_bias_of_centred_parabolas_grows_with_the_width_and_moves_the_factor
     true = chinchilla_optimum(HOFFMANN, 1e19)
     errors = []
     for width in (2, 4, 8, 16):
-        found = isoflop(grid(HOFFMANN, width=width), n="n", d="d")
+        found = isoflop(grid(HOFFMANN, width=width), ND)
         assert found.size_law.exponent == pytest.approx(true["a"], abs=1e-6)
         errors.append(abs(found.size_law.at(1e19) / true["N"] - 1))
     assert errors == sorted(errors) and errors[-1] > 0.05 > errors[0]
-    even = isoflop(grid(EVEN, width=16), n="n", d="d")
+    even = isoflop(grid(EVEN, width=16), ND)
     assert even.size_law.at(1e19) == pytest.approx(chinchilla_optimum(EVEN, 1e19)["N"], rel=1e-6)
 
 
 def test_curves_that_are_no_parabolas_are_said_to_be_none():
-    skewed = isoflop(grid(HOFFMANN, width=30, noise=1e-3), n="n", d="d")
+    skewed = isoflop(grid(HOFFMANN, width=30, noise=1e-3), ND)
     assert any("cubic" in note for note in skewed.notes)
 
 
 def test_parabolas_reproduce_the_published_minima_of_llama_3(scaling_data_dir):
     """Open-Athena analysis/results/isoflop_comparison.md: D* of approach 2 on all 133 runs, a = 0.4632."""
     frame = pd.read_csv(scaling_data_dir / "open_athena_isoflops/isoflops_transform.csv")
-    found = isoflop(frame[frame["experiment"] == "llama_3__raw_loss"], n="params", d="tokens", c="budget")
+    found = isoflop(frame[frame["experiment"] == "llama_3__raw_loss"], SweepColumns("params", "tokens", "budget"))
     published = [4.41e9, 5.14e9, 7.56e9, 1.15e10, 1.53e10, 2.53e10, 4.10e10, 5.46e10, None, 2.38e11]
     for optimum, d in zip(found.optima, published, strict=True):
         if d is None:
@@ -109,10 +106,8 @@ def test_chinchilla_data_give_the_exponent_of_hoffmann_et_al(scaling_data_dir):
     """Hoffmann et al. 2022, table 2: approach 2 a = 0.49 (0.462 to 0.534)."""
     frame = pd.read_csv(scaling_data_dir / "open_athena_isoflops/isoflops_transform.csv")
     frame = frame[frame["experiment"] == "epochai_chinchilla__massivetext__chinchilla"]
-    for found in (
-        isoflop(frame, n="params", d="tokens", c="budget"),
-        isoflop(frame, n="params", d="tokens", c="budget", method="akima", noise_sd=0.003),
-    ):
+    columns = SweepColumns("params", "tokens", "budget")
+    for found in (isoflop(frame, columns), isoflop(frame, columns, method=Akima(0.003))):
         assert found.size_law.exponent == pytest.approx(0.49, abs=0.03)
         assert found.size_law.interval[0] < 0.49 < found.size_law.interval[1]
 
@@ -121,7 +116,7 @@ def test_digitised_flops_fall_into_their_nominal_budgets(scaling_data_dir):
     frame = pd.read_csv(scaling_data_dir / "chinchilla_epoch/svg_extracted_data.csv")
     frame = frame.assign(n=frame["Model Size"], d=frame["Training FLOP"] / (6 * frame["Model Size"]))
     nominal = [6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21]
-    found = isoflop(frame, n="n", d="d", c="Training FLOP", budgets=nominal, tolerance=0.15)
+    found = isoflop(frame, SweepColumns("n", "d", "Training FLOP"), budgets=nominal, tolerance=0.15)
     rows = sum(optimum.runs for optimum in found.optima) + sum(found.excluded.values())
     assert rows == len(frame) == 245
     assert found.excluded["off_budget"] > 50
@@ -139,7 +134,7 @@ def test_digitised_flops_fall_into_their_nominal_budgets(scaling_data_dir):
     ],
 )
 def test_what_the_sizes_do_not_bracket_is_refused(options, words):
-    found = isoflop(grid(EVEN, **{"sizes": 9, **options}), n="n", d="d")
+    found = isoflop(grid(EVEN, **{"sizes": 9, **options}), ND)
     assert found.size_law is None and "3 needed" in found.reason
     for optimum in found.optima:
         assert optimum.reason is not None and optimum.n is None and optimum.d is None
@@ -149,12 +144,12 @@ def test_what_the_sizes_do_not_bracket_is_refused(options, words):
 
 def test_concave_curves_are_refused():
     frame = grid(EVEN)
-    found = isoflop(frame.assign(loss=5 - frame["loss"]), n="n", d="d")
+    found = isoflop(frame.assign(loss=5 - frame["loss"]), ND)
     assert all("concave" in optimum.reason for optimum in found.optima)
 
 
 def test_two_good_budgets_make_no_law():
-    found = isoflop(grid(EVEN, noise=1e-3, budgets=BUDGETS[:2]), n="n", d="d")
+    found = isoflop(grid(EVEN, noise=1e-3, budgets=BUDGETS[:2]), ND)
     assert len(found.accepted) == 2 and found.size_law is None and "2 of 2 budgets" in found.reason
 
 
@@ -168,15 +163,15 @@ def test_one_budget_that_is_far_better_known_does_not_hide_the_scatter_of_the_ot
 
 def test_akima_minima_agree_with_the_law_and_are_refused_at_the_edge():
     frame = pd.concat([grid(HOFFMANN, noise=0.002, seed=seed, sizes=9) for seed in range(3)], ignore_index=True)
-    found = isoflop(frame, n="n", d="d", method="akima", draws=300)
+    found = isoflop(frame, ND, method=Akima(draws=300))
     assert found.size_law.interval[0] < chinchilla_optimum(HOFFMANN, 1e19)["a"] < found.size_law.interval[1]
     assert all(optimum.residual_sd == pytest.approx(0.002, rel=0.3) for optimum in found.optima)
     for optimum, c in zip(found.optima, BUDGETS):
         assert optimum.n == pytest.approx(chinchilla_optimum(HOFFMANN, c)["N"], rel=0.6)
-    edge = isoflop(grid(HOFFMANN, offset=20), n="n", d="d", method="akima", noise_sd=1e-3, draws=100)
+    edge = isoflop(grid(HOFFMANN, offset=20), ND, method=Akima(1e-3, 100))
     assert all("edge" in optimum.reason for optimum in edge.optima)
     with pytest.raises(ValueError, match="give noise_sd"):
-        isoflop(grid(HOFFMANN), n="n", d="d", method="akima")
+        isoflop(grid(HOFFMANN), ND, method=Akima())
 
 
 def test_clusters_that_share_noise_widen_the_interval_of_the_prediction():
@@ -184,10 +179,10 @@ def test_clusters_that_share_noise_widen_the_interval_of_the_prediction():
     frame["trunk"] = np.tile(np.arange(10), len(BUDGETS))
     shared = np.random.default_rng(3).standard_normal(10)
     frame["loss"] *= np.exp(0.004 * shared[frame["trunk"]])
-    alone, together = isoflop(frame, n="n", d="d"), isoflop(frame, n="n", d="d", cluster="trunk")
+    alone, together = isoflop(frame, ND), isoflop(frame, SweepColumns("n", "d", cluster="trunk"))
     width = [np.log(np.divide(*found.size_law.interval_at(1e19)[::-1])) for found in (alone, together)]
     assert width[1] > 1.5 * width[0]
-    assert together == isoflop(frame, n="n", d="d", cluster="trunk")
+    assert together == isoflop(frame, SweepColumns("n", "d", cluster="trunk"))
 
 
 def test_flops_are_sorted_into_budgets_up_to_rounding():
@@ -208,7 +203,7 @@ def test_duplicates_are_named_and_rows_left_out_are_counted():
     off = frame.iloc[[0]].assign(run_id="odd", d=lambda f: 3 * f["d"])
     lost = frame.iloc[[0]].assign(run_id="lost", loss=np.nan)
     everything = pd.concat([frame, again, off, lost], ignore_index=True)
-    found = isoflop(everything, n="n", d="d", budgets=BUDGETS)
+    found = isoflop(everything, ND, budgets=BUDGETS)
     assert found.excluded == {"not_finite": 1, "exact_duplicate": 1, "off_budget": 1}
     notes = " ".join(found.notes)
     assert "again3" in notes or "run03" in notes
@@ -219,21 +214,21 @@ def test_duplicates_are_named_and_rows_left_out_are_counted():
 def test_compute_is_a_column_or_arithmetic_of_columns_or_a_function_and_is_named():
     frame = grid(EVEN, noise=1e-3).assign(per=lambda f: 6 * f["n"])
     ways = ["c", "per * d", SIX_N_D, flops_per_record("6 ", lambda n: 6 * n)]
-    found = [isoflop(frame, n="n", d="d", c=way) for way in ways]
+    found = [isoflop(frame, SweepColumns("n", "d", way)) for way in ways]
     assert [one.definition["C"] for one in found] == [
         "column 'c'", "per * d (computed from columns)", "6 N D", "6 (N) D",
     ]  # fmt: skip
     for one in found:
         assert one.size_law.exponent == pytest.approx(found[0].size_law.exponent, rel=1e-9)
     with pytest.raises(ValueError, match="neither a column nor arithmetic"):
-        isoflop(frame, n="n", d="d", c="flop")
+        isoflop(frame, SweepColumns("n", "d", "flop"))
     with pytest.raises(ValueError, match="must be positive, but 75 rows"):
-        isoflop(frame, n="n", d="d", c="per * d * -1")
+        isoflop(frame, SweepColumns("n", "d", "per * d * -1"))
 
 
 def test_outputs_are_plain_text_and_json_without_nan():
     frame = pd.concat([grid(EVEN, noise=2e-3), grid(EVEN, sizes=3, budgets=[1e22])], ignore_index=True)
-    found = isoflop(frame, n="n", d="d")
+    found = isoflop(frame, ND)
     back = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert back["size_law"]["exponent"] == found.size_law.exponent
     assert back["optima"][5]["reason"].startswith("3 distinct sizes") and back["optima"][5]["n"] is None
@@ -241,12 +236,12 @@ def test_outputs_are_plain_text_and_json_without_nan():
     assert "N* =" in text and "intervals at 95 %" in text and "refused" in text
 
 
-@pytest.mark.parametrize("method", ["parabola", "akima"])
+@pytest.mark.parametrize("method", [PARABOLA, Akima(1e-3, 50)], ids=["parabola", "akima"])
 def test_the_fitted_curves_are_given_with_their_runs(method):
     frame = pd.concat([grid(HOFFMANN, noise=1e-3, seed=seed, sizes=7) for seed in (0, 1)])
     frame = pd.concat([frame, grid(HOFFMANN, sizes=3, budgets=[1e22])]).sample(frac=1, random_state=0)
     frame["run_id"] = [f"run{i}" for i in range(len(frame))]
-    found = isoflop(frame, n="n", d="d", method=method, noise_sd=1e-3 if method == "akima" else None, draws=50)
+    found = isoflop(frame, ND, method=method)
     named = frame.set_index("run_id")
     assert sorted(run for curve in found.curves for run in curve.runs) == sorted(named.index)
     for optimum, curve in zip(found.optima, found.curves, strict=True):
@@ -259,7 +254,7 @@ def test_the_fitted_curves_are_given_with_their_runs(method):
         assert (curve.n[0], curve.n[-1]) == pytest.approx((curve.run_n[0], curve.run_n[-1]))
         lowest = int(np.argmin(curve.loss))
         assert curve.loss[lowest] == pytest.approx(optimum.loss, rel=1e-3)
-        if method == "parabola":
+        if method is PARABOLA:
             assert curve.n[lowest - 1] < optimum.n < curve.n[lowest + 1]
             bend = np.diff(curve.loss, 2)
             np.testing.assert_allclose(bend, bend[0], rtol=1e-6)
@@ -283,7 +278,7 @@ def curves(constants, sizes, *, reach=200.0, seeds=1, noise=0.0) -> pd.DataFrame
 @pytest.mark.parametrize(("seeds", "noise"), [(1, 0.0), (2, 0.002)])
 def test_the_envelope_of_curves_finds_the_exponents(seeds, noise):
     frame = curves(HOFFMANN, np.geomspace(1e7, 1e10, 25), seeds=seeds, noise=noise)
-    found = lower_envelope(frame, n="n", d="d", replicates=100)
+    found = lower_envelope(frame, ND, replicates=100)
     true = chinchilla_optimum(HOFFMANN, 1e19)
     assert found.size_law.exponent == pytest.approx(true["a"], abs=0.03)
     assert found.size_law.interval[0] < true["a"] < found.size_law.interval[1]
@@ -294,7 +289,7 @@ def test_the_envelope_of_curves_finds_the_exponents(seeds, noise):
 
 
 def test_sizes_at_the_edge_of_an_envelope_are_refused():
-    found = lower_envelope(curves(HOFFMANN, [1e8, 2e8, 4e8]), n="n", d="d", replicates=10)
+    found = lower_envelope(curves(HOFFMANN, [1e8, 2e8, 4e8]), ND, replicates=10)
     assert found.size_law is None and "1 sizes are lowest between" in found.reason
     assert [optimum.reason is None for optimum in found.optima] == [False, True, False]
 
@@ -302,7 +297,7 @@ def test_sizes_at_the_edge_of_an_envelope_are_refused():
 def test_a_curve_has_one_size():
     frame = curves(HOFFMANN, [1e8, 2e8, 4e8]).assign(run_id="same")
     with pytest.raises(ValueError, match="'same' has 3 values of 'n'"):
-        lower_envelope(frame, n="n", d="d")
+        lower_envelope(frame, ND)
 
 
 def test_the_numeric_minimum_of_a_law_is_the_closed_form():
@@ -367,8 +362,8 @@ def test_intervals_cover_where_budgets_share_trunks(correlation):
 
 def test_four_trunks_of_one_size_each_do_not_share_their_noise_as_if_it_were_more():
     frame = grid(EVEN, noise=4e-3, sizes=4)
-    together = isoflop(frame.assign(trunk=np.tile(np.arange(4), len(BUDGETS))), n="n", d="d", cluster="trunk")
-    alone = isoflop(frame, n="n", d="d")
+    together = isoflop(frame.assign(trunk=np.tile(np.arange(4), len(BUDGETS))), SweepColumns("n", "d", cluster="trunk"))
+    alone = isoflop(frame, ND)
     widths = [[np.log(high / low) for low, high in (one.n_interval for one in found.accepted) if low and high]
               for found in (alone, together)]  # fmt: skip
     # One degree of freedom per budget, where 15 pooled ones would be five times as sure; or no minimum at all.

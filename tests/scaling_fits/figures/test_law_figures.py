@@ -10,6 +10,7 @@ from matplotlib.text import Text
 
 from scaling_fits.__main__ import main
 from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum, law_optimum
+from scaling_fits.compute_optimal.compute import SweepColumns
 from scaling_fits.compute_optimal.isoflop import isoflop
 from scaling_fits.convergence.times import add_axes, records_to_target
 from scaling_fits.estimation.estimators import LeastSquares
@@ -239,7 +240,7 @@ def test_the_isoflop_table_holds_runs_fitted_curves_and_the_law(tmp_path, capsys
     words = ["isoflop", str(tmp_path / "sweep.csv"), "--n", "params", "--d", "tokens"]
     assert main([*words, "--figure", str(tmp_path / "fig")]) == 0
     assert "wrote fig.pdf, fig.png, fig.csv" in capsys.readouterr().out
-    found = isoflop(sweep, n="params", d="tokens")
+    found = isoflop(sweep, SweepColumns("params", "tokens"))
     figure, data = isoflop_figure(found)
     check_table("isoflop", figure, data)
     assert sorted(data.query("layer == 'row'")["name"]) == sorted(sweep["run_id"])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scaling_fits.compute_optimal.allocation import flops_per_record
+from scaling_fits.compute_optimal.compute import flops_per_record
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import Fit, fit
