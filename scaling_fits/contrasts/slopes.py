@@ -2,6 +2,35 @@
 
 Both use the rows of one table of paired differences; `SlopeDesign` holds what depends on the design alone, so that the
 power of a planned study is simulated through the very estimator that will analyse it.
+
+The variance is CR3: with 8 or 9 clusters the CR1 sandwich rejects a true null in 7 to 9 % of cases at 5 %. The t has
+clusters - 2 degrees of freedom, as in a regression of the clusters' means. By simulation (normal noise, 100,000 studies
+of 4 budgets; 60,000 where uneven) a true null is rejected in these per cents of cases at 5 % and at 1.67 %, Holm's
+first step, beside what clusters - 1 would give:
+
+======================================  ========  ==============  ==============
+design                                  clusters  clusters - 2    clusters - 1
+======================================  ========  ==============  ==============
+2 sizes x 2 seeds                              4  3.4 and 1.1     5.9 and 2.7
+5 sizes x 1 seed                               5  4.1 and 1.5     5.5 and 2.5
+3 sizes x 2 seeds                              6  5.1 and 2.2     6.1 and 2.8
+3 sizes x 3 seeds                              9  5.0 and 2.0     5.4 and 2.3
+5 sizes x 3 seeds                             15  5.1 and 1.9     5.2 and 2.0
+3 x 3, a third of the rows missing             9  4.8 to 5.8      5.2 to 6.2
+3 x 2, smallest size 10 x the variance         6  7.1 and 2.9     8.5 and 3.9
+3 x 3, smallest size 10 x the variance         9  7.3 and 3.1     7.8 and 3.5
+======================================  ========  ==============  ==============
+
+`planning.power.power_of` at slope 0 gives the figure of a plan with even noise.
+
+With equal clusters and one size in each the estimates of both models coincide, and only the errors differ: CR3 lets
+every cluster have its own spread, the mixed model pools one spread over all and is tighter if that is so. They part
+when (a) the spread depends on size: then the pooled one is wrong, in either direction; (b) clusters are unequal, such
+as missing budgets or several pool draws against one reference run: least squares weighs rows, the mixed model weighs
+clusters the more equally, the larger the trunks' spread; (c) the slope itself depends on the budget: both then state
+averages with different weights; (d) few clusters: CR3's error is then too large on average, and where the mixed model
+finds no spread between trunks it is wide (98 % coverage for 95 %). Where only one excludes 0, `Slope.methods_agree` is
+False and the text says so.
 """
 
 from __future__ import annotations
@@ -20,6 +49,7 @@ from scaling_fits.tables.run_table import names
 
 SMALLEST_EFFECT = 0.035  # relative; smaller differences are called unresolved
 CLUSTERS_MIN = 4
+LEVEL = 0.95
 UNRESOLVED = "unresolved"
 
 
@@ -162,40 +192,12 @@ def slope_in_size(
     within: str | None = "records_seen",
     n: str = "n_params",
     primary: bool = False,
-    level: float = 0.95,
 ) -> Slope:
     """Least-squares slope of `column` on ln N with one intercept per value of `within` (budgets), clustered on trunks.
 
-    Rows that share any trunk form one cluster. The variance is CR3 (`SlopeDesign.fit`): with 8 or 9 clusters the CR1
-    sandwich rejects a true null in 7 to 9 % of cases at 5 %. Fewer than 4 clusters: an estimate without interval. The t
-    has clusters - 2 degrees of freedom, as in a regression of the clusters' means. By simulation (normal noise, 100,000
-    studies of 4 budgets; 60,000 where uneven) a true null is rejected in these per cents of cases at 5 % and at 1.67 %,
-    Holm's first step, beside what clusters - 1 would give:
-
-    ======================================  ========  ==============  ==============
-    design                                  clusters  clusters - 2    clusters - 1
-    ======================================  ========  ==============  ==============
-    2 sizes x 2 seeds                              4  3.4 and 1.1     5.9 and 2.7
-    5 sizes x 1 seed                               5  4.1 and 1.5     5.5 and 2.5
-    3 sizes x 2 seeds                              6  5.1 and 2.2     6.1 and 2.8
-    3 sizes x 3 seeds                              9  5.0 and 2.0     5.4 and 2.3
-    5 sizes x 3 seeds                             15  5.1 and 1.9     5.2 and 2.0
-    3 x 3, a third of the rows missing             9  4.8 to 5.8      5.2 to 6.2
-    3 x 2, smallest size 10 x the variance         6  7.1 and 2.9     8.5 and 3.9
-    3 x 3, smallest size 10 x the variance         9  7.3 and 3.1     7.8 and 3.5
-    ======================================  ========  ==============  ==============
-
-    `power.power_of` at slope 0 gives the figure of a plan with even noise.
-
-    `Slope.mixed` has the slope of a mixed model beside it (`mixed_effects.mixed_slope`). With equal clusters and one
-    size in each the two estimates coincide, and only the errors differ: CR3 lets every cluster have its own spread,
-    the mixed model pools one spread over all and is tighter if that is so. They part when (a) the spread depends on
-    size: then the pooled one is wrong, in either direction; (b) clusters are unequal, such as missing budgets or
-    several pool draws against one reference run: least squares weighs rows, the mixed model weighs clusters the more
-    equally, the larger the trunks' spread; (c) the slope itself depends on the budget: both then state averages with
-    different weights; (d) few clusters: CR3's error is then too large on average, and where the mixed model finds no
-    spread between trunks it is wide (98 % coverage for 95 %). Where only one excludes 0, `Slope.methods_agree` is False
-    and the text says so.
+    Rows that share any trunk form one cluster. The variance is CR3 (`SlopeDesign.fit`), the t has clusters - 2 degrees
+    of freedom, and `Slope.mixed` has the slope of a mixed model beside it: the module says why. Fewer than 4 clusters:
+    an estimate without interval.
     """
     clusters_R = components(values, trunks)
     counts = {
@@ -204,7 +206,7 @@ def slope_in_size(
         "clusters": int(np.unique(clusters_R).size),
         "sizes": int(values[n].nunique()),
     }
-    slope = Slope(name, quantity, primary, **counts, level=level)
+    slope = Slope(name, quantity, primary, **counts, level=LEVEL)
     log_n_R, y_R = np.log(values[n].to_numpy(dtype=float)), values[column].to_numpy(dtype=float)
     groups_R = np.zeros(len(values)) if within is None else values[within].to_numpy()
     design = slope_design(log_n_R, groups_R, clusters_R) if len(values) else None
@@ -215,10 +217,10 @@ def slope_in_size(
     if not design.has_interval:
         needed = f"{CLUSTERS_MIN} are needed, and two sizes without any one of them"
         return replace(slope, reason=f"{slope.clusters} independent clusters of trunks; {needed}")
-    half = float(stats.t.ppf((1 + level) / 2, design.dof) * error)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, design.dof) * error)
     p_value = float(2 * stats.t.sf(abs(estimate) / error, design.dof)) if error > 0 else float(estimate == 0)
     slope = replace(slope, standard_error=error, dof=design.dof, p_value=p_value)
-    mixed = mixed_slope(log_n_R, y_R, groups_R, clusters_R, level=level)
+    mixed = mixed_slope(log_n_R, y_R, groups_R, clusters_R, level=LEVEL)
     return replace(slope, interval=(estimate - half, estimate + half), mixed=mixed)
 
 

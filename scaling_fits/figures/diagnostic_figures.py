@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scaling_fits.figures.law_figures import axis_name
+from scaling_fits.figures.look import PLAIN, Look
 from scaling_fits.figures.style import DASHES, PALETTE, SMALL, STYLE, Canvas, Width, short, symbol
 from scaling_fits.fit import Fit
 from scaling_fits.uncertainty.profile_likelihood import ProfileInterval
@@ -26,16 +27,14 @@ ROW_NAME_MAX = 24  # letters of a run's name that a panel has room for; the tabl
 def residuals(
     fit: Fit,
     *,
-    names: Mapping[str, str] | None = None,
-    width: Width = Width.DOUBLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """ln law - ln response against the prediction and every variable, and what the most influential rows do.
 
     The band is twice the residuals' robust spread (median absolute deviation / 0.6745). The five rows of
     `Fit.identifiability` are ringed and named; the bars are the constant that each moves most when it is left out.
     """
+    width = look.width or Width.DOUBLE
     influential = fit.identifiability.influential
     shown = ["prediction", *fit.law.letters]
     count = len(shown) + 1
@@ -47,8 +46,8 @@ def residuals(
     ringed = {one.row: i + 1 for i, one in enumerate(influential)}
     which = np.array([ringed.get(name, 0) for name in row_names])
     for axes, letter in zip(canvas.grid.flat, shown):
-        response = axis_name(fit, "L", names)
-        quantity = f"{response}, predicted" if letter == "prediction" else axis_name(fit, letter, names)
+        response = axis_name(fit, "L", look.names)
+        quantity = f"{response}, predicted" if letter == "prediction" else axis_name(fit, letter, look.names)
         canvas.panel(axes, letter, quantity, f"ln law − ln {response.split()[0]}", title="")
         x = fit.predict(**values) if letter == "prediction" else values[letter]
         axes.set_xscale("log" if (x > 0).all() else "linear")
@@ -64,7 +63,7 @@ def residuals(
     for axes in canvas.grid.flat[count:]:
         axes.remove()
     _influence_bars(canvas, canvas.grid.flat[count - 1], influential)
-    return canvas.finish(title, note)
+    return canvas.finish(look.title, look.note)
 
 
 def _influence_bars(canvas: Canvas, axes: Axes, influential: Sequence[Influence]) -> None:
@@ -95,9 +94,7 @@ def profiles(
     constants: Sequence[str] | None = None,
     *,
     points: int = 41,
-    width: Width = Width.DOUBLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """How the objective rises as each constant is held off its estimate; 1 is the threshold of the interval.
 
@@ -105,6 +102,7 @@ def profiles(
     that stays open is an arrow at the threshold, and the panel's title says so.
     ValueError for a fit made without profiles.
     """
+    width = look.width or Width.DOUBLE
     intervals = {interval.name: interval for interval in fit.profiles}
     chosen = list(intervals) if constants is None else list(constants)
     if not chosen or not set(chosen) <= set(intervals):
@@ -116,7 +114,7 @@ def profiles(
     for axes in canvas.grid.flat[len(chosen) :]:
         axes.remove()
     canvas.grid[0, 0].set_ylim(0, PROFILE_TOP)
-    return canvas.finish(title, note)
+    return canvas.finish(look.title, look.note)
 
 
 def _profile(canvas: Canvas, axes: Axes, fit: Fit, interval: ProfileInterval, points: int) -> None:

@@ -7,6 +7,7 @@ the bootstrap's percentile intervals of the law (`Fit.interval`); a fit without 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from scaling_fits.compute_optimal.allocation import law_optimum
 from scaling_fits.compute_optimal.compute import SIX_N_D, Compute
 from scaling_fits.estimation.columns import Link
 from scaling_fits.estimation.observations import row_names
+from scaling_fits.figures.look import PLAIN, Look
 from scaling_fits.figures.optimum_figures import optima_table
 from scaling_fits.figures.style import (
     DASHES,
@@ -54,10 +56,7 @@ def loss_against(
     at: Sequence[Mapping[str, float]] | None = None,
     until: float | None = None,
     table: RunTable | None = None,
-    names: Mapping[str, str] | None = None,
-    width: Width = Width.SINGLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """The response against one variable of the law, a line with its band per value of the others, and the rows.
 
@@ -66,15 +65,16 @@ def loss_against(
     line, moved along the law to the line's value where its own is another (the legend says so, the table keeps what was
     `measured`): its distance from the line is its residual. With more, only rows with the line's own values are drawn.
     Beyond the data, up to `until`, lines are dashed. Rows that `table` excludes are hollow, named, and as measured.
-    `names` renames letters and "L".
     ValueError for a letter that the law does not have.
     """
+    width = look.width or Width.SINGLE
     if letter not in fit.law.letters:
         raise ValueError(f"{fit.law.name} has the variables {list(fit.law.letters)}, not {letter!r}")
     at = _levels(fit, letter) if at is None else [dict(one) for one in at]
     values = fit.observations.values
     canvas = Canvas(width, 0.72 * min(width, Width.MIDDLE) + 0.13 * len(at) / 2)
-    axes = canvas.panel(canvas.grid[0, 0], "law", axis_name(fit, letter, names), axis_name(fit, "L", names), title="")
+    quantities = (axis_name(fit, one, look.names) for one in (letter, "L"))
+    axes = canvas.panel(canvas.grid[0, 0], "law", *quantities, title="")
     axes.set(xscale="log", yscale="log" if fit.link is Link.LOG else "linear")
     end = max(float(values[letter].max()), until or 0.0)
     x = np.geomspace(values[letter][values[letter] > 0].min(), end, GRID)
@@ -102,9 +102,9 @@ def loss_against(
         if not seen.all():
             beyond = ~seen | (np.arange(GRID) == seen.sum() - 1)
             canvas.line(axes, x[beyond], loss_LxX[i, beyond], "law beyond data", name, color=colour, ls=DASHES[0])
-        _rows(canvas, axes, fit, values[letter], nearest == i, name or "runs", i, colour, y=y)
+        _rows(canvas, axes, fit, values[letter], nearest == i, _Series(name or "runs", i, colour), y)
     _excluded(canvas, axes, fit, table, lambda columns: columns[letter])
-    return canvas.finish(title, note)
+    return canvas.finish(look.title, look.note)
 
 
 @rc_context(STYLE)
@@ -115,10 +115,7 @@ def loss_against_compute(
     sizes: Sequence[float] | None = None,
     until: float | None = None,
     table: RunTable | None = None,
-    names: Mapping[str, str] | None = None,
-    width: Width = Width.SINGLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """The response against compute C(N, D): a line per size, and the law's least loss at every C with its band.
 
@@ -126,23 +123,24 @@ def loss_against_compute(
     of no line's size are grey. The frontier runs from the smallest C of the data to the largest, dashed from there to
     `until` (FLOPs). Needs a law in N and D.
     """
+    width = look.width or Width.SINGLE
     values = _sized(fit)
     flops = compute.flops(values["N"], values["D"])
     sizes = _some(_distinct(values["N"])) if sizes is None else np.asarray(sizes, dtype=float)
     canvas = Canvas(width, 0.85 * min(width, Width.MIDDLE))
     label = f"compute C = {compute.name} (FLOP)"
-    axes = canvas.panel(canvas.grid[0, 0], "compute", label, axis_name(fit, "L", names), title="")
+    axes = canvas.panel(canvas.grid[0, 0], "compute", label, axis_name(fit, "L", look.names), title="")
     axes.set(xscale="log", yscale="log")
     of_line = np.isclose(values["N"], sizes[:, None], rtol=SAME_SIZE, atol=0.0)
     for i, (size, colour) in enumerate(zip(sizes, shades(len(sizes)))):
         name = f"N = {short(size)}"
-        _rows(canvas, axes, fit, flops, of_line[i], name, i, colour)
+        _rows(canvas, axes, fit, flops, of_line[i], _Series(name, i, colour))
         d = np.geomspace(values["D"].min(), values["D"].max(), GRID)
         n = np.full(GRID, size)
         canvas.line(axes, compute.flops(n, d), fit.predict(N=n, D=d), "law", name, color=colour, lw=0.8)
     others = ~of_line.any(axis=0)
     if others.any():
-        _rows(canvas, axes, fit, flops, others, "other sizes", len(sizes), OTHERS)
+        _rows(canvas, axes, fit, flops, others, _Series("other sizes", len(sizes), OTHERS))
     best = _optima(fit, np.geomspace(flops.min(), max(flops.max(), until or 0.0), GRID), compute)
     loss, band = _law(fit, {"N": best["n"].to_numpy(), "D": best["d"].to_numpy()}, canvas)
     budget, seen = best["budget"].to_numpy(), best["budget"].to_numpy() <= flops.max() * (1 + 1e-9)
@@ -154,7 +152,7 @@ def loss_against_compute(
         beyond = ~seen | (np.arange(len(seen)) == seen.sum() - 1)
         canvas.line(axes, budget[beyond], loss[beyond], "least loss beyond data", **style, ls=DASHES[0])
     _excluded(canvas, axes, fit, table, lambda columns: compute.flops(columns["N"], columns["D"]))
-    return canvas.finish(title, note)
+    return canvas.finish(look.title, look.note)
 
 
 @rc_context(STYLE)
@@ -164,15 +162,13 @@ def contours(
     compute: Compute = SIX_N_D,
     levels: Sequence[float] | None = None,
     until: Mapping[str, float] | None = None,
-    names: Mapping[str, str] | None = None,
-    width: Width = Width.SINGLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """Lines of equal loss over N and D, the compute-optimal line, lines of equal compute, and the runs by their loss.
 
     `until` extends the plane beyond the data, {"N": ..., "D": ...}. Needs a law in N and D.
     """
+    width = look.width or Width.SINGLE
     values, loss = _sized(fit), measured(fit)
     ends = {k: (0.8 * values[k].min(), 1.25 * max(values[k].max(), (until or {}).get(k, 0.0))) for k in ("N", "D")}
     n, d = (np.geomspace(*ends[k], 121) for k in ("N", "D"))
@@ -181,7 +177,7 @@ def contours(
         ticks = MaxNLocator(LEVELS_MAX, steps=[1, 2, 2.5, 5, 10]).tick_values(plane.min(), plane.max())
         levels = [tick for tick in ticks if plane.min() < tick < plane.max()]
     canvas = Canvas(width, 0.9 * min(width, Width.MIDDLE))
-    axes = canvas.panel(canvas.grid[0, 0], "plane", axis_name(fit, "N", names), axis_name(fit, "D", names), title="")
+    axes = canvas.panel(canvas.grid[0, 0], "plane", *(axis_name(fit, one, look.names) for one in "ND"), title="")
     axes.set(xscale="log", yscale="log", xlim=ends["N"], ylim=ends["D"])
     axes.grid(visible=False)
     scale = {"cmap": "cividis", "norm": LogNorm(min(plane.min(), loss.min()), max(plane.max(), loss.max()))}
@@ -212,8 +208,8 @@ def contours(
     bar.add_lines(drawn)
     bar.set_ticks(drawn.levels, labels=[f"{level:.4g}" for level in drawn.levels])
     bar.ax.minorticks_off()
-    bar.set_label(axis_name(fit, "L", names))
-    return canvas.finish(title, note)
+    bar.set_label(axis_name(fit, "L", look.names))
+    return canvas.finish(look.title, look.note)
 
 
 @rc_context(STYLE)
@@ -223,10 +219,7 @@ def mix_curves(
     sizes: Sequence[float] | None = None,
     budgets: Sequence[float] | None = None,
     pool: float | None = None,
-    names: Mapping[str, str] | None = None,
-    width: Width = Width.DOUBLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """The response against the real fraction r = R / (R + S): a panel per budget R + S, a line with band per size.
 
@@ -234,6 +227,7 @@ def mix_curves(
     where such laws may jump, the law is a bar of its own; the marks of sizes stand a little beside each other.
     Budgets: all up to three, else the smallest, middle, largest.
     """
+    width = look.width or Width.DOUBLE
     if set(fit.law.letters) != {"N", "R", "S", "U"}:
         raise ValueError(f"{fit.law.name} is a law in {list(fit.law.letters)}; mix curves need one in N, R, S, U")
     values = fit.observations.values
@@ -250,7 +244,7 @@ def mix_curves(
     loss, band = _law(fit, grid, canvas)
     for b, (axes, budget) in enumerate(zip(canvas.grid[0], budgets)):
         panel = f"D = {short(budget)} records"
-        canvas.panel(axes, panel, "real fraction r", axis_name(fit, "L", names)).set(yscale="log")
+        canvas.panel(axes, panel, "real fraction r", axis_name(fit, "L", look.names)).set(yscale="log")
         for i, (size, colour) in enumerate(zip(sizes, shades(len(sizes)))):
             name = f"N = {short(size)}"
             aside = SIZE_STEP * (i - (len(sizes) - 1) / 2)
@@ -265,9 +259,9 @@ def mix_curves(
             canvas.points(axes, aside, loss[b, i, 0], "law at r = 0", name, keep=keep, **pure)
             mine = np.isclose(values["N"], size) & np.isclose(total, budget)
             mine &= (values["R"] == 0) | np.isclose(values["U"], pool)
-            _rows(canvas, axes, fit, share + aside, mine, name, i, colour)
+            _rows(canvas, axes, fit, share + aside, mine, _Series(name, i, colour))
     canvas.remark(f"pool: {short(pool)} different real records")
-    return canvas.finish(title, note)
+    return canvas.finish(look.title, look.note)
 
 
 def measured(fit: Fit) -> np.ndarray:
@@ -284,22 +278,29 @@ def _law(fit: Fit, grid: Mapping[str, np.ndarray], canvas: Canvas) -> tuple[np.n
     return fit.predict(**grid), fit.interval(**grid, level=fit.draws.plan.level)
 
 
+class _Series(NamedTuple):
+    """A named series of rows, the `index`-th of its panel."""
+
+    name: str
+    index: int
+    colour: object
+
+
 def _rows(
     canvas: Canvas,
     axes: Axes,
     fit: Fit,
     x: np.ndarray,
     mine: np.ndarray,
-    name: str,
-    i: int,
-    colour: object,
+    series: _Series,
     y: np.ndarray | None = None,
 ) -> None:
     """The rows of one series, with their names; `y` where they are not drawn as measured."""
-    style = {"color": colour, "marker": cycle(MARKERS, i), "ms": 3.2, "mec": "white", "mew": 0.3, "zorder": 3}
+    style = {"color": series.colour, "marker": cycle(MARKERS, series.index), "ms": 3.2}
+    style |= {"mec": "white", "mew": 0.3, "zorder": 3}
     keep = {"name": fit.observations.row_names_N[mine], "measured": measured(fit)[mine]}
     drawn = keep["measured"] if y is None else y[mine]
-    canvas.points(axes, x[mine], drawn, "row", name, name, keep=keep, **style)
+    canvas.points(axes, x[mine], drawn, "row", series.name, series.name, keep=keep, **style)
 
 
 def _excluded(

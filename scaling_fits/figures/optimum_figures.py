@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scaling_fits.compute_optimal.allocation import Allocation, Optimum
+from scaling_fits.figures.look import PLAIN, Look
 from scaling_fits.figures.style import (
     DASHES,
     GREY,
@@ -30,6 +33,8 @@ from scaling_fits.tables.run_table import require_columns
 
 LAW_POINTS = 41
 OPEN_END = 1.6  # factor by which an arrow leaves the minimum
+RUN = {"ms": 3.2, "mec": "white", "mew": 0.3}
+STAR = {"marker": "*", "ms": 6, "color": PALETTE[3], "mec": "black", "mew": 0.3, "zorder": 5}
 EXCHANGE_NAMES = {
     "marginal": "worth of a further synthetic record (exposures to the pool)",
     "marginal_new": "worth of a further synthetic record (new real records)",
@@ -53,9 +58,7 @@ def optima_table(optima: Sequence[Optimum]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(columns, float))
 
 
-def isoflop_figure(
-    found: Allocation, *, width: Width = Width.DOUBLE, title: str = "", note: str | None = None
-) -> tuple[Figure, pd.DataFrame]:
+def isoflop_figure(found: Allocation, *, look: Look = PLAIN) -> tuple[Figure, pd.DataFrame]:
     """`isoflops` of what `isoflop.isoflop` found: its runs, fitted curves and minima, and N*(C) with its interval.
 
     The table beside the figure holds every run, the fitted curves point by point, and the minima. Raises ValueError for
@@ -82,9 +85,7 @@ def isoflop_figure(
         law=law,
         n=_quantity(found, "N", "N"),
         loss=_quantity(found, "loss", "L"),
-        width=width,
-        title=title,
-        note=note,
+        look=look,
     )
 
 
@@ -97,9 +98,7 @@ def isoflops(
     law: pd.DataFrame | None = None,
     n: str = "parameters N",
     loss: str = "loss L",
-    width: Width = Width.DOUBLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """Loss against size per budget with its fitted curve and minimum, and beside it the minima against compute.
 
@@ -108,6 +107,7 @@ def isoflops(
     is drawn, the curve is dashed, the budget's lowest run is crossed out and the reason stands above the legend. `law`
     is N* = f(C): budget, n and, if there is an interval, n_low and n_high.
     """
+    width = look.width or Width.DOUBLE
     require_columns(runs, ["budget", "n", "loss"], "isoFLOP runs")
     require_columns(minima, ["budget", "n", "n_low", "n_high", "loss", "reason"], "isoFLOP minima")
     canvas = Canvas(width, 3.4, 1, 2)
@@ -120,42 +120,49 @@ def isoflops(
         if "n_low" in law:
             canvas.band(right, law["budget"], law["n_low"], law["n_high"], "law interval", color=GREY)
         canvas.line(right, law["budget"], law["n"], "law", color=GREY, lw=1.0)
-    star = {"marker": "*", "ms": 6, "color": PALETTE[3], "mec": "black", "mew": 0.3, "zorder": 5}
     for i, (one, colour) in enumerate(zip(minima.itertuples(), shades(len(minima)))):
-        series, marker = f"C = {short(one.budget)}", cycle(MARKERS, i)
+        series, style = f"C = {short(one.budget)}", {"color": colour, "marker": cycle(MARKERS, i)}
         mine = runs[np.isclose(runs["budget"], one.budget)].sort_values(["n", "loss"])
         keep = {"name": mine["run_id"]} if "run_id" in mine else None
-        style = {"color": colour, "marker": marker, "ms": 3.2, "mec": "white", "mew": 0.3}
-        canvas.points(left, mine["n"], mine["loss"], "row", series, series, keep=keep, **style)
+        canvas.points(left, mine["n"], mine["loss"], "row", series, series, keep=keep, **style, **RUN)
         if curves is not None:
             curve = curves[np.isclose(curves["budget"], one.budget)].sort_values("n")
             dashes = DASHES[0] if one.reason else "-"
             canvas.line(left, curve["n"], curve["loss"], "curve", series, color=colour, lw=0.9, ls=dashes)
         if one.reason:
-            lowest = mine.loc[[mine["loss"].idxmin()]] if len(mine) else mine
-            cross = {"marker": "x", "color": WARNING, "ms": 6, "mew": 1.2, "zorder": 5}
             sign = chr(ord("a") + reasons.index(one.reason))
-            canvas.remark(f"{sign}: {one.reason}")
-            keep = {"name": one.reason}
-            canvas.points(left, lowest["n"], lowest["loss"], "refused", series, "refused", keep=keep, **cross)
-            for x, y in zip(lowest["n"], lowest["loss"]):
-                canvas.label(left, x, y, sign)
-            continue
-        keep = {"x_low": one.n_low, "x_high": one.n_high}
-        canvas.points(left, one.n, one.loss, "minimum", series, keep=keep, **star)
-        dot = {"color": colour, "marker": marker, "ms": 4.5, "mec": "black", "mew": 0.4, "zorder": 5}
-        keep = {"low": one.n_low, "high": one.n_high}
-        canvas.points(right, one.budget, one.n, "minimum", series, keep=keep, **dot)
-        for end, factor in ((one.n_low, 1 / OPEN_END), (one.n_high, OPEN_END)):
-            if np.isfinite(end):
-                canvas.bars(left, one.n, one.loss, one.n, end, horizontal=True, color=PALETTE[3], lw=1.2)
-                canvas.bars(right, one.budget, one.n, one.n, end, color=colour)
-            else:
-                canvas.arrow(left, (one.n, one.loss), (one.n * factor, one.loss), "open end", series, color=PALETTE[3])
-                canvas.arrow(right, (one.budget, one.n), (one.budget, one.n * factor), "open end", series, color=colour)
+            _refused(canvas, left, mine, one.reason, sign, series)
+        else:
+            _minimum(canvas, (left, right), one, series, style)
     if (minima["reason"] == "").any():
-        canvas.entry("minimum with its interval", Line2D([], [], ls="none", **star))
-    return canvas.finish(title, note)
+        canvas.entry("minimum with its interval", Line2D([], [], ls="none", **STAR))
+    return canvas.finish(look.title, look.note)
+
+
+def _refused(canvas: Canvas, axes: Axes, mine: pd.DataFrame, reason: str, sign: str, series: str) -> None:
+    """The lowest run of a budget whose minimum was refused, crossed out, and the reason under its sign."""
+    lowest = mine.loc[[mine["loss"].idxmin()]] if len(mine) else mine
+    cross = {"marker": "x", "color": WARNING, "ms": 6, "mew": 1.2, "zorder": 5}
+    canvas.remark(f"{sign}: {reason}")
+    canvas.points(axes, lowest["n"], lowest["loss"], "refused", series, "refused", keep={"name": reason}, **cross)
+    for x, y in zip(lowest["n"], lowest["loss"]):
+        canvas.label(axes, x, y, sign)
+
+
+def _minimum(canvas: Canvas, panels: tuple[Axes, Axes], one: Any, series: str, style: dict[str, Any]) -> None:
+    """The minimum of a budget with its interval, against size and against compute; an open end is an arrow."""
+    left, right = panels
+    colour = style["color"]
+    canvas.points(left, one.n, one.loss, "minimum", series, keep={"x_low": one.n_low, "x_high": one.n_high}, **STAR)
+    dot = {**style, "ms": 4.5, "mec": "black", "mew": 0.4, "zorder": 5}
+    canvas.points(right, one.budget, one.n, "minimum", series, keep={"low": one.n_low, "high": one.n_high}, **dot)
+    for end, factor in ((one.n_low, 1 / OPEN_END), (one.n_high, OPEN_END)):
+        if np.isfinite(end):
+            canvas.bars(left, one.n, one.loss, one.n, end, horizontal=True, color=PALETTE[3], lw=1.2)
+            canvas.bars(right, one.budget, one.n, one.n, end, color=colour)
+        else:
+            canvas.arrow(left, (one.n, one.loss), (one.n * factor, one.loss), "open end", series, color=PALETTE[3])
+            canvas.arrow(right, (one.budget, one.n), (one.budget, one.n * factor), "open end", series, color=colour)
 
 
 @rc_context(STYLE)
@@ -164,15 +171,14 @@ def exchange_rates(
     over: str = "N",
     *,
     kind: str = "marginal_new",
-    width: Width = Width.SINGLE,
-    title: str = "",
-    note: str | None = None,
+    look: Look = PLAIN,
 ) -> tuple[Figure, pd.DataFrame]:
     """What a synthetic record is worth in real ones, against size (`over` "N") or the real share ("share").
 
     `rates` are results of `mix.exchange_rate` on a grid, `kind` which of their estimates; one line with its band per
     value of the other axis and of the records in all. 1 is a real record's worth. ValueError for another `over`.
     """
+    width = look.width or Width.SINGLE
     if over not in ("N", "share"):
         raise ValueError(f"exchange rates are drawn over 'N' or 'share', not {over!r}")
     rows = []
@@ -203,7 +209,7 @@ def exchange_rates(
         canvas.line(axes, group[over], group["rate"], "exchange rate", name, name, color=colour, **style)
     if table["low"].isna().all():
         canvas.remark("no band: the fit has no draws")
-    return canvas.finish(title, note)
+    return canvas.finish(look.title, look.note)
 
 
 def _quantity(found: Allocation, key: str, letter: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 
 import jax
@@ -206,7 +206,8 @@ def best_mix_at_budget(
         notes.append(f"{100 * ends[1:].mean():.0f} % of the draws put N at the end of the sizes searched")
     edge = f"N = {size_S[0]:.4g} is at the end of the sizes searched; widen them" if ends[0] else None
     data_S = compute.data(budget, size_S)
-    return _best_mix(fit, theta, size_S, data_S, fraction_S, pool, float(budget), tuple(notes), edge)
+    best = _best_mix(fit, theta, size_S, data_S, fraction_S, pool, float(budget))
+    return replace(best, edge=edge or best.edge, notes=(*notes, *best.notes))
 
 
 def exchange_rate(fit: Fit, *, n: float, real: float, synthetic: float, pool: float) -> ExchangeRate:
@@ -306,8 +307,6 @@ def _best_mix(
     fraction_S: np.ndarray,
     pool: float,
     budget: float | None,
-    notes: tuple[str, ...] = (),
-    edge: str | None = None,
 ) -> BestMix:
     n, records, r = n_S[:, None], records_S[:, None], fraction_S[:, None]
     at = np.concatenate([r, np.full_like(r, HEADLINE_FRACTION), np.zeros_like(r), 1 / records], axis=1)
@@ -327,9 +326,9 @@ def _best_mix(
         share_inside=float(inside_S[1:].mean()) if len(theta_SxP) > 1 else None,
         penalty=estimate_of(fit, log_SxG[:, 1] - log_SxG[:, 0]),
         jump=estimate_of(fit, log_SxG[:, 2] - log_SxG[:, 3]),
-        edge=edge or _edge(fraction_S[0], low, high, 1 / records_S[0]),
+        edge=_edge(fraction_S[0], low, high, 1 / records_S[0]),
         level=fit.draws.plan.level,
-        notes=(*notes, *range_notes(fit, n_S[0], records_S[0], pool, epochs)),
+        notes=range_notes(fit, n_S[0], records_S[0], pool, epochs),
     )
 
 

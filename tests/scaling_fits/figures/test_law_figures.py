@@ -17,6 +17,7 @@ from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.multistart import Search
 from scaling_fits.figures.diagnostic_figures import profiles, residuals
 from scaling_fits.figures.law_figures import contours, loss_against, loss_against_compute, mix_curves
+from scaling_fits.figures.look import Look
 from scaling_fits.figures.optimum_figures import exchange_rates, isoflop_figure, isoflops, optima_table
 from scaling_fits.figures.run_figures import loss_against_size, target_times
 from scaling_fits.figures.style import Width, save_figure, short, symbol
@@ -123,7 +124,7 @@ def figures():
     points, found = minima()
     return {
         "N": loss_against(law(), "N", table=runs(), until=1e7),
-        "D": loss_against(law(), "D", width=Width.MIDDLE),
+        "D": loss_against(law(), "D", look=Look(Width.MIDDLE)),
         "C": loss_against_compute(law(), table=runs(), until=1e13),
         "plane": contours(law()),
         "residuals": residuals(law()),
