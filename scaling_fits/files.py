@@ -46,7 +46,8 @@ def _refusal(error: BaseException | None, temporary: Path) -> OSError | None:
 def figure_paths(stem: Path | str) -> tuple[Path, Path, Path]:
     """The files of a figure: `<stem>.pdf`, `.png`, and the table `.csv` of what is drawn."""
     stem = Path(stem)
-    return tuple(stem.with_name(f"{stem.name}.{end}") for end in ("pdf", "png", "csv"))
+    pdf, png, csv = (stem.with_name(f"{stem.name}.{end}") for end in ("pdf", "png", "csv"))
+    return pdf, png, csv
 
 
 def write_text(path: Path, text: str) -> None:

@@ -108,7 +108,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         self.listed: list[argparse.Action] = []
-        plain = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES, "allow_abbrev": False}
+        plain: dict[str, Any] = {"epilog": EXAMPLES, "allow_abbrev": False}
+        plain["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(**plain | settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:

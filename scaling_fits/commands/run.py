@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -52,6 +53,7 @@ from scaling_fits.fit import Fit, fit_observations
 from scaling_fits.laws.law import Law
 from scaling_fits.laws.named import named_law
 from scaling_fits.planning import design
+from scaling_fits.planning.fisher_information import Quantity
 from scaling_fits.planning.power import Noise, Plan, noise_from_pilot, seeds_needed
 from scaling_fits.selection.backtest import Fold, leave_largest_size_out, rolling_cuts
 from scaling_fits.selection.compare import compare
@@ -139,7 +141,7 @@ def run_design(options: Options) -> Work:
     return work
 
 
-def _noise_of(law: Fit) -> dict[str, float]:
+def _noise_of(law: Fit) -> dict[str, Any]:
     """Standard deviations between rows and between trunks for a design, where the fitted rows share trunks."""
     if not CLUSTERS_MIN <= law.data.clusters < law.data.rows:
         return {}
@@ -306,7 +308,7 @@ def _behind(of: Asked, letter: str) -> str:
     return of.columns[letter]
 
 
-def _quantity(text: str, law: Law) -> design.Quantity:
+def _quantity(text: str, law: Law) -> Quantity:
     """`alpha`, or `L(N=1e8, D=1e6)`."""
     if not text.startswith("L("):
         if text not in law.names:
@@ -325,13 +327,13 @@ def _quantity(text: str, law: Law) -> design.Quantity:
     return design.prediction(**at)
 
 
-def _written(stem: Path, figure: object, data: pd.DataFrame) -> str:
+def _written(stem: Path, figure: Figure, data: pd.DataFrame) -> str:
     """What was written, as a line; a folder that was made for it is named."""
     made = "" if stem.parent.exists() else f" (made the folder {stem.parent})"
     return "\nwrote " + ", ".join(path.name for path in save_figure(figure, stem, data)) + made
 
 
-def _figure(what: str, law: Fit) -> tuple[object, pd.DataFrame]:
+def _figure(what: str, law: Fit) -> tuple[Figure, pd.DataFrame]:
     match what:
         case "compute":
             return law_figures.loss_against_compute(law)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.interpolate import Akima1DInterpolator
 
 from scaling_fits.compute_optimal.allocation import EDGE_SHARE_MAX, percentile_interval
-from scaling_fits.compute_optimal.budgets import Bucket, Minimum, not_bracketed, too_few
+from scaling_fits.compute_optimal.budgets import Bucket, Minimum, NoMinimum, not_bracketed, too_few
 from scaling_fits.errors import Refused
 
 
@@ -30,22 +30,22 @@ class Akima:
     title: ClassVar[str] = "Approach 2 by Akima splines under noise (Porian et al. 2024, arXiv:2406.19146)"
     joint: ClassVar[bool] = False
 
-    def minima(self, buckets: list[Bucket], level: float, source: str) -> list[Minimum]:
+    def minima(self, buckets: list[Bucket], level: float, source: str) -> list[Minimum | NoMinimum]:
         """One minimum per bucket, or the reason why there is none."""
         noise_sd = _replicate_sd(buckets, source) if self.noise_sd is None else self.noise_sd
         generator = np.random.default_rng(self.seed)
-        found = []
+        found: list[Minimum | NoMinimum] = []
         for bucket in buckets:
-            if too_few(bucket):
-                found.append(Minimum(reason=too_few(bucket)))
+            if few := too_few(bucket):
+                found.append(NoMinimum(few))
                 continue
             count_S = np.bincount(bucket.group_R)
             log_loss_S = bucket.log_loss_S
             sd_S = np.broadcast_to(noise_sd(np.exp(log_loss_S)) if callable(noise_sd) else noise_sd, count_S.shape)
             noise = generator.standard_normal((self.draws, len(count_S))) * sd_S / np.sqrt(count_S)
             x_D, value_D = _spline_minima(bucket.size_S, log_loss_S[:, None] + noise.T)
-            point = Minimum(loss=float(np.exp(np.median(value_D))), residual_sd=float(np.mean(sd_S)))
-            found.append(_from_draws(bucket, point, x_D, level, float(np.median(x_D))))
+            loss, spread = float(np.exp(np.median(value_D))), float(np.mean(sd_S))
+            found.append(_from_draws(bucket, x_D, loss, spread, level))
         return found
 
     def curve(self, bucket: Bucket) -> Callable[[np.ndarray], np.ndarray]:
@@ -58,11 +58,14 @@ class Akima:
         return []
 
 
-def _from_draws(bucket: Bucket, point: Minimum, draws_S: np.ndarray, level: float, x: float) -> Minimum:
-    """`point` with spread and interval from draws held at the ends of the sizes; refused when most are there.
+def _from_draws(
+    bucket: Bucket, draws_S: np.ndarray, loss: float, residual_sd: float, level: float
+) -> Minimum | NoMinimum:
+    """The median of the draws, held at the ends of the sizes, with spread and interval; refused when most are there.
 
     The standard error is that of the inner draws over their share, as Porian et al. do.
     """
+    x = float(np.median(draws_S))
     low, high = bucket.size_S[[0, -1]]
     draws_S = np.clip(draws_S, low, high)
     inner = draws_S[(draws_S > low) & (draws_S < high)]
@@ -71,10 +74,10 @@ def _from_draws(bucket: Bucket, point: Minimum, draws_S: np.ndarray, level: floa
     if edge > EDGE_SHARE_MAX:
         reason = f"{100 * edge:.0f} % of the draws have their minimum at the edge of the sizes; add sizes or seeds"
     if reason is not None:
-        return Minimum(reason=reason, residual_sd=point.residual_sd)
+        return NoMinimum(reason, residual_sd)
     ends = [None if end is None else math.log(end) for end in percentile_interval(draws_S, low, high, level)]
     sd = float(inner.std(ddof=1)) / (1 - edge)
-    return Minimum(x, sd, (ends[0], ends[1]), point.loss, point.residual_sd, None, draws_S)
+    return Minimum(x, sd, (ends[0], ends[1]), loss, residual_sd)
 
 
 def _spline_minima(x_S: np.ndarray, y_SxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

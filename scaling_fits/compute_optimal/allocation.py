@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from scipy import optimize, stats
@@ -214,17 +214,18 @@ def law_optimum(
         raise ValueError(f"sizes must be two positive numbers, the smaller first, not {sizes}")
     found = [_search(predict, predict_draws, float(c), low, high, compute, level) for c in sorted(budgets)]
     kept = [(optimum, draws) for optimum, draws in found if optimum.reason is None]
-    laws, reason = (None, None), None
+    laws: tuple[PowerLaw | None, ...] = (None, None)
+    reason = None
     if len(kept) < 2:
         reason = f"{len(kept)} of {len(found)} budgets have an optimum inside the search range, 2 needed"
     else:
         log_c = np.log([optimum.budget for optimum, _ in kept])
         centre = float(log_c.mean())
-        point = np.log([[optimum.n, optimum.d] for optimum, _ in kept])
+        point = np.log(np.array([[optimum.n, optimum.d] for optimum, _ in kept], dtype=float))
         lines = np.stack([np.polyfit(log_c - centre, point[:, q], 1)[::-1] for q in (0, 1)], axis=1)
         draws_Sx2x2 = np.empty((0, 2, 2))
         if predict_draws is not None:
-            draws_KxSx2 = np.stack([draws for _, draws in kept])
+            draws_KxSx2 = np.stack([draws for _, draws in kept if draws is not None])
             flat = draws_KxSx2.reshape(len(kept), -1)
             draws_Sx2x2 = np.polyfit(log_c - centre, flat, 1)[::-1].reshape(2, -1, 2).transpose(1, 0, 2)
         laws = tuple(
@@ -235,7 +236,8 @@ def law_optimum(
         "Approach 3 (Hoffmann et al. 2022, section 3.3): minimum of a fitted law at a budget",
         {"C": compute.name, "search range of N": f"{low:.6g} to {high:.6g}"},
         tuple(optimum for optimum, _ in found),
-        *laws,
+        laws[0],
+        laws[1],
         level,
         {},
         () if predict_draws is not None else ("no draws were given, so there are no intervals",),
@@ -275,9 +277,9 @@ def _search(
         fine_value = np.asarray(predict(N=fine_n, D=fine_d), dtype=float)
         at = int(np.clip(np.argmin(fine_value), 1, 31))
         left, right = fine[at - 1], fine[at + 1]
-    optimum = {"budget": budget, "n": float(fine_n[at]), "d": float(fine_d[at]), "loss": float(fine_value[at])}
+    optimum = Optimum(budget, n=float(fine_n[at]), d=float(fine_d[at]), loss=float(fine_value[at]))
     if predict_draws is None:
-        return Optimum(**optimum), None
+        return optimum, None
     drawn_SxG = np.asarray(predict_draws(N=n, D=d), dtype=float)
     at_S = np.argmin(drawn_SxG, axis=1)
     share = float(((at_S == 0) | (at_S == len(n) - 1)).mean())
@@ -289,7 +291,7 @@ def _search(
     n_interval = percentile_interval(log_n_S, np.log(n[0]), np.log(n[-1]), level)
     d_interval = percentile_interval(log_d_S, np.log(d.min()), np.log(d.max()), level)
     spread = float(log_n_S.std(ddof=1)) if len(log_n_S) > 1 else None
-    found = Optimum(**optimum, n_interval=n_interval, d_interval=d_interval, log_n_sd=spread)
+    found = replace(optimum, n_interval=n_interval, d_interval=d_interval, log_n_sd=spread)
     return found, np.stack([log_n_S, log_d_S], axis=1)
 
 
@@ -316,7 +318,8 @@ def power_law_from_draws(
     """The line (value at the centre of ln C, slope), its interval and covariance from draws (S, 2) of it."""
     interval, covariance = None, None
     if len(draws_Sx2) > 1:
-        interval = tuple(float(end) for end in np.quantile(draws_Sx2[:, 1], [(1 - level) / 2, (1 + level) / 2]))
+        low, high = np.quantile(draws_Sx2[:, 1], [(1 - level) / 2, (1 + level) / 2])
+        interval = (float(low), float(high))
         covariance = _plain(np.cov(draws_Sx2.T))
     quantile = float(stats.norm.ppf((1 + level) / 2))
     return PowerLaw(quantity, float(line_2[1]), interval, centre, float(line_2[0]), covariance, quantile, budgets, None)
@@ -335,7 +338,8 @@ def _weighted_line(x_K: np.ndarray, y_K: np.ndarray, weight_K: np.ndarray) -> tu
 
 
 def _plain(matrix: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
-    return tuple(tuple(float(value) for value in row) for row in matrix)
+    (a, b), (c, d) = matrix
+    return (float(a), float(b)), (float(c), float(d))
 
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:

@@ -36,19 +36,25 @@ class BudgetCurve:
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a bucket's curve is lowest, as ln N about the bucket's mean.
+    """Where a bucket's curve is lowest, as ln N about the bucket's mean, with its loss and the runs' spread about it.
 
-    `draws_S` where it was bootstrapped, `gradient_3` what the parabola's coefficients add to it.
+    `gradient_3` is what the parabola's coefficients add to it, where there is one.
     """
 
-    x: float | None = None
-    sd: float | None = None
-    interval: tuple[float | None, float | None] = (None, None)
-    loss: float | None = None
-    residual_sd: float | None = None
-    reason: str | None = None
-    draws_S: np.ndarray | None = None
+    x: float
+    sd: float
+    interval: tuple[float | None, float | None]
+    loss: float
+    residual_sd: float
     gradient_3: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class NoMinimum:
+    """Why a bucket has no minimum that could be believed."""
+
+    reason: str
+    residual_sd: float | None = None
 
 
 @dataclass(frozen=True)

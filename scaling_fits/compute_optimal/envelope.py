@@ -13,6 +13,7 @@ from scaling_fits.compute_optimal.allocation import (
     BUDGETS_MIN,
     Allocation,
     Optimum,
+    PowerLaw,
     power_law_from_draws,
 )
 from scaling_fits.compute_optimal.compute import SweepColumns, with_compute
@@ -53,7 +54,8 @@ def lower_envelope(
     log_d_RxG = np.stack([_on_grid(curve, grid_G, d, monotone=False) for curve in by_run])
     lowest_G, inside_G, _ = _lowest(log_loss_RxG, size_R)
     lines = _lines(grid_G, size_R, log_d_RxG, lowest_G, inside_G)
-    laws, reason = (None, None), None
+    laws: tuple[PowerLaw | None, ...] = (None, None)
+    reason = None
     if lines is None:
         sizes = np.unique(size_R[lowest_G[inside_G]]).size
         reason = f"{sizes} sizes are lowest between a smaller and a larger one, {BUDGETS_MIN} needed; add sizes"
@@ -69,7 +71,8 @@ def lower_envelope(
         "Approach 1 (Hoffmann et al. 2022, section 3.1): lower envelope of training curves",
         {"source": table.source, "N": f"column {n!r}", "D": f"column {d!r}", "C": name, "loss": f"column {loss!r}"},
         _segments(grid_G, size_R, log_d_RxG, log_loss_RxG),
-        *laws,
+        laws[0],
+        laws[1],
         level,
         table.excluded,
         (f"N* takes only the sizes that were trained; intervals resample the {len(names)} runs{valid}",),

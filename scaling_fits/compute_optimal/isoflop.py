@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,7 @@ from scaling_fits.compute_optimal.allocation import (
 from scaling_fits.compute_optimal.budgets import (
     Bucket,
     Minimum,
+    NoMinimum,
     assign_budgets,
     replicate_notes,
     split_budgets,
@@ -104,9 +106,9 @@ def _sweep(table: RunTable | pd.DataFrame | Path | str, columns: SweepColumns) -
 
 
 def _laws(
-    buckets: list[Bucket], minima: list[Minimum], level: float, *, joint: bool
+    buckets: list[Bucket], minima: list[Minimum | NoMinimum], level: float, *, joint: bool
 ) -> tuple[PowerLaw | None, PowerLaw | None, str | None]:
-    kept = [(bucket, minimum) for bucket, minimum in zip(buckets, minima) if minimum.reason is None]
+    kept = [(bucket, minimum) for bucket, minimum in zip(buckets, minima) if isinstance(minimum, Minimum)]
     if len(kept) < BUDGETS_MIN:
         return None, None, f"{len(kept)} of {len(buckets)} budgets have a minimum, {BUDGETS_MIN} needed"
     budget_K = np.array([bucket.budget for bucket, _ in kept])
@@ -130,7 +132,8 @@ def _with_joint_noise(
     their noise the wider interval, with that scatter, stays.
     """
     x_K = np.log([bucket.budget for bucket, _ in kept])
-    projection_2xK = line_projection(x_K, 1 / (variance_K + SMALLEST_VARIANCE + law.extra_sd**2))
+    extra_sd = law.extra_sd or 0.0
+    projection_2xK = line_projection(x_K, 1 / (variance_K + SMALLEST_VARIANCE + extra_sd**2))
     scale_K = np.array([bucket.loss_R.mean() for bucket, _ in kept])
     gradient_Kx3 = np.array([minimum.gradient_3 for _, minimum in kept]) * (slope_K * scale_K)[:, None]
     line_2xP = (projection_2xK[:, :, None] * gradient_Kx3).reshape(2, -1)
@@ -142,25 +145,25 @@ def _with_joint_noise(
     at_centre, slope, both = found.variance_P
     quantile = float(stats.t.ppf((1 + level) / 2, found.dof_P[1]))
     half = quantile * math.sqrt(slope)
-    if law.extra_sd > 0 and law.exponent - law.interval[0] > half:
+    if extra_sd > 0 and law.interval is not None and law.exponent - law.interval[0] > half:
         return law
     shared = (both - at_centre - slope) / 2
     covariance = ((at_centre, shared), (shared, slope))
     return replace(law, interval=(law.exponent - half, law.exponent + half), covariance=covariance, quantile=quantile)
 
 
-def _optimum(bucket: Bucket, minimum: Minimum) -> Optimum:
-    basis = {"budget_range": bucket.budget_range, "runs": len(bucket.x_R), "sizes": len(bucket.size_S)}
-    if minimum.reason is not None:
+def _optimum(bucket: Bucket, minimum: Minimum | NoMinimum) -> Optimum:
+    basis: dict[str, Any] = {"budget_range": bucket.budget_range, "runs": len(bucket.x_R), "sizes": len(bucket.size_S)}
+    if isinstance(minimum, NoMinimum):
         return Optimum(bucket.budget, **basis, residual_sd=minimum.residual_sd, reason=minimum.reason)
     log_d, slope = bucket.log_data(minimum.x)
     ends = minimum.interval
-    n_interval = tuple(None if end is None else math.exp(bucket.log_centre + end) for end in ends)
+    n_low, n_high = (None if end is None else math.exp(bucket.log_centre + end) for end in ends)
     d_ends = [None if end is None else math.exp(log_d + slope * (end - minimum.x)) for end in ends]
     return Optimum(
         bucket.budget,
         math.exp(bucket.log_centre + minimum.x),
-        n_interval,
+        (n_low, n_high),
         minimum.sd,
         math.exp(log_d),
         (d_ends[1], d_ends[0]) if slope < 0 else (d_ends[0], d_ends[1]),

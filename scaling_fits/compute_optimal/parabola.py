@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from scipy import stats
 
-from scaling_fits.compute_optimal.budgets import SIZES_MIN, Bucket, Minimum, not_bracketed, too_few
+from scaling_fits.compute_optimal.budgets import SIZES_MIN, Bucket, Minimum, NoMinimum, not_bracketed, too_few
 from scaling_fits.estimation.clusters import robust_variance
 
 OWN_NOISE_SPARE = 5  # residual degrees of freedom from which a budget has a noise of its own
@@ -32,13 +32,14 @@ class Parabola:
     title: ClassVar[str] = "Approach 2 (Hoffmann et al. 2022, section 3.2): parabola in ln N"
     joint: ClassVar[bool] = True  # minima are linear in the losses, so that lines through them know all residuals
 
-    def minima(self, buckets: list[Bucket], level: float, source: str) -> list[Minimum]:
+    def minima(self, buckets: list[Bucket], level: float, source: str) -> list[Minimum | NoMinimum]:
         """One minimum per bucket, or the reason why there is none."""
-        fits = [None if too_few(b) else np.linalg.lstsq(b.powers_Rx3, b.loss_R)[0] for b in buckets]
+        few = [too_few(bucket) for bucket in buckets]
+        fits = [None if why else np.linalg.lstsq(b.powers_Rx3, b.loss_R)[0] for b, why in zip(buckets, few)]
         noises = _noises(buckets, fits)
         return [
-            Minimum(reason=too_few(bucket)) if beta_3 is None else _parabola(bucket, beta_3, noise, spare, level)
-            for bucket, beta_3, (noise, spare) in zip(buckets, fits, noises)
+            NoMinimum(why or "") if beta_3 is None else _parabola(bucket, beta_3, noise, spare, level)
+            for bucket, why, beta_3, (noise, spare) in zip(buckets, few, fits, noises)
         ]
 
     def curve(self, bucket: Bucket) -> Callable[[np.ndarray], np.ndarray]:
@@ -71,11 +72,11 @@ def _noises(buckets: list[Bucket], fits: list[np.ndarray | None]) -> list[tuple[
     return [(math.sqrt(square / spare), spare) if spare >= least else pooled for square, spare in zip(squares, spares)]
 
 
-def _parabola(bucket: Bucket, beta_3: np.ndarray, noise: float, spare: int, level: float) -> Minimum:
+def _parabola(bucket: Bucket, beta_3: np.ndarray, noise: float, spare: float, level: float) -> Minimum | NoMinimum:
     """Vertex with the delta method's standard error and Fieller's interval, or the reason why there is none."""
     _, b, a = beta_3
     if a <= 0:
-        return Minimum(reason=f"the loss is concave in ln N (curvature {2 * a:.3g})", residual_sd=noise)
+        return NoMinimum(f"the loss is concave in ln N (curvature {2 * a:.3g})", noise)
     x = -b / (2 * a)
     reason = not_bracketed(bucket, x)
     gradient = np.array([0.0, -1 / (2 * a), b / (2 * a * a)])
@@ -88,7 +89,7 @@ def _parabola(bucket: Bucket, beta_3: np.ndarray, noise: float, spare: int, leve
     if reason is None and square <= 0:
         reason = f"curvature {2 * a:.3g} cannot be told from 0 at {100 * level:g} %; add sizes or seeds"
     if reason is not None:
-        return Minimum(reason=reason, residual_sd=noise)
+        return NoMinimum(reason, noise)
     root = math.sqrt(max(half * half - square * rest, 0.0))
     ends = np.array([(-half - root) / square, (-half + root) / square])
     low, high = bucket.size_S[[0, -1]]

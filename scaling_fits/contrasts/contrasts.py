@@ -251,7 +251,7 @@ def _difference_slope(
     if "pool_shuffle" in arm_b.rows and (arm_b.rows["real_fraction"] > 0).all():
         on.append("pool_shuffle")
     pairs = paired_differences(arm_a, arm_b, on=on, response=response)
-    labels = tuple(f"r = {fraction:g}{where}" for fraction in fractions)
+    labels = (f"r = {fractions[0]:g}{where}", f"r = {fractions[1]:g}{where}")
     quantity = f"ln L(r={fractions[0]:g}) - ln L(r={fractions[1]:g}){where}"
     slope = slope_in_size(name, quantity, pairs, primary=primary, n=n)
     if pairs.empty:

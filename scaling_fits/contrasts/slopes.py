@@ -38,6 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,7 @@ class Slope:
     @property
     def verdict(self) -> str:
         """`rises with size`, `falls with size`, `unresolved` or `not estimated`; secondary slopes are exploratory."""
-        if self.estimate is None:
+        if self.estimate is None or self.effect_over_range is None:
             return "not estimated"
         p_value = self.holm_p_value if self.primary else self.p_value
         small = abs(self.effect_over_range) <= math.log1p(SMALLEST_EFFECT)
@@ -165,7 +166,7 @@ class SlopeDesign:
         The variance is CR3, the delete-one-cluster jackknife (MacKinnon, Nielsen & Webb 2023, eq. 14).
         """
         estimate_M = y_MxR @ self.weights_R
-        if not self.has_interval:
+        if not self.has_interval or self.without_CxR is None:
             return estimate_M, np.full_like(estimate_M, np.nan)
         spread_MxC = y_MxR @ self.without_CxR.T - estimate_M[:, None]
         return estimate_M, np.sqrt((self.clusters - 1) / self.clusters * np.sum(spread_MxC**2, axis=1))
@@ -200,7 +201,7 @@ def slope_in_size(
     an estimate without interval.
     """
     clusters_R = components(values, trunks)
-    counts = {
+    counts: dict[str, Any] = {
         "pairs": len(values),
         "trunks": int(pd.unique(values[list(trunks)].astype(str).to_numpy().ravel()).size),
         "clusters": int(np.unique(clusters_R).size),

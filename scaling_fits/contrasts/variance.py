@@ -174,7 +174,8 @@ def four_parts(
     else:
         variance = float(share_JxPxM.mean(axis=0).var(axis=1, ddof=1).mean() / (patients * masks))
         within = Part(MASK, variance, masks, patients * (masks - 1.0))
-    return float(values_J.mean()), (*runs, _part(PATIENT, both - within.variance, patients, patients - 1.0), within)
+    patient = _part(PATIENT, both - (within.variance or 0.0), patients, patients - 1.0)
+    return float(values_J.mean()), (*runs, patient, within)
 
 
 def combine(parts: Sequence[Part], level: float = 0.95) -> tuple[float, float]:
@@ -184,9 +185,9 @@ def combine(parts: Sequence[Part], level: float = 0.95) -> tuple[float, float]:
     keep their t of 4.3. Satterthwaite's degrees of freedom for the sum covered 91 % instead of 95 % there: whenever the
     seeds agree by chance, they hand over to the many patients.
     """
-    known = [part for part in parts if part.variance]
-    half = sum(part.variance * stats.t.ppf((1 + level) / 2, part.dof) ** 2 for part in known)
-    return math.sqrt(sum(part.variance for part in known)), math.sqrt(half)
+    known = [(part.variance, part.dof) for part in parts if part.variance]
+    half = sum(variance * stats.t.ppf((1 + level) / 2, dof) ** 2 for variance, dof in known)
+    return math.sqrt(sum(variance for variance, _ in known)), math.sqrt(half)
 
 
 def run_components(
@@ -198,18 +199,18 @@ def run_components(
     between runs is taken off. Keys are `seed`, `pool draw`, or `seed and pool draw together` where the two never vary
     apart; a part without a key cannot be estimated from these runs.
     """
-    seeds_J, draws_J = (np.unique(list(map(str, labels)), return_inverse=True)[1] for labels in (seeds_J, draws_J))
-    same_seed, same_draw = seeds_J[:, None] == seeds_J, draws_J[:, None] == draws_J
+    seed_J, draw_J = (np.unique(list(map(str, labels)), return_inverse=True)[1] for labels in (seeds_J, draws_J))
+    same_seed, same_draw = seed_J[:, None] == seed_J, draw_J[:, None] == draw_J
     kinds = {DRAW: same_seed & ~same_draw, SEED: ~same_seed & same_draw, SEED_AND_DRAW: ~same_seed & ~same_draw}
     spread = {
         kind: _mean_half_square(values_J, covariance_JxJ, pairs_JxJ)
         for kind, pairs_JxJ in kinds.items()
         if pairs_JxJ.any()
     }
-    count, levels = len(values_J), {SEED: seeds_J.max() + 1, DRAW: draws_J.max() + 1}
+    count, levels = len(values_J), {SEED: seed_J.max() + 1, DRAW: draw_J.max() + 1}
     squares = {
-        SEED: np.sum(np.bincount(seeds_J) ** 2.0) / count**2,
-        DRAW: np.sum(np.bincount(draws_J) ** 2.0) / count**2,
+        SEED: np.sum(np.bincount(seed_J) ** 2.0) / count**2,
+        DRAW: np.sum(np.bincount(draw_J) ** 2.0) / count**2,
     }
     if set(spread) == {SEED_AND_DRAW}:
         return {SEED_AND_DRAW: (spread[SEED_AND_DRAW] / count, count - 1.0)}
@@ -245,7 +246,8 @@ def _difference(
     error, half = combine(parts, level)
     interval = (estimate - half, estimate + half)
     n, d = map(float, key)
-    return ArmDifference(n, d, *a_JxPxM.shape, estimate, error, level, interval, parts)
+    runs, patients, masks = a_JxPxM.shape
+    return ArmDifference(n, d, runs, patients, masks, estimate, error, level, interval, parts)
 
 
 def _run_parts(

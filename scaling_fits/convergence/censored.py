@@ -108,16 +108,15 @@ def speed_effect(
     if pairs == 0 or means.shape[1] < 2:
         raise ValueError(f"no trunk of arm a agrees with one of arm b in {list(on)}; pair on other columns")
     difference = means[1.0] - means[0.0]
-    effect = replace(effect, estimate=float(difference.mean()))
+    estimate = float(difference.mean())
+    effect = replace(effect, estimate=estimate)
     if pairs - 1 < DOF_MIN:
         return replace(effect, reason=f"{pairs} pairs; an interval needs {DOF_MIN + 1}")
     sd = float(difference.std(ddof=1))
     error = sd / math.sqrt(pairs)
     half = float(stats.t.ppf((1 + level) / 2, pairs - 1)) * error
-    p_value = (
-        float(2 * stats.t.sf(abs(effect.estimate) / error, pairs - 1)) if error > 0 else float(not effect.estimate)
-    )
-    interval = (effect.estimate - half, effect.estimate + half)
+    p_value = float(2 * stats.t.sf(abs(estimate) / error, pairs - 1)) if error > 0 else float(not estimate)
+    interval = (estimate - half, estimate + half)
     return replace(effect, interval=interval, p_value=p_value, dof=pairs - 1, sd=sd)
 
 

@@ -24,6 +24,9 @@ def end_word(value: float | None) -> str:
     return "open" if value is None else f"{value:.4g}"
 
 
+NO_COMMON_DRAWS = "a ratio needs the same draws of the law for both arms: give predict_draws to both"
+
+
 @dataclass(frozen=True)
 class LawTime:
     """Records (or `measure`) to the loss `target` under a fitted law.
@@ -59,7 +62,7 @@ class LawTime:
             self,
             measure=measure,
             amount=scaled(self.amount),
-            permitted=(scaled(self.permitted[0]), scaled(self.permitted[1])),
+            permitted=(self.permitted[0] * per_record, self.permitted[1] * per_record),
             interval=None if self.interval is None else (scaled(self.interval[0]), scaled(self.interval[1])),
             low_S=None if self.low_S is None else self.low_S * per_record,
             high_S=None if self.high_S is None else self.high_S * per_record,
@@ -168,13 +171,20 @@ def law_ratio(time_a: LawTime, time_b: LawTime) -> tuple[float | None, tuple[flo
     """
     if (time_a.target, time_a.measure, time_a.level) != (time_b.target, time_b.measure, time_b.level):
         raise ValueError("a ratio needs one absolute target, one measure and one level for both arms")
-    if time_a.low_S is None or time_b.low_S is None or len(time_a.low_S) != len(time_b.low_S):
-        raise ValueError("a ratio needs the same draws of the law for both arms: give predict_draws to both")
-    known = time_a.amount is not None and time_b.amount is not None
+    (a_low_S, a_high_S), (b_low_S, b_high_S) = _bounds(time_a), _bounds(time_b)
+    if len(a_low_S) != len(b_low_S):
+        raise ValueError(NO_COMMON_DRAWS)
     with np.errstate(divide="ignore", invalid="ignore"):
-        low_S = np.where(np.isinf(time_b.high_S), 0.0, time_a.low_S / time_b.high_S)
-        high_S = np.where(np.isinf(time_a.high_S), np.inf, time_a.high_S / time_b.low_S)
-    return time_a.amount / time_b.amount if known else None, _percentiles(low_S, high_S, time_a.level)
+        low_S = np.where(np.isinf(b_high_S), 0.0, a_low_S / b_high_S)
+        high_S = np.where(np.isinf(a_high_S), np.inf, a_high_S / b_low_S)
+    ratio = None if time_a.amount is None or time_b.amount is None else time_a.amount / time_b.amount
+    return ratio, _percentiles(low_S, high_S, time_a.level)
+
+
+def _bounds(time: LawTime) -> tuple[np.ndarray, np.ndarray]:
+    if time.low_S is None or time.high_S is None:
+        raise ValueError(NO_COMMON_DRAWS)
+    return time.low_S, time.high_S
 
 
 def _percentiles(low_S: np.ndarray, high_S: np.ndarray, level: float) -> tuple[float | None, float | None]:

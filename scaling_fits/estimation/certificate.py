@@ -100,7 +100,7 @@ def certify(
     theta_P = ends.theta_SxP[optima[0]]
     stationarity = float(ends.cosine_S[optima[0]])
     if isinstance(problem.estimator, Quantile):
-        stationarity = _subgradient_distance(problem, theta_P) / scale
+        stationarity = _subgradient_distance(problem, problem.estimator.tau, theta_P) / scale
     if float(np.sqrt(np.mean(residuals(problem, theta_P[None]) ** 2))) < EXACT_RMS:
         stationarity = 0.0
     return Certificate(
@@ -115,13 +115,12 @@ def objective_scale(problem: Problem, objective: float) -> float:
     return max(float(objective), float(np.finfo(float).tiny))
 
 
-def _subgradient_distance(problem: Problem, theta_P: np.ndarray) -> float:
+def _subgradient_distance(problem: Problem, tau: float, theta_P: np.ndarray) -> float:
     """Largest component of the smallest element of the subdifferential of the weighted pinball loss."""
     residual_N = residuals(problem, theta_P[None])[0]
     slope_NxP = jacobian(problem, theta_P) * problem.weight_N[:, None]
     low, high = problem.bounds
     slope_NxP = slope_NxP[:, (theta_P > low) & (theta_P < high)]
-    tau = problem.estimator.tau
     on_kink = np.abs(residual_N) <= ON_KINK * np.median(np.abs(residual_N))
     fixed_P = np.where(residual_N > 0, 1 - tau, -tau)[~on_kink] @ slope_NxP[~on_kink]
     if not on_kink.any():

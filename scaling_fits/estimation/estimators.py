@@ -98,7 +98,7 @@ class Quantile:
 
     tau: float = 0.5
     residual: Residual = Residual.LOG
-    core: float = 1e-2
+    core: float | jax.Array = 1e-2
     estimates_scale = False
     smooth = False
 

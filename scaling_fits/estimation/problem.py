@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scaling_fits.estimation.estimators import Estimator, Quantile, Residual
+from scaling_fits.estimation.estimators import Estimator, Quantile, Residual, StudentT
 from scaling_fits.laws.law import Law
 
 LOG_SCALE_BOUNDS = (-40.0, 20.0)
@@ -106,8 +106,9 @@ def derivatives(problem: Problem, theta_P: np.ndarray) -> tuple[np.ndarray, np.n
     """Gradient (P,), generalised Hessian and reweighted Gram matrix (P, P) of the objective."""
     with float64():
         arrays = (jnp.asarray(values) for values in (theta_P, problem.log_y_N, problem.weight_N))
-        at = _at_point(problem.law, problem.estimator)(*arrays, columns_of(problem), jnp.asarray(CORES[-1]))
-        return tuple(np.asarray(value) for value in at[1:])
+        run = _at_point(problem.law, problem.estimator)
+        _, gradient, hessian, gram = run(*arrays, columns_of(problem), jnp.asarray(CORES[-1]))
+        return np.asarray(gradient), np.asarray(hessian), np.asarray(gram)
 
 
 def objective_function(problem: Problem) -> Callable[[jax.Array], jax.Array]:
@@ -159,7 +160,7 @@ def residual_of(law: Law, estimator: Estimator, theta: jax.Array, log_y: jax.Arr
     return difference * jnp.exp(-theta[-1]) if estimator.estimates_scale else difference
 
 
-def rounded(estimator: Estimator, core: jax.Array) -> Estimator:
+def rounded(estimator: Estimator, core: float | jax.Array) -> Estimator:
     """The estimator with its kink, if it has one, rounded over `core`."""
     return replace(estimator, core=core) if isinstance(estimator, Quantile) else estimator
 
@@ -167,7 +168,7 @@ def rounded(estimator: Estimator, core: jax.Array) -> Estimator:
 def row_loss_of(estimator: Estimator, residual: jax.Array, theta: jax.Array) -> jax.Array:
     """(N,) loss of residuals, the logarithm of the scale included where it is estimated."""
     loss = estimator.loss(residual)
-    return loss + theta[-1] + estimator.log_constant if estimator.estimates_scale else loss
+    return loss + theta[-1] + estimator.log_constant if isinstance(estimator, StudentT) else loss
 
 
 def _row_by_row(

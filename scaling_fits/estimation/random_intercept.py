@@ -88,8 +88,8 @@ def mixed_slope(
         interval = (estimate - half, estimate + half)
         p_value = float(2 * stats.t.sf(abs(estimate) / error, dof)) if error > 0 else float(estimate == 0)
     cluster_sd = None if single else float(np.sqrt(max(ratio, 0.0) * variance))
-    sds = {"cluster_sd": cluster_sd, "residual_sd": float(np.sqrt(variance)), "clusters": len(cluster_levels)}
-    return MixedSlope(estimate, error, dof, level, interval, p_value, **sds)
+    residual_sd, clusters = float(np.sqrt(variance)), len(cluster_levels)
+    return MixedSlope(estimate, error, dof, level, interval, p_value, cluster_sd, residual_sd, clusters)
 
 
 def reml_ratio(X_RxP: np.ndarray, y_R: np.ndarray, Z_RxC: np.ndarray, *, signed: bool = False) -> float:

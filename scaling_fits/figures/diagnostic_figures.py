@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def residuals(
         axes.axhspan(-spread, spread, color="#eeeeee", zorder=0)
         canvas.line(axes, [x.min(), x.max()], [0, 0], "zero", color="black", lw=0.6)
         canvas.points(axes, x, residual, "row", keep={"name": row_names}, color=PALETTE[0], ms=2.2, mew=0, alpha=0.7)
-        ring = {"mfc": "none", "color": PALETTE[3], "ms": 5}
+        ring: dict[str, Any] = {"mfc": "none", "color": PALETTE[3], "ms": 5}
         canvas.points(
             axes, x[which > 0], residual[which > 0], "influential", keep={"name": row_names[which > 0]}, **ring
         )
@@ -79,7 +80,7 @@ def _influence_bars(canvas: Canvas, axes: Axes, influential: Sequence[Influence]
             else f"{one.row[: ROW_NAME_MAX // 2]}…{one.row[-ROW_NAME_MAX // 2 :]}"
         )
         words = f"{row}: {symbol(constant)} {100 * change:+.2g} %".replace(" -", " −")
-        where = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
+        where: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "va": "center", "fontsize": SMALL}
         axes.annotate(words, (0.02, i - 0.15), **where)
     axes.axvline(0, color="black", lw=0.6)
     axes.set_yticks(range(len(influential)), [str(i + 1) for i in range(len(influential))])
@@ -122,12 +123,10 @@ def _profile(canvas: Canvas, axes: Axes, fit: Fit, interval: ProfileInterval, po
     curve = fit.profile(name, points=points)
     unit = "" if fit.units[name] == "1" else f" ({symbol(fit.units[name])})"
     low, high = interval.low, interval.high
-    if low is None and high is None:
-        words = "not identified"
-    elif low is None or high is None:
-        words = f"> {short(low)}" if high is None else f"< {short(high)}"
+    if low is None:
+        words = "not identified" if high is None else f"< {short(high)}"
     else:
-        words = f"{short(low)} to {short(high)}"
+        words = f"> {short(low)}" if high is None else f"{short(low)} to {short(high)}"
     heading = f"{symbol(name)} = {short(interval.estimate)} ({words})"
     canvas.panel(axes, name, f"{symbol(name)}{unit}", "rise / threshold", title=heading)
     known = [(interval.estimate, 0.0), *((end, 1.0) for end in (low, high) if end is not None)]
@@ -151,5 +150,5 @@ def _profile(canvas: Canvas, axes: Axes, fit: Fit, interval: ProfileInterval, po
             )
             canvas.entry("open end", Line2D([], [], color=PALETTE[3], marker=">", ms=3))
         else:
-            style = {"color": PALETTE[3], "lw": 0.8}
+            style: dict[str, Any] = {"color": PALETTE[3], "lw": 0.8}
             canvas.line(axes, [end, end], [0, 1], f"interval from {word}", name, "end of the interval", **style)

@@ -7,7 +7,7 @@ the bootstrap's percentile intervals of the law (`Fit.interval`); a fit without 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,27 +126,27 @@ def loss_against_compute(
     width = look.width or Width.SINGLE
     values = _sized(fit)
     flops = compute.flops(values["N"], values["D"])
-    sizes = _some(_distinct(values["N"])) if sizes is None else np.asarray(sizes, dtype=float)
+    size_L = _some(_distinct(values["N"])) if sizes is None else np.asarray(sizes, dtype=float)
     canvas = Canvas(width, 0.85 * min(width, Width.MIDDLE))
     label = f"compute C = {compute.name} (FLOP)"
     axes = canvas.panel(canvas.grid[0, 0], "compute", label, axis_name(fit, "L", look.names), title="")
     axes.set(xscale="log", yscale="log")
-    of_line = np.isclose(values["N"], sizes[:, None], rtol=SAME_SIZE, atol=0.0)
-    for i, (size, colour) in enumerate(zip(sizes, shades(len(sizes)))):
+    of_line = np.isclose(values["N"], size_L[:, None], rtol=SAME_SIZE, atol=0.0)
+    for i, (size, colour) in enumerate(zip(size_L, shades(len(size_L)))):
         name = f"N = {short(size)}"
         _rows(canvas, axes, fit, flops, of_line[i], _Series(name, i, colour))
         d = np.geomspace(values["D"].min(), values["D"].max(), GRID)
         n = np.full(GRID, size)
         canvas.line(axes, compute.flops(n, d), fit.predict(N=n, D=d), "law", name, color=colour, lw=0.8)
-    others = ~of_line.any(axis=0)
+    others = ~np.any(of_line, axis=0)
     if others.any():
-        _rows(canvas, axes, fit, flops, others, _Series("other sizes", len(sizes), OTHERS))
+        _rows(canvas, axes, fit, flops, others, _Series("other sizes", len(size_L), OTHERS))
     best = _optima(fit, np.geomspace(flops.min(), max(flops.max(), until or 0.0), GRID), compute)
     loss, band = _law(fit, {"N": best["n"].to_numpy(), "D": best["d"].to_numpy()}, canvas)
     budget, seen = best["budget"].to_numpy(), best["budget"].to_numpy() <= flops.max() * (1 + 1e-9)
     if band is not None:
-        canvas.band(axes, budget, *band, "least loss interval", color=PALETTE[3])
-    style = {"color": PALETTE[3], "lw": 1.2, "zorder": 4}
+        canvas.band(axes, budget, band[0], band[1], "least loss interval", color=PALETTE[3])
+    style: dict[str, Any] = {"color": PALETTE[3], "lw": 1.2, "zorder": 4}
     canvas.line(axes, budget[seen], loss[seen], "least loss", label="least loss of the law", **style)
     if not seen.all():
         beyond = ~seen | (np.arange(len(seen)) == seen.sum() - 1)
@@ -180,17 +180,19 @@ def contours(
     axes = canvas.panel(canvas.grid[0, 0], "plane", *(axis_name(fit, one, look.names) for one in "ND"), title="")
     axes.set(xscale="log", yscale="log", xlim=ends["N"], ylim=ends["D"])
     axes.grid(visible=False)
-    scale = {"cmap": "cividis", "norm": LogNorm(min(plane.min(), loss.min()), max(plane.max(), loss.max()))}
-    drawn = canvas.contour(axes, n, d, plane, np.unique(levels), "law", linewidths=0.8, **scale)
+    norm = LogNorm(min(plane.min(), loss.min()), max(plane.max(), loss.max()))
+    scale: dict[str, Any] = {"cmap": "cividis", "norm": norm}
+    drawn = canvas.contour(axes, n, d, plane, np.unique(levels).tolist(), "law", linewidths=0.8, **scale)
     decades = compute.flops(np.array([n[0], n[-1]]), np.array([d[0], d[-1]]))
     for power in range(int(np.ceil(np.log10(decades[0]))), int(np.log10(decades[1])) + 1):
         along = compute.data(10.0**power, n)
         inside = (along >= d[0]) & (along <= d[-1])
         if inside.sum() > 1:
-            style = {"color": "#bbbbbb", "lw": 0.5, "ls": DASHES[1], "zorder": 0, "label": "equal compute (FLOP)"}
-            canvas.line(axes, n[inside], along[inside], "equal compute", f"{10.0**power:g}", **style)
+            style: dict[str, Any] = {"color": "#bbbbbb", "lw": 0.5, "ls": DASHES[1], "zorder": 0}
+            words = ("equal compute", f"{10.0**power:g}", "equal compute (FLOP)")
+            canvas.line(axes, n[inside], along[inside], *words, **style)
             canvas.label(axes, n[inside][-1], along[inside][-1], short(10.0**power), GREY)
-    best = _optima(fit, np.geomspace(*decades, OPTIMA), compute, fit.draws.reason is None)
+    best = _optima(fit, np.geomspace(decades[0], decades[1], OPTIMA), compute, fit.draws.reason is None)
     ends_of = {"n": "compute-optimal", "n_low": "interval from below", "n_high": "interval from above"}
     for column, layer in ends_of.items():
         size = best[column].to_numpy(dtype=float)
@@ -234,20 +236,20 @@ def mix_curves(
     total = values["R"] + values["S"]
     share = values["R"] / total
     pool = float(values["U"].max()) if pool is None else pool
-    sizes = _distinct(values["N"]) if sizes is None else np.asarray(sizes, dtype=float)
-    budgets = _three(_distinct(total)) if budgets is None else np.asarray(budgets, dtype=float)
-    canvas = Canvas(width, 2.6 if len(budgets) > 1 else 0.85 * width, 1, len(budgets), sharex=True, sharey=True)
+    size_L = _distinct(values["N"]) if sizes is None else np.asarray(sizes, dtype=float)
+    budget_B = _three(_distinct(total)) if budgets is None else np.asarray(budgets, dtype=float)
+    canvas = Canvas(width, 2.6 if len(budget_B) > 1 else 0.85 * width, 1, len(budget_B), sharex=True, sharey=True)
     r = np.concatenate([[0.0], np.geomspace(0.01, 1.0, GRID - 1)])
-    shape = np.ones((len(budgets), len(sizes), len(r)))
-    grid = {"N": sizes[None, :, None] * shape, "R": budgets[:, None, None] * r * shape}
-    grid |= {"S": budgets[:, None, None] * (1 - r) * shape, "U": pool * np.where(r > 0, shape, 0)}
+    shape = np.ones((len(budget_B), len(size_L), len(r)))
+    grid = {"N": size_L[None, :, None] * shape, "R": budget_B[:, None, None] * r * shape}
+    grid |= {"S": budget_B[:, None, None] * (1 - r) * shape, "U": pool * np.where(r > 0, shape, 0)}
     loss, band = _law(fit, grid, canvas)
-    for b, (axes, budget) in enumerate(zip(canvas.grid[0], budgets)):
+    for b, (axes, budget) in enumerate(zip(canvas.grid[0], budget_B)):
         panel = f"D = {short(budget)} records"
         canvas.panel(axes, panel, "real fraction r", axis_name(fit, "L", look.names)).set(yscale="log")
-        for i, (size, colour) in enumerate(zip(sizes, shades(len(sizes)))):
+        for i, (size, colour) in enumerate(zip(size_L, shades(len(size_L)))):
             name = f"N = {short(size)}"
-            aside = SIZE_STEP * (i - (len(sizes) - 1) / 2)
+            aside = SIZE_STEP * (i - (len(size_L) - 1) / 2)
             if band is not None:
                 canvas.band(axes, r[1:], band[0, b, i, 1:], band[1, b, i, 1:], "law interval", name, color=colour)
                 canvas.bars(
@@ -255,7 +257,7 @@ def mix_curves(
                 )
             canvas.line(axes, r[1:], loss[b, i, 1:], "law", name, color=colour)
             keep = {} if band is None else {"low": band[0, b, i, 0], "high": band[1, b, i, 0]}
-            pure = {"color": colour, "marker": "_", "ms": 9, "mew": 1.2}
+            pure: dict[str, Any] = {"color": colour, "marker": "_", "ms": 9, "mew": 1.2}
             canvas.points(axes, aside, loss[b, i, 0], "law at r = 0", name, keep=keep, **pure)
             mine = np.isclose(values["N"], size) & np.isclose(total, budget)
             mine &= (values["R"] == 0) | np.isclose(values["U"], pool)
@@ -275,14 +277,15 @@ def _law(fit: Fit, grid: Mapping[str, np.ndarray], canvas: Canvas) -> tuple[np.n
     if fit.draws.reason is not None:
         canvas.remark(f"no band, {fit.draws.reason}".replace("band, no intervals:", "band:"))
         return fit.predict(**grid), None
-    return fit.predict(**grid), fit.interval(**grid, level=fit.draws.plan.level)
+    variables: dict[str, Any] = dict(grid)
+    return fit.predict(**grid), fit.interval(level=fit.draws.plan.level, **variables)
 
 
 class _Series(NamedTuple):
-    """A named series of rows, the `index`-th of its panel."""
+    """A named series of rows, in which place of its panel, and its colour."""
 
     name: str
-    index: int
+    place: int
     colour: object
 
 
@@ -296,7 +299,7 @@ def _rows(
     y: np.ndarray | None = None,
 ) -> None:
     """The rows of one series, with their names; `y` where they are not drawn as measured."""
-    style = {"color": series.colour, "marker": cycle(MARKERS, series.index), "ms": 3.2}
+    style: dict[str, Any] = {"color": series.colour, "marker": cycle(MARKERS, series.place), "ms": 3.2}
     style |= {"mec": "white", "mew": 0.3, "zorder": 3}
     keep = {"name": fit.observations.row_names_N[mine], "measured": measured(fit)[mine]}
     drawn = keep["measured"] if y is None else y[mine]
@@ -316,7 +319,8 @@ def _excluded(
     for i, (reason, count) in enumerate(table.excluded.items()):
         mine = (frame["excluded_because"] == reason).to_numpy() & np.isfinite(x) & np.isfinite(y) & (x > 0) & (y > 0)
         unseen = "" if mine.sum() == count else f", {count - mine.sum()} not drawable"
-        style = {"marker": cycle(MARKERS, i), "mfc": "none", "color": WARNING, "ms": 4, "mew": 0.7, "zorder": 4}
+        style: dict[str, Any] = {"marker": cycle(MARKERS, i), "mfc": "none", "color": WARNING, "ms": 4}
+        style |= {"mew": 0.7, "zorder": 4}
         keep = {"name": names[mine]}
         canvas.points(
             axes, x[mine], y[mine], "excluded", reason, f"left out: {reason} ({count}{unseen})", keep=keep, **style
@@ -364,7 +368,7 @@ def _optima(fit: Fit, budgets: np.ndarray, compute: Compute, draws: bool = False
     sizes = fit.observations.values["N"]
     search = float(sizes.min()) / SEARCH_BEYOND, float(sizes.max()) * SEARCH_BEYOND
     predict_draws = fit.predict_draws if draws else None
-    found = law_optimum(fit.predict, budgets, search, compute=compute, predict_draws=predict_draws).accepted
+    found = law_optimum(fit.predict, budgets.tolist(), search, compute=compute, predict_draws=predict_draws).accepted
     if not found:
         raise ValueError(f"{fit.law.name}: at no budget has the law its least loss inside N = {search}")
     return optima_table(found)

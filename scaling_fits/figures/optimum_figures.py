@@ -33,8 +33,8 @@ from scaling_fits.tables.run_table import require_columns
 
 LAW_POINTS = 41
 OPEN_END = 1.6  # factor by which an arrow leaves the minimum
-RUN = {"ms": 3.2, "mec": "white", "mew": 0.3}
-STAR = {"marker": "*", "ms": 6, "color": PALETTE[3], "mec": "black", "mew": 0.3, "zorder": 5}
+RUN: dict[str, Any] = {"ms": 3.2, "mec": "white", "mew": 0.3}
+STAR: dict[str, Any] = {"marker": "*", "ms": 6, "color": PALETTE[3], "mec": "black", "mew": 0.3, "zorder": 5}
 EXCHANGE_NAMES = {
     "marginal": "worth of a further synthetic record (exposures to the pool)",
     "marginal_new": "worth of a further synthetic record (new real records)",
@@ -47,7 +47,7 @@ def optima_table(optima: Sequence[Optimum]) -> pd.DataFrame:
     """Optima as a table: budget, n, n_low, n_high, d, d_low, d_high, loss, reason; NaN is an open end or none."""
     rows = []
     for one in optima:
-        ends = {}
+        ends: dict[str, float | None] = {}
         for letter, interval in (("n", one.n_interval), ("d", one.d_interval)):
             ends |= dict(zip((f"{letter}_low", f"{letter}_high"), interval or (None, None)))
         rows.append(
@@ -142,7 +142,7 @@ def isoflops(
 def _refused(canvas: Canvas, axes: Axes, mine: pd.DataFrame, reason: str, sign: str, series: str) -> None:
     """The lowest run of a budget whose minimum was refused, crossed out, and the reason under its sign."""
     lowest = mine.loc[[mine["loss"].idxmin()]] if len(mine) else mine
-    cross = {"marker": "x", "color": WARNING, "ms": 6, "mew": 1.2, "zorder": 5}
+    cross: dict[str, Any] = {"marker": "x", "color": WARNING, "ms": 6, "mew": 1.2, "zorder": 5}
     canvas.remark(f"{sign}: {reason}")
     canvas.points(axes, lowest["n"], lowest["loss"], "refused", series, "refused", keep={"name": reason}, **cross)
     for x, y in zip(lowest["n"], lowest["loss"]):
@@ -154,7 +154,7 @@ def _minimum(canvas: Canvas, panels: tuple[Axes, Axes], one: Any, series: str, s
     left, right = panels
     colour = style["color"]
     canvas.points(left, one.n, one.loss, "minimum", series, keep={"x_low": one.n_low, "x_high": one.n_high}, **STAR)
-    dot = {**style, "ms": 4.5, "mec": "black", "mew": 0.4, "zorder": 5}
+    dot: dict[str, Any] = {**style, "ms": 4.5, "mec": "black", "mew": 0.4, "zorder": 5}
     canvas.points(right, one.budget, one.n, "minimum", series, keep={"low": one.n_low, "high": one.n_high}, **dot)
     for end, factor in ((one.n_low, 1 / OPEN_END), (one.n_high, OPEN_END)):
         if np.isfinite(end):
@@ -205,7 +205,7 @@ def exchange_rates(
         ends = group[["low", "high"]].to_numpy()
         if np.isfinite(ends).all():
             canvas.band(axes, group[over], ends[:, 0], ends[:, 1], "interval", name, color=colour)
-        style = {"marker": cycle(MARKERS, i), "ms": 3, "markevery": max(1, len(group) // 6)}
+        style: dict[str, Any] = {"marker": cycle(MARKERS, i), "ms": 3, "markevery": max(1, len(group) // 6)}
         canvas.line(axes, group[over], group["rate"], "exchange rate", name, name, color=colour, **style)
     if table["low"].isna().all():
         canvas.remark("no band: the fit has no draws")

@@ -7,6 +7,7 @@ not real") stands in the title of every figure it is given to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from scaling_fits.contrasts.contrasts import SMALLEST_EFFECT, Slope
+from scaling_fits.contrasts.slopes import SMALLEST_EFFECT, Slope
 from scaling_fits.convergence.times import BEFORE_FIRST, NOT_REACHED, REACHED
 from scaling_fits.figures.style import (
     DASHES,
@@ -116,7 +117,7 @@ def convergence_curves(
             for k, (_, trunk) in enumerate(rows[rows[arm] == value].groupby("trunk_id", sort=True)):
                 label = _label(arm, value) if k == 0 else None
                 trunk = trunk.sort_values("records_seen")
-                style = {"color": cycle(PALETTE, i), "lw": 0.9, "alpha": 0.9, "label": label}
+                style: dict[str, Any] = {"color": cycle(PALETTE, i), "lw": 0.9, "alpha": 0.9, "label": label}
                 last = {"marker": cycle(MARKERS, i), "markevery": [-1]}
                 axes.plot(trunk["records_seen"], trunk["loss"], **style, **last)
 
@@ -132,19 +133,19 @@ def contrast_forest(slopes: Sequence[Slope], *, title: str = "", note: str | Non
 
     The band is what 3.5 % over a tenfold larger model amounts to: slopes within are unresolved at that lever.
     """
-    drawn = [slope for slope in slopes if slope.estimate is not None]
+    drawn = [(slope, slope.estimate) for slope in slopes if slope.estimate is not None]
     figure = new_figure(Width.MIDDLE, 1.1 + 0.34 * max(len(drawn), 1))
     axes = figure.subplots()
     band = np.log1p(SMALLEST_EFFECT) / np.log(10)
     axes.axvspan(-band, band, color="#eeeeee", zorder=0, label="3.5 % per tenfold N")
     axes.axvline(0, color="black", lw=0.8)
-    for row, slope in enumerate(drawn):
-        low, high = slope.interval or (slope.estimate, slope.estimate)
+    for row, (slope, estimate) in enumerate(drawn):
+        low, high = slope.interval or (estimate, estimate)
         colour = PALETTE[0] if slope.primary else "#777777"
         axes.plot([low, high], [row, row], color=colour, lw=1.4)
         face = colour if slope.interval else "white"
-        axes.plot(slope.estimate, row, marker="o", color=colour, markerfacecolor=face)
-    axes.set_yticks(range(len(drawn)), [f"{s.name}  {s.quantity}" for s in drawn])
+        axes.plot(estimate, row, marker="o", color=colour, markerfacecolor=face)
+    axes.set_yticks(range(len(drawn)), [f"{s.name}  {s.quantity}" for s, _ in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel("slope per unit of ln N (95 % interval, clustered on trunks)")
@@ -192,7 +193,7 @@ def target_times(
             x, y = rows[n].to_numpy(float)[mine], rows[column].to_numpy(float)[mine]
             kept = {**{key: column[mine] for key, column in keep.items()}, "size": x}
             face = colour if status == REACHED else "white"
-            style = {"color": colour, "marker": marker, "mfc": face, "ms": 3.6, "mew": 0.7, "zorder": 3}
+            style: dict[str, Any] = {"color": colour, "marker": marker, "mfc": face, "ms": 3.6, "mew": 0.7, "zorder": 3}
             canvas.points(axes, x * aside, y, status, name, name if status == REACHED else "", keep=kept, **style)
             for at_x, at_y in zip(x, y):
                 if status != REACHED:
@@ -283,7 +284,8 @@ def _grid(
     for axes in grid[:, 0]:
         axes.set_ylabel("validation loss L")
     for axes in figure.axes:
-        if axes.get_subplotspec().is_last_row():
+        where = axes.get_subplotspec()
+        if where is not None and where.is_last_row():
             axes.set_xlabel(NAMES.get(x, x))
     drawn = [axes.get_legend_handles_labels() for axes in figure.axes]
     handles = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels)}
@@ -296,7 +298,7 @@ def _grid(
 def _references(axes: Axes, references: Mapping[str, Reference], panel_value: float) -> None:
     """Horizontal lines; a reference given per value is drawn at its panel's value, or as a curve over the x axis."""
     for i, (name, level) in enumerate(references.items()):
-        style = {"color": "black", "lw": 0.8, "ls": cycle(DASHES, i), "label": name, "zorder": 1}
+        style: dict[str, Any] = {"color": "black", "lw": 0.8, "ls": cycle(DASHES, i), "label": name, "zorder": 1}
         if isinstance(level, Mapping) and panel_value in level:
             axes.axhline(level[panel_value], **style)
         elif isinstance(level, Mapping):
@@ -327,7 +329,7 @@ def _room_below(axes: Axes, share: float) -> None:
     axes.set_ylim(low * (low / high) ** (share / (1 - share)), high)
 
 
-def _label(column: str, value: object) -> str:
+def _label(column: str, value: Any) -> str:
     if column == "real_fraction":
         return f"r = {value:g}"
     if column in ("n_params", "n_params_total"):

@@ -34,7 +34,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 DASHES = ((0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)))
 GREY, WARNING = "#777777", "#B00020"
 SMALL = 6.0  # pt, the least that print allows
-STYLE = {
+STYLE: dict[Any, Any] = {
     "pdf.fonttype": 42,
     "font.size": 7.0,
     "axes.titlesize": 7.0,
@@ -108,6 +108,7 @@ class Canvas:
         self.figure = new_figure(width, height)
         self.grid = self.figure.subplots(rows, columns, squeeze=False, **shared)
         self._tables: list[pd.DataFrame] = []
+        self._quantities: dict[Axes, tuple[str, str]] = {}
         self._labels: list[_Label] = []
         self._legend: dict[str, Any] = {}
         self._remarks: list[str] = []
@@ -122,12 +123,12 @@ class Canvas:
     def panel(self, axes: Axes, name: str, x: str, y: str, *, title: str | None = None) -> Axes:
         """Name a panel and the quantities on its axes, which are written beside the outer panels where shared."""
         axes.set_label(name)
-        axes.quantities = (x, y)
+        self._quantities[axes] = (x, y)
         axes.set_title(name if title is None else title)
         where = axes.get_subplotspec()
-        if not axes.get_shared_x_axes().get_siblings(axes)[1:] or where.is_last_row():
+        if not axes.get_shared_x_axes().get_siblings(axes)[1:] or (where and where.is_last_row()):
             axes.set_xlabel(textwrap.fill(x, 44))
-        if not axes.get_shared_y_axes().get_siblings(axes)[1:] or where.is_first_col():
+        if not axes.get_shared_y_axes().get_siblings(axes)[1:] or (where and where.is_first_col()):
             axes.set_ylabel(textwrap.fill(y, 32))
         return axes
 
@@ -177,7 +178,7 @@ class Canvas:
     ) -> None:
         """An arrow: an open end, or a point beyond what was measured; `color` is its colour."""
         colour = kept.pop("color", GREY)
-        style = {"arrowstyle": "-|>,head_width=0.18,head_length=0.35", "color": colour, "lw": 0.9}
+        style: dict[str, Any] = {"arrowstyle": "-|>,head_width=0.18,head_length=0.35", "color": colour, "lw": 0.9}
         axes.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=4)
         axes.plot(*zip(start, end), alpha=0)  # so that the axes make room for it
         self._keep(axes, layer, series, x=start[0], y=start[1], x_end=end[0], y_end=end[1], **kept)
@@ -236,7 +237,7 @@ class Canvas:
     def _keep(self, axes: Axes, layer: str, series: str, **columns: Any) -> None:
         arrays = dict(zip(columns, np.broadcast_arrays(*(np.atleast_1d(value) for value in columns.values()))))
         where = {"panel": axes.get_label(), "layer": layer, "series": series}
-        where |= dict(zip(("x_quantity", "y_quantity"), axes.quantities))
+        where |= dict(zip(("x_quantity", "y_quantity"), self._quantities[axes]))
         self._tables.append(pd.DataFrame({**where, **arrays}))
 
 
@@ -326,7 +327,7 @@ def symbol(name: str) -> str:
 
 def readable_ticks(axes: Axes) -> None:
     """Few plain numbers (0.25, 30k, 1M) on both axes, as many as there is room for; the figure must be laid out."""
-    size = axes.get_window_extent().size / axes.figure.dpi
+    size = np.asarray(axes.get_window_extent().size) / axes.figure.dpi
     for axis, name, length in ((axes.xaxis, "x", size[0]), (axes.yaxis, "y", size[1])):
         if isinstance(axis.get_major_locator(), FixedLocator):
             continue
@@ -369,19 +370,19 @@ def _place(labels: Sequence[_Label]) -> None:
     taken: list[Bbox] = []
     for label in labels:
         axes = label.axes
-        renderer, frame = axes.figure.canvas.get_renderer(), axes.get_window_extent()
+        frame = axes.get_window_extent()
         points = np.concatenate([axes.transData.transform(np.column_stack(ln.get_data())) for ln in axes.lines])
-        style = {"ha": "center", "va": "center", "fontsize": SMALL, "color": label.colour, "zorder": 6}
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL, "color": label.colour, "zorder": 6}
         text = axes.annotate(label.text, (label.x, label.y), (0, 0), textcoords="offset points", **style)
         text.set(path_effects=[withStroke(linewidth=1.5, foreground="white")], in_layout=False)
         points_per_dot = 72 / axes.figure.dpi
-        size = text.get_window_extent(renderer).size * points_per_dot / 2
+        size = np.asarray(text.get_window_extent().size) * points_per_dot / 2
         best = None
         for gap, angle in LABEL_PLACES:
             offset = (size + gap) * (np.cos(angle), np.sin(angle))
             middle = axes.transData.transform((label.x, label.y)) + offset / points_per_dot
             box = Bbox((middle - size / points_per_dot, middle + size / points_per_dot))
-            outside = (box.min < frame.min).any() or (frame.max < box.max).any()
+            outside = np.any(box.min < frame.min) or np.any(frame.max < box.max)
             if outside or any(box.overlaps(other) for other in taken):
                 continue
             covered = int(box.count_contains(points))
@@ -394,6 +395,6 @@ def _place(labels: Sequence[_Label]) -> None:
         taken.append(best[3])
         if best[2] >= LEADER_FROM:
             start = np.sign(best[1]) * np.maximum(np.abs(best[1]) - size, 0)
-            line = {"arrowstyle": "-", "color": GREY, "lw": 0.4, "shrinkA": 0, "shrinkB": 2}
+            line: dict[str, Any] = {"arrowstyle": "-", "color": GREY, "lw": 0.4, "shrinkA": 0, "shrinkB": 2}
             style = {"textcoords": "offset points", "arrowprops": line, "zorder": 5}
             axes.annotate("", (label.x, label.y), start, **style).set_in_layout(False)

@@ -29,7 +29,7 @@ def log_sum(*terms: jax.Array) -> jax.Array:
 def power_law(variable: str = "N", *, with_floor: bool = True) -> Law:
     """`L = E + A / variable^alpha` in one variable, or without the floor E: a straight line in log-log."""
     terms = f"A / {variable}^alpha"
-    constants = (coefficient("A", **{variable: "alpha"}), exponent("alpha"))
+    constants = (coefficient("A", linear=True, **{variable: "alpha"}), exponent("alpha"))
     return Law(
         name=f"power_law_{variable}" if with_floor else f"line_{variable}",
         equation=f"L = E + {terms}" if with_floor else f"L = {terms}",
@@ -117,7 +117,7 @@ def _coupled(p: Any, x: Any) -> jax.Array:
 
 
 # Of these factors the loss sees the power g alone: with g = 0.05 a twentieth of the loss is e^-60 here.
-_WIDE = {"low": -400.0, "high": 400.0}
+_WIDE: dict[str, Any] = {"low": -400.0, "high": 400.0}
 
 COUPLED = Law(
     name="coupled",
@@ -209,7 +209,7 @@ def broken_power_law(variable: str = "D") -> Law:
         variables=(Variable(variable, variable),),
         parameters=(
             floor(),
-            coefficient("B", **{variable: "c_0"}),
+            coefficient("B", linear=True, **{variable: "c_0"}),
             exponent("c_0"),
             number("c_1", (-0.5, 1.0), -5.0, 5.0),
             positive("d", (0.02, 50.0), 1e-6, 1e6, **{variable: 1}),

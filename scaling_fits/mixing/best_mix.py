@@ -182,7 +182,7 @@ def best_mix_at_budget(
     if not np.isfinite(most).all():
         raise ValueError(f"C = {compute.name}: sizes {low:g} to {high:g} cannot all use up {budget:g} FLOPs")
     theta = constants_drawn(fit)
-    grid = np.linspace(*log_n, BUDGET_POINTS)
+    grid = np.linspace(log_n[0], log_n[1], BUDGET_POINTS)
     log_data = np.log(compute.data(budget, np.exp(grid)))
 
     def loss(log_size: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -243,9 +243,14 @@ def exchange_rate(fit: Fit, *, n: float, real: float, synthetic: float, pool: fl
     with np.errstate(divide="ignore"):
         marginal_S = slope["S"] / slope["R"]
         marginal_new_S = slope["S"] / (slope["R"] + slope["U"])
+    worths = (marginal_S, marginal_new_S, replaced(False), replaced(True))
+    marginal, marginal_new, average, average_new = (estimate_of(fit, values_S) for values_S in worths)
     return ExchangeRate(
         at,
-        *(estimate_of(fit, values) for values in (marginal_S, marginal_new_S, replaced(False), replaced(True))),
+        marginal,
+        marginal_new,
+        average,
+        average_new,
         float(harmful_S[1:].mean()) if len(theta) > 1 else None,
         fit.draws.plan.level,
         range_notes(fit, n, real + synthetic, pool, real / pool),
@@ -283,7 +288,7 @@ def _least(value: Callable[[np.ndarray], np.ndarray], box_Qx2: np.ndarray, count
     `value` takes (S, G, Q). A grid over the box finds the basin, ever smaller grids around the best point the minimum.
     """
     size, points = len(box_Qx2), ZOOM_POINTS[len(box_Qx2)]
-    axes = [np.linspace(*ends, k) for ends, k in zip(box_Qx2, GRID_POINTS[size])]
+    axes = [np.linspace(low, high, k) for (low, high), k in zip(box_Qx2, GRID_POINTS[size])]
     grid_GxQ = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, size)
     at_SxGxQ = grid_GxQ[None]
     span_Q = 2 * np.array([axis[1] - axis[0] for axis in axes])

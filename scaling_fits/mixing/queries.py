@@ -20,8 +20,9 @@ LETTERS = ("N", "R", "S", "U")
 CHUNK_NUMBERS = 1 << 21
 
 
+@dataclass(frozen=True)
 class Answer:
-    """A frozen dataclass that can be written as JSON."""
+    """What can be written as JSON."""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON; what is not finite is null."""

@@ -92,14 +92,13 @@ class Design:
 
     def __str__(self) -> str:
         frame = pd.DataFrame(self.rows)
-        counted = frame.groupby(list(frame), sort=False).size() if len(frame) else []
         lines = [
             f"{self.quantity} = {self.value:.4g}: {self.criterion}-optimal runs for {self.budget:.3g} FLOPs, "
             f"{self.flops:.3g} used, noise sd {self.noise_sd:.3g}, trunk sd {self.trunk_sd:.3g}",
             f"  {100 * self.level:g} % half-width before {self.before}",
             f"  after {self.after}",
         ]
-        kinds = list(counted.items()) if len(frame) else []
+        kinds = list(frame.groupby(list(frame), sort=False).size().items()) if len(frame) else []
         for values, count in kinds[:KINDS_PRINTED]:
             words = [f"{k} = {v:g}" if isinstance(v, float) else f"{k} = {v}" for k, v in zip(frame, values)]
             lines.append(f"  {count} × " + ", ".join(words))

@@ -95,8 +95,8 @@ class LocalInformation:
         half_K = self.half_widths(counts_C)
         if len(half_K) == 1:
             return Width(float(half_K[0]), None)
-        draws = np.quantile(half_K[1:], [0.1, 0.5, 0.9], method="inverted_cdf")
-        return Width(float(half_K[0]), tuple(map(float, draws)))
+        low, middle, high = map(float, np.quantile(half_K[1:], [0.1, 0.5, 0.9], method="inverted_cdf"))
+        return Width(float(half_K[0]), (low, middle, high))
 
     def scores(self, counts_C: np.ndarray, criterion: str, *, one_more: bool = False) -> np.ndarray:
         """What a design minimises (1,), or (C,) with one more of every unit: ln variance or ln det, mean over K."""

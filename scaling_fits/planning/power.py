@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -252,7 +253,7 @@ def seeds_needed(
     fewest = next(
         (s for s in range(1, seeds_max + 1) if (d := _design(replace(plan, seeds=s))) and d.has_interval), seeds_max
     )
-    settings = {"alpha": alpha, "simulations": simulations, "seed": seed}
+    settings: dict[str, Any] = {"alpha": alpha, "simulations": simulations, "seed": seed}
     tried: dict[int, Power] = {}
 
     def reaches(seeds: int) -> bool:
@@ -299,7 +300,8 @@ def _null_fits(plan: Plan, noise: Noise, simulations: int, seed: int) -> tuple[S
     rng = np.random.default_rng(seed)
     counts = [min(BLOCK, simulations - start) for start in range(0, simulations, BLOCK)]
     fits = [design.fit(simulate_differences(plan, noise, 0.0, rng, count)) for count in counts]
-    return design, *(np.concatenate(values) for values in zip(*fits))
+    slope_M, error_M = (np.concatenate(values) for values in zip(*fits))
+    return design, slope_M, error_M
 
 
 def _critical(design: SlopeDesign, alpha: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -86,7 +87,7 @@ def admit(
     if not extensions:
         raise ValueError(f"admit: no extension of {base.name} was given")
     columns = Columns.of(columns)
-    told = {"columns": columns, "estimator": estimator, "search": search, "profiles": profiles}
+    told: dict[str, Any] = {"columns": columns, "estimator": estimator, "search": search, "profiles": profiles}
     scores = backtest((base, *extensions), rule.folds(table, columns.response), bootstrap=Bootstrap(0), **told)
     level = 1 - (1 - rule.level) / len(extensions)
     return tuple(_verdict(extension.name, base.name, scores, rule, level) for extension in extensions), scores

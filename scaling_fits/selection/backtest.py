@@ -255,7 +255,7 @@ def backtest(
         raise ValueError(f"backtest: {len(folds)} folds and the laws {names}; need a fold and laws of different names")
     plan = bootstrap if bootstrap is not None else Bootstrap(REPLICATES)
     columns = Columns.of(columns)
-    told = {"estimator": estimator, "search": search, "bootstrap": plan, "profiles": profiles}
+    told: dict[str, Any] = {"estimator": estimator, "search": search, "bootstrap": plan, "profiles": profiles}
     found = []
     for fold in folds:
         for law in laws:
@@ -310,11 +310,12 @@ def _intervals(fitted: Fit, x: Mapping[str, np.ndarray], measured_N: np.ndarray)
 
     The CRPS is twice the pinball loss averaged over quantiles (Laio & Tamea 2007, eq. 9).
     """
-    low_N, high_N = fitted.interval(new_run=True, level=fitted.draws.plan.level, **x)
+    variables: dict[str, Any] = {"new_run": True, **x}
+    low_N, high_N = fitted.interval(level=fitted.draws.plan.level, **variables)
     log_N = np.log(fitted.link.forward(measured_N))
     losses = []
     for level in CRPS_LEVELS:
-        ends_2xN = np.sort(np.log(fitted.link.forward(fitted.interval(new_run=True, level=float(level), **x))), axis=0)
+        ends_2xN = np.sort(np.log(fitted.link.forward(fitted.interval(level=float(level), **variables))), axis=0)
         for tau, quantile_N in zip(((1 - level) / 2, (1 + level) / 2), ends_2xN):
             below = log_N - quantile_N
             losses.append(np.maximum(tau * below, (tau - 1) * below))

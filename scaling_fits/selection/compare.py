@@ -179,7 +179,7 @@ def compare(
 def _fitted(
     laws: Sequence[Law], runs: RunTable, columns: Columns, estimator: Estimator, search: Search | None
 ) -> tuple[dict[str, Fit], dict[str, str]]:
-    told = {"estimator": estimator, "bootstrap": Bootstrap(0), "profiles": False, "search": search}
+    told: dict[str, Any] = {"estimator": estimator, "bootstrap": Bootstrap(0), "profiles": False, "search": search}
     fits, reasons = {}, {}
     for law in laws:
         try:

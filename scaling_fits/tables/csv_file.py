@@ -14,9 +14,13 @@ import pandas as pd
 #: Names of things, which a table may write with digits alone.
 NAMES = ("run_id", "trunk_id")
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab"}
-WIDE = ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF32_BE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"))
+WIDE = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
 PADDED = re.compile(r"\s*0\d+\s*")  # 007 is a name, and another than 7
-WIDE += ((codecs.BOM_UTF16_BE, "UTF-16"),)
 BLANKS_OR_BARS = re.compile(r"[\s|]+")
 DECIMAL_COMMA, DECIMAL_POINT = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?"), re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 

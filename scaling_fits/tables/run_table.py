@@ -66,7 +66,9 @@ class RunTable:
     def warnings(self) -> tuple[str, ...]:
         """What may be meant otherwise, and rows that were given twice, by name."""
         twice, again = (self.frame[self.frame["excluded_because"] == reason] for reason in (DUPLICATE, SAME_RUN))
-        words = (f"{len(twice)} rows given twice, counted once: {names(twice, self.run)}",) if len(twice) else ()
+        words: tuple[str, ...] = ()
+        if len(twice):
+            words += (f"{len(twice)} rows given twice, counted once: {names(twice, self.run)}",)
         if len(again):
             words += (f"{len(again)} rows list a run again, counted once: {names(again, self.run)}",)
         return (*self.doubts, *words)
@@ -202,8 +204,9 @@ def seed_summary(table: RunTable, by: Sequence[str], response: str = "loss") -> 
 
 
 def _load(source: Path | str | pd.DataFrame) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
     if isinstance(source, pd.DataFrame):
-        frame, name, notes = source, "the table", ()
+        frame, name = source, "the table"
         require_distinct(list(frame.columns), name)
     else:
         frame, notes = read_csv(source)

@@ -67,10 +67,15 @@ class Draws:
     reason: str | None
     theta_RxP: np.ndarray
 
+    @property
+    def kind(self) -> str:
+        """What was drawn anew, in words."""
+        return "nothing" if self.plan.resampling is None else self.plan.resampling.value
+
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
-            "resampling": self.plan.resampling.value,
+            "resampling": self.kind,
             "replicates": len(self.theta_RxP),
             "seed": self.plan.seed,
             "level": self.plan.level,
@@ -85,8 +90,7 @@ class Draws:
         """What was done, in words."""
         if self.reason is not None:
             return self.reason
-        kind = self.plan.resampling.value
-        return f"percentile bootstrap ({kind}), {self.clusters} clusters, {len(self.theta_RxP)} draws"
+        return f"percentile bootstrap ({self.kind}), {self.clusters} clusters, {len(self.theta_RxP)} draws"
 
 
 def draw(
@@ -115,13 +119,14 @@ def draw(
         counts = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=plan.replicates)
         theta = refit(data.problem, optima_KxP, bank_SxP, counts[:, data.cluster_N].astype(float), progress)
     else:
-        theta = _refit_responses(data, optima_KxP, plan, rng, progress)
-        if theta is None:
+        refitted = _refit_responses(data, optima_KxP, plan, rng, progress)
+        if refitted is None:
             reason = (
                 f"no intervals: what the law leaves of {clusters} clusters tells the spread between them with fewer "
                 f"than {EFFECTS_DOF_MIN} degrees of freedom"
             )
             return Draws(plan, clusters, None, None, reason, nothing)
+        theta = refitted
     constants = published(data, theta)
     tail = (1 - plan.level) / 2
     low, high = np.quantile(constants, [tail, 1 - tail], axis=0)

@@ -188,6 +188,6 @@ def _signed(law: Law, name: str) -> Law:
         term = jnp.exp(law.log_loss(SimpleNamespace(**given | {name: 0.0}), x)) - jnp.exp(rest)
         return jnp.log(jnp.maximum(jnp.exp(rest) + given[name] * term, LEAST_LOSS))
 
-    free = {"log": False, "linear": False, "low": -1e3, "high": 1e3}
+    free: dict[str, Any] = {"log": False, "linear": False, "low": -1e3, "high": 1e3}
     parameters = tuple(replace(one, **free) if one.name == name else one for one in law.parameters)
     return replace(law, parameters=parameters, log_loss=log_loss, special_case=None, reduces_at=())

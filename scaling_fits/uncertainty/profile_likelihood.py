@@ -306,5 +306,5 @@ def _interval(
     def value(at: float) -> float:
         return math.exp(min(at, limit)) if parameter.log else at
 
-    ends = [None if end is None else value(end) for end in (low, high)]
-    return ProfileInterval(parameter.name, value(theta_P[p]), *ends, value(lowest), value(highest), level)
+    below, above = (None if end is None else value(end) for end in (low, high))
+    return ProfileInterval(parameter.name, value(theta_P[p]), below, above, value(lowest), value(highest), level)
