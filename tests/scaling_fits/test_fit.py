@@ -105,9 +105,8 @@ def test_a_constant_factor_of_weights_or_standard_deviations_changes_nothing(opt
             CHINCHILLA,
             rows.assign(column=factor * column),
             estimator=estimator,
-            columns=Columns(cluster="run_id"),
+            columns=Columns(cluster="run_id", **{option: "column"}),
             bootstrap=Bootstrap(20),
-            **{option: "column"},
         )
         texts.add(law.to_json())
     assert len(texts) == 1 and all(interval.identified for interval in law.profiles)

@@ -252,7 +252,7 @@ def test_a_column_of_trunks_is_a_column_and_rows_without_a_trunk_are_named():
         fit(power_law("N"), frame, columns=Columns({"N": "params"}, cluster="trnk"), **told)
     frame.loc[3, "trunk_id"] = None
     with pytest.raises(ValueError, match="1 rows have no group, first row 3"):
-        fit(power_law("N"), frame, **told)
+        fit(power_law("N"), frame, columns={"N": "params"}, **told)
 
 
 def test_remedies_are_those_of_the_command_line(tmp_path, capsys):
