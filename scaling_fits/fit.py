@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -20,6 +23,7 @@ from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
+from scaling_fits.fit_text import ConstantText, FitText, as_html, as_latex, as_plain_text
 from scaling_fits.laws.law import Law
 from scaling_fits.laws.named import named_law
 from scaling_fits.tables.run_table import RunTable
@@ -201,48 +205,48 @@ class Fit:
 
     def to_latex(self) -> str:
         """A `booktabs` table of the constants with their intervals, for a paper, and what the intervals are."""
-        lines = [r"\begin{tabular}{lrll}", r"\toprule", r"constant & estimate & 95\,\% interval & unit \\", r"\midrule"]
-        profiles = {interval.name: (interval.low, interval.high) for interval in self.profiles}
-        shown = profiles if self.intervals is None else self.intervals
-        for name, value in self.parameters.items():
-            ends = " to ".join(map(_end, shown[name])) if name in shown else "---"
-            ends = "held" if name in self.held else ends
-            lines.append(rf"{_latex(name)} & {value:.6g} & {ends} & {_latex(self.units[name])} \\")
-        said = [
-            *self._misfits,
-            *(self.interval_notes if self.intervals is None else [self.draws.sentence]),
-            *(["intervals of the profile"] if shown is profiles and profiles else []),
-        ]
-        notes = [rf"\multicolumn{{4}}{{l}}{{\footnotesize {_latex(one)}}} \\" for one in said]
-        return "\n".join([*lines, r"\midrule", *notes, r"\bottomrule", r"\end{tabular}"]) + "\n"
+        return as_latex(self._text)
 
     def save(self, path: Path | str) -> None:
         """Write `to_json()` to `path`, whole or not at all."""
         write_text(Path(path), self.to_json())
 
     def __str__(self) -> str:
-        lines = [f"{self.law.equation}   ({self.law.source})"]
-        lines.append(f"{self.estimator.description} = {self.objective:.12g}")
+        return as_plain_text(self._text)
+
+    def __repr__(self) -> str:
+        constants = ", ".join(f"{name} = {value:.4g}" for name, value in self.parameters.items())
+        return f"<Fit of {self.law.name} to {self.data.rows} rows of {self.data.source}: {constants}>"
+
+    def _repr_html_(self) -> str:
+        return as_html(self._text)
+
+    @property
+    def _text(self) -> FitText:
+        data, drawn = self.data, self.intervals or {}
         profiles = {interval.name: interval for interval in self.profiles}
-        for name, value in self.parameters.items():
-            parts = [f"  {name:<7} {value:<12.6g}"]
-            if name in self.held:
-                parts.append("held")
-            elif self.intervals is not None:
-                low, high = self.intervals[name]
-                parts.append(f"{100 * self.draws.plan.level:.0f} % bootstrap {_end(low)} to {_end(high)}")
-            if name in profiles:
-                parts.append(f"profile {str(profiles[name]).partition(': ')[2]}")
-            lines.append("   ".join(parts) + f"   [{self.units[name]}]")
-        lines += [f"  {note}" for note in self.interval_notes]
-        data = self.data
-        lines.append(f"residual sd of ln {data.response}: {self.residual_log_sd:.4g}")
         by = f" of {data.cluster_column!r}" if data.cluster_column else ""
-        lines.append(f"data: {data.source}, {data.rows} rows in {data.clusters} clusters{by}, {data.columns}")
-        lines.append(f"excluded: {data.excluded or 'none'}; varying axes: {data.varying_axes or 'none'}")
-        lines.append(f"certificate: {self.certificate.sentence}")
-        lines += [f"note: {note}" for note in data.reading]
-        return "\n".join([*lines, *(f"WARNING: {warning}" for warning in self.warnings)])
+        return FitText(
+            heading=f"{self.law.equation}   ({self.law.source})",
+            objective=f"{self.estimator.description} = {self.objective:.12g}",
+            constants=tuple(
+                ConstantText(name, value, self.units[name], name in self.held, drawn.get(name), profiles.get(name))
+                for name, value in self.parameters.items()
+            ),
+            drawn=self.draws.sentence,
+            has_draws=self.intervals is not None,
+            level=self.draws.plan.level,
+            interval_notes=self.interval_notes,
+            misfits=self._misfits,
+            facts=(
+                f"residual sd of ln {data.response}: {self.residual_log_sd:.4g}",
+                f"data: {data.source}, {data.rows} rows in {data.clusters} clusters{by}, {data.columns}",
+                f"excluded: {data.excluded or 'none'}; varying axes: {data.varying_axes or 'none'}",
+                f"certificate: {self.certificate.sentence}",
+            ),
+            notes=data.reading,
+            warnings=self.warnings,
+        )
 
     def prepared(self, variables: Mapping[str, object]) -> tuple[tuple[int, ...], dict[str, np.ndarray]]:
         """Shape and working columns of variables given by their letters; ValueError for missing or unknown ones."""
@@ -325,16 +329,16 @@ def fit_observations(
     )
 
 
-def _end(value: float | None) -> str:
-    return "open" if value is None else f"{value:.4g}"
-
-
-def _latex(words: str) -> str:
-    """Text as LaTeX sets it."""
-    written = {"_": r"\_", "%": r"\%", "^": r"\textasciicircum ", "<": r"\textless ", ">": r"\textgreater "}
-    return "".join(written.get(letter, letter) for letter in words)
-
-
 def _finite(values: dict[str, object]) -> dict[str, object]:
     """Infinite ends as null: JSON knows no infinity."""
     return {k: (None if isinstance(v, float) and not np.isfinite(v) else v) for k, v in values.items()}
+
+
+class _Callable(ModuleType):
+    """The module is the function too: `scaling_fits.fit` is one thing, whichever of the two was imported."""
+
+    __call__ = staticmethod(fit)
+
+
+__signature__ = inspect.signature(fit)
+sys.modules[__name__].__class__ = _Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ FLAGS = ("diverged", "exclusion", "pre_transition")
 NO_REASON = frozenset(("", "0", "0.0", "false", "no", "none", "nan"))
 ROUNDING = 4 * np.finfo(float).eps  # by which a number may change when it is written and read
 VALUES_SHOWN = 8
+ROWS_SHOWN = 10  # of a table in a notebook
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
@@ -88,6 +90,14 @@ class RunTable:
             f"{PRE_TRANSITION_RATIO} of the mean baseline), more than {100 * PRE_TRANSITION_SHARE_MAX:.0f} %: "
             "the study states no law; train longer or leave out the smallest budgets of the whole study"
         )
+
+    def __repr__(self) -> str:
+        rows, left_out = len(self.rows), f", excluded {self.excluded}" if self.excluded else ""
+        return f"<RunTable of {self.source}: {rows} of {len(self.frame)} rows count{left_out}>"
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(html.escape(line) for line in (repr(self), *self.notes))
+        return f"<p>{lines}</p>{self.rows.head(ROWS_SHOWN).to_html(index=False)}"
 
     def where(self, /, **equals: object) -> RunTable:
         """Rows whose columns equal the given values; ValueError for an unknown column or when nothing is left.
