@@ -132,21 +132,21 @@ def sample_noise(
     electrodes, tones = len(ELECTRODES), 2 * WANDER_TONES
     levels, line, burst, motion = cut(row, (5,), (3,), (4,), (1 + 4 * MOTION_EVENTS,))
     shapes = ((electrodes, tones), (electrodes,), (electrodes,), (electrodes, MOTION_EVENTS))
-    mains = (electrodes, 2, len(noise.harmonics))
-    count = sum(math.prod(shape) for shape in (*shapes, mains))
+    of_mains = (electrodes, 2, len(noise.harmonics))
+    count = sum(math.prod(shape) for shape in (*shapes, of_mains))
     normals = hashing.normals(hashing.forked(words[None], _WEIGHTS_STREAM), count)[0]
-    z_wander, z_breath, z_muscle, z_motion, z_mains = cut(normals, *shapes, mains)
+    z_wander, z_breath, z_muscle, z_motion, z_mains = cut(normals, *shapes, of_mains)
     z_level = truncated_normal(levels)
 
     def level_mv(kind: str, z: jax.Array) -> jax.Array:
         return getattr(noise, f"{kind}_mv") * jnp.exp(getattr(noise, f"{kind}_log_sd") * z)
 
-    wander_9xK = level_mv("wander", z_level[0]) * jnp.asarray(_coupling(noise.chest_coupling)) @ z_wander
-    breath_9 = math.sqrt(2.0) * level_mv("respiration", z_level[1]) * _breath_pattern(noise, z_breath)
-    mains_hz, mains_cycles, mains_9xH = _powerline(
+    wander_9xK = level_mv("wander", z_level[0]) * jnp.asarray(coupling(noise.chest_coupling)) @ z_wander
+    breath_9 = math.sqrt(2.0) * level_mv("respiration", z_level[1]) * breath_pattern(noise, z_breath)
+    mains_hz, mains_cycles, mains_9xH = mains(
         line, level_mv("powerline", z_level[2]), z_mains, noise, settings, sample_rate_hz
     )
-    motion_EvS, motion_9xEv = _motion(motion, z_motion, noise, time_s)
+    motion_EvS, motion_9xEv = motion_events(motion, z_motion, noise, time_s)
     hz = jnp.append(mains_hz, respiration_hz)[:, None]
     start = jnp.append(mains_cycles, breath_phase / (2.0 * math.pi))[:, None]
     waves_KxS = jnp.concatenate([sine(hz * time_s + start), motion_EvS])
@@ -157,10 +157,10 @@ def sample_noise(
     taps_9xT = _fast_taps(emg_9, level_mv("amplifier", z_level[4]), settings.lowpass_sigma_s, noise, sample_rate_hz)
     taps = taps_9xT.shape[1]
     fast = sum(taps_9xT[:, i, None] * white_9xN[:, i : i + samples] for i in range(taps))
-    return slow + (1.0 + _burst(burst, noise, time_s, seconds)) * fast
+    return slow + (1.0 + burst_gain(burst, noise, time_s, seconds)) * fast
 
 
-def _coupling(neighbours: float) -> np.ndarray:
+def coupling(neighbours: float) -> np.ndarray:
     """A root of the correlation over electrodes, (9, 9): it falls by `neighbours` with each step along the chest."""
     place = np.arange(len(ELECTRODES))
     chest = ~_LIMBS
@@ -186,12 +186,12 @@ def _wander_basis(noise: Noise, sample_rate_hz: int, seconds: int, guard_samples
     return table
 
 
-def _breath_pattern(noise: Noise, z: jax.Array) -> jax.Array:
+def breath_pattern(noise: Noise, z: jax.Array) -> jax.Array:
     """How the breath moves each electrode, (9,): the chest together and most, each with a part of its own."""
     return jnp.where(_LIMBS, noise.limb_respiration, 1.0) * (1.0 + 0.5 * z) / math.sqrt(1.25)
 
 
-def _motion(draws: jax.Array, z_9xEv: jax.Array, noise: Noise, time_s: np.ndarray) -> tuple[jax.Array, jax.Array]:
+def motion_events(draws: jax.Array, z_9xEv: jax.Array, noise: Noise, time_s: np.ndarray) -> tuple[jax.Array, jax.Array]:
     """Events of electrode motion and their weights (mV): a critically damped jerk, x exp(1 - x) from its onset on.
 
     Each event is one electrode's, up or down, and moves the others a little. The process starts 1 s before the record.
@@ -207,7 +207,7 @@ def _motion(draws: jax.Array, z_9xEv: jax.Array, noise: Noise, time_s: np.ndarra
     return x * jnp.exp(1.0 - x), jnp.where(present < noise.motion, weights, 0.0)
 
 
-def _powerline(
+def mains(
     draws: jax.Array,
     level_mv: jax.Array,
     z_9x2xH: jax.Array,
@@ -273,7 +273,7 @@ def _emg_filter(corner_hz: float, sample_rate_hz: int) -> tuple[float, float]:
     return math.sqrt(density * sample_rate_hz) / (1.0 - a), a
 
 
-def _burst(draws: jax.Array, noise: Noise, time_s: np.ndarray, seconds: int) -> jax.Array:
+def burst_gain(draws: jax.Array, noise: Noise, time_s: np.ndarray, seconds: int) -> jax.Array:
     """What a burst of muscle noise adds to a gain of 1, `(S,)`: flat in the middle, 1 / (1 + z⁴)."""
     present, at, length, peak = draws
     gain = noise.burst_gain[0] * (noise.burst_gain[1] / noise.burst_gain[0]) ** peak

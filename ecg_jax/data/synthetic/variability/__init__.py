@@ -1,0 +1,20 @@
+"""Variability of version 3: the breath, the sinus node over ten seconds, and what differs from beat to beat."""
+
+from ecg_jax.data.synthetic.variability.beats import BeatToBeat, Changes, changed, sample_changes, turning_weights
+from ecg_jax.data.synthetic.variability.breath import Breath, Breathing, sample_breath
+from ecg_jax.data.synthetic.variability.heart_rate import Rhythm, TenSeconds, sample_rhythm, sample_spread
+
+__all__ = [
+    "BeatToBeat",
+    "Breath",
+    "Breathing",
+    "Changes",
+    "Rhythm",
+    "TenSeconds",
+    "changed",
+    "sample_breath",
+    "sample_changes",
+    "sample_rhythm",
+    "sample_spread",
+    "turning_weights",
+]
