@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import re
 import sys
@@ -11,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from scaling_fits.commands import run as commands
 from scaling_fits.commands.options import Options
 from scaling_fits.commands.outputs import check_outputs, to_json
 from scaling_fits.errors import Refused, nearest
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = read_options(sys.argv[1:] if arguments is None else arguments)
         check_outputs(options)
         quiet, out = options.quiet, options.out
-        work = options.command(options)
+        work = importlib.import_module(f"scaling_fits.commands.run_{options.name}").run(options)
         options.refuse_unused()
         answer = work()
         if out is not None:
@@ -143,7 +143,6 @@ def parsers() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _add_fit(command: Parser) -> None:
-    command.set_defaults(command=commands.run_fit)
     command.add_argument("--influence", action="store_true", help="conditioning, and the five rows that matter most")
     command.add_argument("--latex", type=Path, help="write the constants as a LaTeX table")
     _add_table(command)
@@ -153,7 +152,6 @@ def _add_fit(command: Parser) -> None:
 
 
 def _add_compare(command: Parser) -> None:
-    command.set_defaults(command=commands.run_compare)
     command.add_argument("--laws", default="tied,chinchilla,coupled", help="comma-separated (default: %(default)s)")
     command.add_argument(
         "--backtest",
@@ -167,7 +165,6 @@ def _add_compare(command: Parser) -> None:
 
 
 def _add_isoflop(command: Parser) -> None:
-    command.set_defaults(command=commands.run_isoflop)
     command.add_argument("--method", choices=("parabola", "akima"), default="parabola", help="default: %(default)s")
     command.add_argument("--budgets", help="comma-separated FLOPs that runs are put to (default: found in the table)")
     command.add_argument(
@@ -191,7 +188,6 @@ def _add_isoflop(command: Parser) -> None:
 
 
 def _add_design(command: Parser) -> None:
-    command.set_defaults(command=commands.run_design)
     command.add_argument("--quantity", required=True, help="a constant's name, or a loss like 'L(N=1e8, D=1e6)'")
     command.add_argument("--budget", type=positive, required=True, help="FLOPs to spend in all")
     _add_table(command)
@@ -202,7 +198,6 @@ def _add_design(command: Parser) -> None:
 
 
 def _add_plot(command: Parser) -> None:
-    command.set_defaults(command=commands.run_plot)
     command.add_argument(
         "--what",
         choices=("size", "data", "compute", "contours", "mix", "residuals", "profiles"),
@@ -217,7 +212,6 @@ def _add_plot(command: Parser) -> None:
 
 
 def _add_contrasts(command: Parser) -> None:
-    command.set_defaults(command=commands.run_contrasts)
     command.add_argument("--mix", type=share, default=0.5, help="the mixed arm (default: %(default)s)")
     command.add_argument("--tier", help="generator tier of the synthetic records, where the table has several")
     command.add_argument("--curve", type=Path, help="curve.csv of constant-rate losses, for P3")
@@ -227,7 +221,6 @@ def _add_contrasts(command: Parser) -> None:
 
 
 def _add_power(command: Parser) -> None:
-    command.set_defaults(command=commands.run_power)
     command.add_argument("--sizes", required=True, help="planned parameters, comma-separated")
     command.add_argument("--budgets", required=True, help="planned records at which every run is scored")
     command.add_argument("--slope", type=number, required=True, help="of the difference of ln L, per unit of ln N")

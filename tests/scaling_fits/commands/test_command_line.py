@@ -82,7 +82,7 @@ def test_what_is_mistaken_is_named_in_one_line_with_what_was_meant(words, named,
 
 
 def test_outputs_are_checked_before_any_work(table, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("scaling_fits.commands.run.fit_observations", None)  # would be a TypeError
+    monkeypatch.setattr("scaling_fits.commands.fitting.fit_observations", None)  # would be a TypeError
     (tmp_path / "file").write_text("")
     for words in (["--out", tmp_path], ["--out", tmp_path / "file" / "x"], ["--latex", "/proc/none/x.tex"]):
         assert str(words[1]) in refused(capsys, ["fit", table, *QUICK, *words])
