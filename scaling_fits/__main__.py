@@ -54,7 +54,9 @@ def _heeding_ctrl_c() -> Iterator[None]:
     for minutes before Python runs again, and one that is raised within a callback is dropped."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    before, unraisable = signal.set_wakeup_fd(told, warn_on_full_buffer=False), sys.unraisablehook
+    # Python would write many lines of the one that is dropped.
+    sys.unraisablehook = lambda error: None if error.exc_type is KeyboardInterrupt else unraisable(error)
 
     def wait() -> None:
         number = None
@@ -70,6 +72,7 @@ def _heeding_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        sys.unraisablehook = unraisable
         os.write(told, bytes([_NO_SIGNAL]))
         watcher.join(timeout=2 * GRACE_SECONDS)
         os.close(heard)
