@@ -17,7 +17,7 @@ import pandas as pd
 from scaling_fits.estimation.certificate import Certificate, NotConverged, certify, distinct
 from scaling_fits.estimation.columns import Columns, Link
 from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator
-from scaling_fits.estimation.multistart import Search, bank, spread_starts
+from scaling_fits.estimation.multistart import Search, initial_points, spread_starts
 from scaling_fits.estimation.observations import DataDefinition, Observations, observe
 from scaling_fits.estimation.problem import log_predictions
 from scaling_fits.estimation.solver import minimise
@@ -39,7 +39,7 @@ from scaling_fits.uncertainty.profile_likelihood import (
 )
 from scaling_fits.uncertainty.sandwich import Identifiability, identifiability, residual_logs, standard_errors
 
-LEAST_BANK = 512  # points of the bank kept for refits
+INITIAL_KEPT = 512  # initial points kept for refits
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Fit:
     """A fitted law; `parameters` are the constants of `law.equation`, `objective` the summed loss at them.
 
     `draws` hold the bootstrap, `profiles` the profile intervals (open-ended where a constant is not identified).
-    `observations`, `theta_KxP` (distinct optima, best first) and `bank_SxP` are what further questions are answered
+    `observations`, `theta_KxP` (distinct optima, best first) and `initial_SxP` are what further questions are answered
     from; they are not written.
     """
 
@@ -63,7 +63,7 @@ class Fit:
     draws: Draws
     observations: Observations = field(repr=False, compare=False)
     theta_KxP: np.ndarray = field(repr=False, compare=False)
-    bank_SxP: np.ndarray = field(repr=False, compare=False)
+    initial_SxP: np.ndarray = field(repr=False, compare=False)
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -144,11 +144,11 @@ class Fit:
         few = too_few_clusters(self.observations.cluster_N)
         if few is not None:
             raise ValueError(f"{self.data.source}: {few}; give more trunks")
-        known = self.profiles or profile_intervals(self.observations, self.theta_KxP, self.bank_SxP)
+        known = self.profiles or profile_intervals(self.observations, self.theta_KxP, self.initial_SxP)
         intervals = {interval.name: interval for interval in known}
         if name not in intervals:
             raise ValueError(f"{self.law.name} has fitted the constants {list(intervals)}, not {name!r}")
-        return profile_curve(self.observations, self.theta_KxP, self.bank_SxP, intervals[name], points=points)
+        return profile_curve(self.observations, self.theta_KxP, self.initial_SxP, intervals[name], points=points)
 
     def predict(self, **variables: object) -> np.ndarray:
         """The response at the given variables, named by the letters of the formula: `fit.predict(N=1e6, D=6.4e4)`."""
@@ -298,8 +298,8 @@ def fit_observations(
     search = search or Search()
     problem = data.problem
     law = problem.law
-    bank_SxP = bank(problem, search.seed)
-    ends = minimise(problem, spread_starts(bank_SxP, search.starts), race=True)
+    initial_SxP = initial_points(problem, search.seed)
+    ends = minimise(problem, spread_starts(initial_SxP, search.starts), race=True)
     optima = distinct(problem, ends)
     theta_KxP = ends.theta_SxP[optima]
     constants_KxP = published_constants(data, theta_KxP)
@@ -311,7 +311,7 @@ def fit_observations(
             python="give a law with fewer constants, or Search() more starts or allow_unconverged=True to look at it",
             command="give a law with fewer constants, or another --seed",
         )
-    bank_SxP = bank_SxP[:LEAST_BANK]
+    initial_SxP = initial_SxP[:INITIAL_KEPT]
     return Fit(
         law=law,
         estimator=problem.estimator,
@@ -321,11 +321,11 @@ def fit_observations(
         residual_log_sd=float(np.sqrt(np.mean(residual_logs(data, theta_KxP[0]) ** 2))),
         data=data.definition,
         certificate=certificate,
-        profiles=profile_intervals(data, theta_KxP, bank_SxP) if profiles else (),
-        draws=draw(data, theta_KxP, bank_SxP, bootstrap or Bootstrap(), progress),
+        profiles=profile_intervals(data, theta_KxP, initial_SxP) if profiles else (),
+        draws=draw(data, theta_KxP, initial_SxP, bootstrap or Bootstrap(), progress),
         observations=data,
         theta_KxP=theta_KxP,
-        bank_SxP=bank_SxP,
+        initial_SxP=initial_SxP,
     )
 
 

@@ -54,7 +54,7 @@ def canonical_grid(count: int) -> np.ndarray:
 
 
 def quick_fit(data: pd.DataFrame) -> Fit:
-    """Our fit without bootstrap or profiles: bank, starts, optima, certificate."""
+    """Our fit without bootstrap or profiles: initial points, starts, optima, certificate."""
     columns = {"N": "N", "D": "D"}
     return fit(CHINCHILLA, data, columns=columns, estimator=Huber(DELTA), bootstrap=Bootstrap(0), profiles=False)
 
@@ -67,7 +67,7 @@ def bootstrap_seconds(data: pd.DataFrame, replicates: int) -> tuple[float, float
         rows = len(data)
         weight = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=replicates).astype(float)
         start = time.perf_counter()
-        refit(found.observations.problem, found.theta_KxP, found.bank_SxP, weight)
+        refit(found.observations.problem, found.theta_KxP, found.initial_SxP, weight)
         seconds.append(time.perf_counter() - start)
     return seconds[0], seconds[1]
 

@@ -27,7 +27,7 @@ from benchmarks.fits.fit_contenders import (
 from benchmarks.harness import machine
 from benchmarks.harness.writing import write_csv, write_json
 from scaling_fits.estimation.estimators import Huber, LeastSquares
-from scaling_fits.estimation.multistart import Search, bank, spread_starts
+from scaling_fits.estimation.multistart import Search, initial_points, spread_starts
 from scaling_fits.estimation.observations import observe
 from scaling_fits.estimation.problem import Problem, log_predictions
 from scaling_fits.fit import fit
@@ -138,7 +138,7 @@ def _forms(quick: bool) -> pd.DataFrame:
     ]
     for form, table, columns in cases[:: 4 if quick else 1]:
         problem = observe(form, table, Huber(1e-3), columns=columns).problem
-        starts = spread_starts(bank(problem), 256)
+        starts = spread_starts(initial_points(problem), 256)
         begin = time.perf_counter()
         ours(problem, starts)
         first = time.perf_counter() - begin
@@ -185,7 +185,7 @@ def _mixture(replicates: int) -> dict[str, Any]:
         search=Search(starts=64, allow_unconverged=True),
     )
     point = time.perf_counter() - begin
-    draw(found.observations, found.theta_KxP, found.bank_SxP, Bootstrap(replicates))
+    draw(found.observations, found.theta_KxP, found.initial_SxP, Bootstrap(replicates))
     seconds = time.perf_counter() - begin
     return {
         "form": form.name,

@@ -90,20 +90,20 @@ def _figures(
     drawn = {
         "loss_against_size": (
             loss_against_size(
-                summary, references=lines, fit=findings.law, title="Held-out loss against size", note=note
+                summary, baselines=lines, fit=findings.law, title="Held-out loss against size", note=note
             ),
             summary,
             "Held-out loss against parameters in blocks, per budget and real fraction r; bars span the seeds. "
             "The grey line through r = 0 is the fitted law.",
         ),
         "loss_against_records": (
-            loss_against_records(summary, references=lines, title="Held-out loss against records", note=note),
+            loss_against_records(summary, baselines=lines, title="Held-out loss against records", note=note),
             summary,
             "Held-out loss against records seen. Numbers at the foot: epochs of real data at that point.",
         ),
         "convergence": (
             convergence_curves(
-                curves, target=findings.target, references=lines, title="Loss at the stable rate", note=note
+                curves, target=findings.target, baselines=lines, title="Loss at the stable rate", note=note
             ),
             curves,
             "Learning curves of the trunks at their stable rate, under one mask per record; the marked loss is the "

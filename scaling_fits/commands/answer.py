@@ -1,4 +1,4 @@
-"""What a command gives back, and what it writes beside it."""
+"""What a command gives back."""
 
 from __future__ import annotations
 

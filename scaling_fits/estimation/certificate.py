@@ -1,4 +1,4 @@
-"""Evidence that an optimum is one: stationarity, agreement of starts, curvature, and the other optima there are."""
+"""The certificate of an optimum, its convergence diagnostics: stationarity, agreement of starts, curvature, rivals."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where fits begin: a low-discrepancy bank of points, with the constants that enter linearly solved for.
+"""Where fits begin: a low-discrepancy set of initial points, with the constants that enter linearly solved for.
 
 Variable projection (Golub & Pereyra 1973): given the exponents, a sum of terms is linear in its coefficients, so that
-only the exponents need a search. Every fit, the bootstrap's too, starts from the points of one bank that are best under
+only the exponents need a search. Every fit, the bootstrap's too, starts from the initial points that are best under
 its own weights.
 """
 
@@ -22,8 +22,8 @@ from scaling_fits.estimation.problem import Problem, float64, log_predictions, r
 from scaling_fits.laws.law import Law
 
 STARTS = 256
-BANK_POINTS = 2048
-BANK_NUMBERS = 1 << 26  # points are fewer where points × rows × constants would exceed this
+INITIAL_POINTS = 2048
+INITIAL_NUMBERS = 1 << 26  # points are fewer where points × rows × constants would exceed this
 LINEAR_MAX = 4
 SMALLEST_SHARE = 1e-3  # of the loss: a term that starts at nothing never comes back
 SCALE_MIN = 1e-8
@@ -31,7 +31,7 @@ SCALE_MIN = 1e-8
 
 @dataclass(frozen=True)
 class Search:
-    """How an optimum is looked for: `starts` points of a bank drawn with `seed` are followed to their optima.
+    """How an optimum is looked for: `starts` initial points drawn with `seed` are followed to their optima.
 
     `allow_unconverged` takes a best point that is not stationary for the optimum, with a warning instead of an error.
     """
@@ -41,13 +41,13 @@ class Search:
     allow_unconverged: bool = False
 
 
-def bank(problem: Problem, seed: int = 0) -> np.ndarray:
+def initial_points(problem: Problem, seed: int = 0) -> np.ndarray:
     """(S, P): Sobol points over the box of the parameters' starts, linear constants solved for, best objective first.
 
     Points whose objective is not finite are left out; ValueError when none is left.
     """
     law, rows = problem.law, len(problem.log_y_N)
-    count = int(min(BANK_POINTS, max(256, BANK_NUMBERS / (rows * problem.size))))
+    count = int(min(INITIAL_POINTS, max(256, INITIAL_NUMBERS / (rows * problem.size))))
     count = 1 << (count.bit_length() - 1)
     low, high = np.array([parameter.start for parameter in law.parameters]).T
     unit = qmc.Sobol(len(law.parameters), seed=seed).random(count)
@@ -63,10 +63,10 @@ def bank(problem: Problem, seed: int = 0) -> np.ndarray:
     return theta[finite][np.argsort(objective[finite], kind="stable")]
 
 
-def spread_starts(bank_SxP: np.ndarray, count: int) -> np.ndarray:
-    """`count` starts: half of them the best of the bank, half spread evenly over the rest of it."""
-    best = bank_SxP[: count // 2]
-    rest = bank_SxP[len(best) :]
+def spread_starts(initial_SxP: np.ndarray, count: int) -> np.ndarray:
+    """`count` starts: half of them the best of the initial points, half spread evenly over the rest of them."""
+    best = initial_SxP[: count // 2]
+    rest = initial_SxP[len(best) :]
     stride = max(1, len(rest) // max(count - len(best), 1))
     return np.concatenate([best, rest[::stride][: count - len(best)]])
 

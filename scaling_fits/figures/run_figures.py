@@ -42,7 +42,7 @@ EPOCH_ROW_HEIGHT = 0.06  # of a panel
 PANEL_HEIGHT_IN, PANELS_PER_ROW = 2.6, 3
 ARM_STEP = 1.06  # factor between arms of one size
 # One level for all sizes and budgets, or one per value of the x axis (principal components at a rung's width).
-Reference = float | Mapping[float, float]
+Baseline = float | Mapping[float, float]
 
 
 @rc_context(STYLE)
@@ -52,17 +52,17 @@ def loss_against_size(
     arm: str = "real_fraction",
     n: str = "n_params",
     panel: str = "records_seen",
-    references: Mapping[str, Reference] | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
     fit: Fit | None = None,
     title: str = "",
     note: str | None = None,
 ) -> Figure:
     """Loss against model size per arm, one panel per budget; bars span the seeds.
 
-    `summary` is `seed_summary(table, [arm, n, panel])`; `references` are drawn as named dashed lines; `fit` is a law of
+    `summary` is `seed_summary(table, [arm, n, panel])`; `baselines` are drawn as named dashed lines; `fit` is a law of
     N and D (or N) drawn through the panels.
     """
-    figure = _panels(summary, arm=arm, x=n, panel=panel, references=references, epochs=False, title=title, note=note)
+    figure = _panels(summary, arm=arm, x=n, panel=panel, baselines=baselines, epochs=False, title=title, note=note)
     for axes, value in zip(figure.axes, sorted(summary[panel].unique())):
         if fit is not None:
             at = np.geomspace(summary[n].min(), summary[n].max(), 60)
@@ -78,7 +78,7 @@ def loss_against_records(
     *,
     arm: str = "real_fraction",
     panel: str = "n_params",
-    references: Mapping[str, Reference] | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
     title: str = "",
     note: str | None = None,
 ) -> Figure:
@@ -88,7 +88,7 @@ def loss_against_records(
     """
     require_columns(summary, ["epochs_real"], "seed summary")
     x = "records_seen"
-    figure = _panels(summary, arm=arm, x=x, panel=panel, references=references, epochs=True, title=title, note=note)
+    figure = _panels(summary, arm=arm, x=x, panel=panel, baselines=baselines, epochs=True, title=title, note=note)
     settle(figure)
     return figure
 
@@ -100,7 +100,7 @@ def convergence_curves(
     arm: str = "real_fraction",
     panel: str = "n_params",
     target: float | None = None,
-    references: Mapping[str, Reference] | None = None,
+    baselines: Mapping[str, Baseline] | None = None,
     title: str = "",
     note: str | None = None,
 ) -> Figure:
@@ -110,7 +110,7 @@ def convergence_curves(
     """
     require_columns(curves, ["trunk_id", "records_seen", "loss", arm, panel], "curve table")
     arms = sorted(curves[arm].unique())
-    lines = dict(references or {}) | ({} if target is None else {f"target {target:.3g}": target})
+    lines = dict(baselines or {}) | ({} if target is None else {f"target {target:.3g}": target})
 
     def draw(axes: Axes, rows: pd.DataFrame) -> None:
         for i, value in enumerate(arms):
@@ -223,7 +223,7 @@ def _panels(
     arm: str,
     x: str,
     panel: str,
-    references: Mapping[str, Reference] | None,
+    baselines: Mapping[str, Baseline] | None,
     epochs: bool,
     title: str,
     note: str | None,
@@ -252,7 +252,7 @@ def _panels(
     title = title or ("Loss against model size" if x != "records_seen" else "Loss against records seen")
     if epochs:
         title = f"{title}\n(below: epochs of real data)"
-    figure = _grid(summary, panel, x, draw, references or {}, title, note)
+    figure = _grid(summary, panel, x, draw, baselines or {}, title, note)
     _room_below(figure.axes[0], EPOCH_ROW_HEIGHT * (len(repeating) + 0.5) if repeating else 0.0)
     return figure
 
@@ -262,11 +262,11 @@ def _grid(
     panel: str,
     x: str,
     draw: Callable[[Axes, pd.DataFrame], None],
-    references: Mapping[str, Reference],
+    baselines: Mapping[str, Baseline],
     title: str,
     note: str | None,
 ) -> Figure:
-    """Common frame of the panel figures: shared log axes, references, one legend, title with note."""
+    """Common frame of the panel figures: shared log axes, baselines, one legend, title with note."""
     values = sorted(frame[panel].unique())
     rows = -(-len(values) // PANELS_PER_ROW)
     columns = -(-len(values) // rows)
@@ -277,7 +277,7 @@ def _grid(
         axes.set_yscale("log")
         axes.margins(x=0.09)
         draw(axes, frame[frame[panel] == value])
-        _references(axes, references, value)
+        _baselines(axes, baselines, value)
         axes.set_title(_label(panel, value))
     for axes in grid.ravel()[len(values) :]:
         axes.remove()
@@ -289,15 +289,15 @@ def _grid(
             axes.set_xlabel(NAMES.get(x, x))
     drawn = [axes.get_legend_handles_labels() for axes in figure.axes]
     handles = {label: handle for handles, labels in drawn for handle, label in zip(handles, labels)}
-    names = [name for name in handles if name not in references] + [n for n in references if n in handles]
+    names = [name for name in handles if name not in baselines] + [n for n in baselines if n in handles]
     figure.legend([handles[name] for name in names], names, loc="outside right upper")
     set_title(figure, title, note)
     return figure
 
 
-def _references(axes: Axes, references: Mapping[str, Reference], panel_value: float) -> None:
-    """Horizontal lines; a reference given per value is drawn at its panel's value, or as a curve over the x axis."""
-    for i, (name, level) in enumerate(references.items()):
+def _baselines(axes: Axes, baselines: Mapping[str, Baseline], panel_value: float) -> None:
+    """Horizontal lines; one given per value is drawn at its panel's value, or as a curve over the x axis."""
+    for i, (name, level) in enumerate(baselines.items()):
         style: dict[str, Any] = {"color": "black", "lw": 0.8, "ls": cycle(DASHES, i), "label": name, "zorder": 1}
         if isinstance(level, Mapping) and panel_value in level:
             axes.axhline(level[panel_value], **style)

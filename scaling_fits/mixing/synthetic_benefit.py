@@ -27,7 +27,7 @@ from scaling_fits.mixing.queries import (
 )
 from scaling_fits.uncertainty.profile_likelihood import references, unit_of_rise
 
-STARTS = 32  # of the bank, tried beside the optima when kappa is held
+STARTS = 32  # initial points, tried beside the optima when kappa is held
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _kappa_test(fit: Fit) -> tuple[float | None, tuple[str, ...]]:
     gone = ~jacobian(data.problem, theta_P)[keep].any(axis=0)
     pins |= {int(p): float(theta_P[p]) for p in np.flatnonzero(gone)}
     whole = replace(data.problem, fixed=tuple(sorted(pins.items())), weight_N=data.problem.weight_N * keep)
-    starts = np.concatenate([fit.theta_KxP, fit.bank_SxP[:STARTS]])
+    starts = np.concatenate([fit.theta_KxP, fit.initial_SxP[:STARTS]])
     starts[:, list(pins)] = list(pins.values())
     low, high = whole.bounds
     null = minimise(whole, starts, box=(low, np.where(np.arange(len(high)) == at, low, high)))

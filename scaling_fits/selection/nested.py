@@ -190,7 +190,7 @@ def _null_statistics(small: Fit, large: Fit, extra: int, replicates: int, seed: 
 def _null_in_large(small: Fit, large: Fit, fitted_N: np.ndarray) -> np.ndarray:
     """(P,): the smaller law in the larger one's coordinates, found by fitting the one to the other's curve."""
     problem = _with_response(large.observations.problem, fitted_N)
-    starts = np.concatenate([large.theta_KxP, large.bank_SxP[:NULL_STARTS]])
+    starts = np.concatenate([large.theta_KxP, large.initial_SxP[:NULL_STARTS]])
     ends = minimise(problem, starts)
     theta_P = ends.theta_SxP[int(ends.objective_S.argmin())].copy()
     if problem.estimator.estimates_scale:

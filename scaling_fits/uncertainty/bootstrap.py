@@ -96,7 +96,7 @@ class Draws:
 def draw(
     data: Observations,
     optima_KxP: np.ndarray,
-    bank_SxP: np.ndarray,
+    initial_SxP: np.ndarray,
     plan: Bootstrap,
     progress: Callable[[int, int], None] | None = None,
 ) -> Draws:
@@ -117,7 +117,7 @@ def draw(
     rng = np.random.default_rng(plan.seed)
     if plan.resampling is Resampling.CLUSTERS:
         counts = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=plan.replicates)
-        theta = refit(data.problem, optima_KxP, bank_SxP, counts[:, data.cluster_N].astype(float), progress)
+        theta = refit(data.problem, optima_KxP, initial_SxP, counts[:, data.cluster_N].astype(float), progress)
     else:
         refitted = _refit_responses(data, optima_KxP, plan, rng, progress)
         if refitted is None:
@@ -139,16 +139,16 @@ def draw(
 def refit(
     problem: Problem,
     optima_KxP: np.ndarray,
-    bank_SxP: np.ndarray,
+    initial_SxP: np.ndarray,
     weight_RxN: np.ndarray,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """(R, P): the optimum under every set of row weights.
 
-    Each starts from the point of bank and optima that is best under its own weights, and from the next distinct
+    Each starts from the initial point or optimum that is best under its own weights, and from the next distinct
     optima; the best end counts. Weights of 0 everywhere a term lives leave that term where it is.
     """
-    candidates = np.concatenate([optima_KxP, bank_SxP[:CANDIDATES]])
+    candidates = np.concatenate([optima_KxP, initial_SxP[:CANDIDATES]])
     weighted_RxM = weight_RxN @ row_losses(problem, candidates).T
     first = candidates[weighted_RxM.argmin(axis=1)]
     others = np.broadcast_to(optima_KxP[1:OPTIMA_TRIED], (len(first), *optima_KxP[1:OPTIMA_TRIED].shape))

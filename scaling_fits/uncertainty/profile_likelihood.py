@@ -152,16 +152,16 @@ def scores(problem: Problem, theta_P: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def profile_intervals(
-    data: Observations, optima_KxP: np.ndarray, bank_SxP: np.ndarray, level: float = 0.95
+    data: Observations, optima_KxP: np.ndarray, initial_SxP: np.ndarray, level: float = 0.95
 ) -> tuple[ProfileInterval, ...]:
     """Profile intervals of every constant that was fitted, in published units; none for fewer than 4 clusters.
 
-    All sides of all constants are bisected together; each pinned value is refitted from the optima and the best points
-    of the bank, so that another basin may lower the profile.
+    All sides of all constants are bisected together; each pinned value is refitted from the optima and the best initial
+    points, so that another basin may lower the profile.
     """
     if too_few_clusters(data.cluster_N) is not None:
         return ()
-    raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
+    raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, initial_SxP)
     pinned = {position for position, _ in raw.fixed}
     sides = [(p, end) for p in range(len(raw.law.parameters)) if p not in pinned for end in (0, 1)]
     which = np.array([p for p, _ in sides])
@@ -205,13 +205,13 @@ def profile_intervals(
 def profile_curve(
     data: Observations,
     optima_KxP: np.ndarray,
-    bank_SxP: np.ndarray,
+    initial_SxP: np.ndarray,
     interval: ProfileInterval,
     *,
     points: int = 41,
 ) -> ProfileCurve:
     """The profile of one constant to twice the distance of its interval's ends, half the points on each side."""
-    raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, bank_SxP)
+    raw, theta_KxP, starts_SxP = uncentred(data, optima_KxP, initial_SxP)
     p = raw.law.names.index(interval.name)
     parameter = raw.law.parameters[p]
     ends = [interval.lowest if interval.low is None else interval.low]
@@ -231,12 +231,12 @@ def profile_curve(
 
 
 def uncentred(
-    data: Observations, optima_KxP: np.ndarray, bank_SxP: np.ndarray
+    data: Observations, optima_KxP: np.ndarray, initial_SxP: np.ndarray
 ) -> tuple[Problem, np.ndarray, np.ndarray]:
     """The problem in the units of the columns, where a working coordinate is a published constant, and points in it."""
     law = data.problem.law
     zero = dict.fromkeys(data.references, 0.0)
-    optima, bank = (_moved(data, theta) for theta in (optima_KxP, bank_SxP[:START_POINTS]))
+    optima, initial = (_moved(data, theta) for theta in (optima_KxP, initial_SxP[:START_POINTS]))
     low, high = (bound.copy() for bound in law.bounds)
     for p, parameter in enumerate(law.parameters):
         if parameter.units:
@@ -249,7 +249,7 @@ def uncentred(
         fixed=tuple((p, float(optima[0, p])) for p, _ in data.problem.fixed),
         box=(low, high),
     )
-    return raw, optima, bank
+    return raw, optima, initial
 
 
 def _moved(data: Observations, theta_SxP: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def test_four_thousand_bootstraps_give_the_verified_errors(epoch, cases):
     counts = np.stack([np.bincount(legacy.choice(rows, size=rows), minlength=rows) for _ in range(4000)])
     # Row k of the fit is the run numbered k in the table's own order of its contents.
     order = epoch.reset_index(drop=True).sort_values(sorted(epoch.columns), kind="stable").index
-    theta = refit(result.observations.problem, result.theta_KxP, result.bank_SxP, counts[:, order].astype(float))
+    theta = refit(result.observations.problem, result.theta_KxP, result.initial_SxP, counts[:, order].astype(float))
     constants = published(result.observations, theta)
     errors = dict(zip(result.law.names, constants.std(axis=0, ddof=1)))
     assert errors == pytest.approx(case["verified_se"], rel=1e-3)

@@ -31,9 +31,10 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_the_package_loads_neither_jax_nor_pandas_nor_matplotlib():
+def test_the_package_loads_nothing_heavy_and_a_fit_no_figures():
     heavy = "[name for name in ('jax', 'numpy', 'pandas', 'scipy', 'matplotlib') if name in sys.modules]"
     assert run(f"import sys, scaling_fits; print({heavy})") == "[]"
+    assert "matplotlib" not in run(f"import sys, scaling_fits.commands.run_fit; print({heavy})")
 
 
 def test_every_public_name_is_there_and_declared_for_type_checkers():

@@ -76,7 +76,7 @@ def test_scaling_the_objective_as_a_mean_would_does_not_move_the_optimum():
     result = fit(CHINCHILLA, planted(0.02), bootstrap=NONE, profiles=False)
     problem = result.observations.problem
     rows = len(problem.log_y_N)
-    means = minimise(problem, result.bank_SxP[:32], weight_SxN=np.full((32, rows), 1 / rows))
+    means = minimise(problem, result.initial_SxP[:32], weight_SxN=np.full((32, rows), 1 / rows))
     assert means.objective_S.min() * rows == pytest.approx(result.objective, rel=1e-10)
 
 

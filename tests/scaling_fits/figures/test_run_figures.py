@@ -37,7 +37,7 @@ def summary():
     return seed_summary(table(), ["real_fraction", "n_params", "records_seen"])
 
 
-REFERENCES = {"mean": 0.99, "linear map": 0.47, "principal components": {3e4: 0.05, 1e5: 0.04, 3e5: 0.03}}
+BASELINES = {"mean": 0.99, "linear map": 0.47, "principal components": {3e4: 0.05, 1e5: 0.04, 3e5: 0.03}}
 
 
 def figures():
@@ -48,8 +48,8 @@ def figures():
         Slope("P2", "ln L(r=.5) - ln L(r=1)", estimate=0.02, reason="3 clusters", **slope),
     ]
     return {
-        "size": loss_against_size(summary(), references=REFERENCES, note=NOTE),
-        "records": loss_against_records(summary(), references=REFERENCES, note=NOTE),
+        "size": loss_against_size(summary(), baselines=BASELINES, note=NOTE),
+        "records": loss_against_records(summary(), baselines=BASELINES, note=NOTE),
         "curves": convergence_curves(curve, target=0.4, note=NOTE),
         "contrasts": contrast_forest(slopes, note=NOTE),
     }
@@ -72,10 +72,10 @@ def test_every_point_with_real_data_names_its_epochs():
     assert f"{6.4e4 / 1487:.3g}" in texts and NOTE not in figure.get_suptitle()
 
 
-def test_reference_lines_are_named_in_the_legend():
-    figure = loss_against_size(summary(), references=REFERENCES)
+def test_baselines_are_named_in_the_legend():
+    figure = loss_against_size(summary(), baselines=BASELINES)
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words == ["r = 0", "r = 0.5", "r = 1", *REFERENCES]
+    assert words == ["r = 0", "r = 0.5", "r = 1", *BASELINES]
 
 
 def test_drawn_again_the_files_are_the_same(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from scaling_fits.estimation.curve_problem import curve_problem, predict_curve
 from scaling_fits.estimation.estimators import LeastSquares
-from scaling_fits.estimation.multistart import bank, spread_starts
+from scaling_fits.estimation.multistart import initial_points, spread_starts
 from scaling_fits.estimation.problem import float64, row_losses
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.laws.law import LOG_NEGLIGIBLE
@@ -41,7 +41,7 @@ def curves(law, truth, schedules, noise=0.0, seed=0, step=10):
 
 
 def best_fit(law, made, starts=16):
-    ends = minimise(made.problem, spread_starts(bank(made.problem), starts))
+    ends = minimise(made.problem, spread_starts(initial_points(made.problem), starts))
     best = ends.objective_S.argmin()
     return law.published(ends.theta_SxP[best : best + 1], made.references)[0], ends
 
