@@ -12,12 +12,41 @@ from scaling_fits.fit import fit
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
 from scaling_fits.uncertainty.bootstrap import Bootstrap
 
-FLAWS = (
-    "none", "nan loss", "infinite loss", "zero loss", "negative loss", "one size", "collinear", "few rows",
-    "text", "missing column", "huge units", "zero size", "nan size", "all excluded", "twice the same row",
-)  # fmt: skip
+Draw = np.random.Generator
 
 
+def at_row(column: str, value: object):
+    """The flaw of one cell."""
+
+    def spoil(table: pd.DataFrame, at: int, rng: Draw) -> pd.DataFrame:
+        table = table.astype({column: object}) if isinstance(value, str) else table
+        table.loc[at, column] = value
+        return table
+
+    return spoil
+
+
+def without_a_column(table: pd.DataFrame, at: int, rng: Draw) -> pd.DataFrame:
+    return table.drop(columns=str(rng.choice(["n_params", "records_seen", "loss"])))
+
+
+FLAWS = {
+    "none": lambda table, at, rng: table,
+    "nan loss": at_row("loss", np.nan),
+    "infinite loss": at_row("loss", np.inf),
+    "zero loss": at_row("loss", 0.0),
+    "negative loss": at_row("loss", -1.0),
+    "one size": lambda table, at, rng: table.assign(n_params=1e6),
+    "collinear": lambda table, at, rng: table.assign(records_seen=20 * table["n_params"]),
+    "few rows": lambda table, at, rng: table.iloc[:4],
+    "text": at_row("loss", "oops"),
+    "missing column": without_a_column,
+    "huge units": lambda table, at, rng: table.assign(loss=table["loss"] * 10.0 ** rng.uniform(-200, 200)),
+    "zero size": at_row("n_params", 0.0),
+    "nan size": at_row("n_params", np.nan),
+    "all excluded": lambda table, at, rng: exported(table).assign(diverged=True),
+    "twice the same row": lambda table, at, rng: pd.concat([table, table.iloc[[at] * 3]], ignore_index=True),
+}
 LENGTHS = (1, 5, 8, 16, 32)  # few: each is compiled once
 
 
@@ -29,38 +58,8 @@ def random_table(rng: np.random.Generator, lengths: tuple[int, ...]) -> tuple[pd
     table = pd.DataFrame(
         {"n_params": n, "records_seen": d, "loss": law * np.exp(rng.normal(0, rng.choice([0, 0.01, 1]), rows))}
     )
-    flaw, at = str(rng.choice(FLAWS)), int(rng.integers(rows))
-    match flaw:
-        case "nan loss":
-            table.loc[at, "loss"] = np.nan
-        case "infinite loss":
-            table.loc[at, "loss"] = np.inf
-        case "zero loss":
-            table.loc[at, "loss"] = 0.0
-        case "negative loss":
-            table.loc[at, "loss"] = -1.0
-        case "one size":
-            table["n_params"] = 1e6
-        case "collinear":
-            table["records_seen"] = 20 * table["n_params"]
-        case "few rows":
-            table = table.iloc[:4]
-        case "text":
-            table["loss"] = table["loss"].astype(object)
-            table.loc[at, "loss"] = "oops"
-        case "missing column":
-            table = table.drop(columns=str(rng.choice(["n_params", "records_seen", "loss"])))
-        case "huge units":
-            table["loss"] *= 10.0 ** rng.uniform(-200, 200)
-        case "zero size":
-            table.loc[at, "n_params"] = 0.0
-        case "nan size":
-            table.loc[at, "n_params"] = np.nan
-        case "all excluded":
-            table = exported(table).assign(diverged=True)
-        case "twice the same row":
-            table = pd.concat([table, table.iloc[[at] * 3]], ignore_index=True)
-    return table, flaw
+    flaw, at = str(rng.choice(list(FLAWS))), int(rng.integers(rows))
+    return FLAWS[flaw](table, at, rng), flaw
 
 
 REFUSED = {"zero loss", "negative loss", "collinear", "few rows", "text", "missing column", "zero size", "nan size"}

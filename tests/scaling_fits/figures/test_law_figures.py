@@ -20,7 +20,7 @@ from scaling_fits.figures.law_figures import contours, loss_against, loss_agains
 from scaling_fits.figures.look import Look
 from scaling_fits.figures.optimum_figures import exchange_rates, isoflop_figure, isoflops, optima_table
 from scaling_fits.figures.run_figures import loss_against_size, target_times
-from scaling_fits.figures.style import Width, save_figure, short, symbol
+from scaling_fits.figures.style import Width, save_figure, short
 from scaling_fits.fit import fit
 from scaling_fits.laws.data_mix import COMMON_RATE
 from scaling_fits.laws.size_and_data import CHINCHILLA, power_law
@@ -394,16 +394,3 @@ def test_figures_refuse_laws_in_other_variables():
         mix_curves(law())
     with pytest.raises(ValueError, match="not 'U'"):
         loss_against(law(), "U")
-
-
-def test_numbers_and_symbols_as_they_are_printed():
-    assert [short(v) for v in (0.25, 3e4, 1e6, 1.5e9, 1e18, 3e19, -0.02)] == [
-        "0.25",
-        "30k",
-        "1M",
-        "1.5G",
-        "$10^{18}$",
-        "$3\\times10^{19}$",
-        "−0.02",
-    ]
-    assert symbol("kappa_1") == "$\\kappa _{1}$" and symbol("loss N^alpha") == "loss $N^{\\alpha }$"
