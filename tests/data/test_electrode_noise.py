@@ -175,6 +175,13 @@ def test_the_whole_is_the_sum_of_its_parts_finite_and_the_same_again():
     assert np.median(np.sqrt((drawn(ElectrodeNoise(), part="fast") ** 2).mean(2))) < 0.015
 
 
+def test_slow_noise_in_leads_is_that_of_the_electrodes_projected():
+    grid, levels = Grid(100, 5), ElectrodeNoise()
+    row, settings = np.full(128, 0.4, np.float32), jax.tree.map(lambda leaf: leaf[0], settings_of(1))
+    draw = functools.partial(slow_noise, row, words(1)[0], np.zeros(500, np.float32), settings, levels, grid)
+    np.testing.assert_allclose(draw(ELECTRODES_TO_LEADS), ELECTRODES_TO_LEADS @ np.asarray(draw()), atol=1e-6)
+
+
 @functools.cache
 def a_recording(records: int = 64):
     """Clean twelve leads, and what devices write of them."""

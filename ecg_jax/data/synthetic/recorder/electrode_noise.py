@@ -104,12 +104,19 @@ def white_noise(words: jax.Array, grid: Grid) -> jax.Array:
 
 
 def slow_noise(
-    row: jax.Array, words: jax.Array, breath_S: jax.Array, settings: Settings, noise: ElectrodeNoise, grid: Grid
+    row: jax.Array,
+    words: jax.Array,
+    breath_S: jax.Array,
+    settings: Settings,
+    noise: ElectrodeNoise,
+    grid: Grid,
+    to_leads: jax.Array | None = None,
 ) -> jax.Array:
     """Wander, breath, moving electrodes and mains of one record, `(9, grid.samples)` in mV.
 
     `row` is the stage's uniform draws, `words` `(2,)` the record's, `breath_S` the breath, from -1 to 1, at every
-    sample; of `settings`, low-pass and notch act on the mains.
+    sample; of `settings`, low-pass and notch act on the mains. Where `to_leads` `(leads, 9)` is given, the noise in
+    these leads instead, at less cost than by a product with every sample.
     """
     draws, z, rest, time_s = _uniforms(row), _normals(words, noise, grid), noise.rest, grid.time_s()
     z_wander, z_breath, z_mains, _, _ = draws.levels
@@ -122,7 +129,10 @@ def slow_noise(
     mains_hz, cycles, mains_9xH = mains(draws.line, mains_mv, z.mains_9x2xH, rest, settings, grid.sample_rate_hz)
     waves = jnp.concatenate([sine(mains_hz[:, None] * time_s + cycles[:, None]), motion_EvS, breath_S[None]])
     weights = [mains_9xH, motion_9xEv, (breath_mv * breath_pattern(rest, z.breath_9))[:, None]]
-    return upsampled(wander_9xN, grid) + jnp.concatenate(weights, axis=1) @ waves
+    weights_9xK = jnp.concatenate(weights, axis=1)
+    if to_leads is not None:
+        wander_9xN, weights_9xK = to_leads @ wander_9xN, to_leads @ weights_9xK
+    return upsampled(wander_9xN, grid) + weights_9xK @ waves
 
 
 def fast_noise(
