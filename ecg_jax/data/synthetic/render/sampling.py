@@ -82,7 +82,7 @@ class Timeline:
     atrial: jax.Array | None  # (2, samples): sine and cosine of the phase of fibrillation or flutter; with `wide` only
 
 
-def _around(events_s: jax.Array, columns: tuple[jax.Array, ...], grid: Grid) -> tuple[jax.Array, jax.Array]:
+def around(events_s: jax.Array, columns: tuple[jax.Array, ...], grid: Grid) -> tuple[jax.Array, jax.Array]:
     """What belongs to the event last and to the one next at each sample: `(1 + columns, samples)` each, time first.
 
     Where there is none, its time is far off and its columns are 0. Positions come from a histogram of the events and
@@ -102,9 +102,9 @@ def timeline(heart: Heart, grid: Grid) -> Timeline:
     trains, time_s = heart.trains, grid.time_s()
     turn = 1.0 / (2.0 * math.pi)
     return Timeline(
-        p=_around(trains.p_onset_s - LEAD_IN_S, (trains.p_gain,), grid)[0],
-        qrs=_around(trains.qrs_onset_s - LEAD_IN_S, (trains.narrow, trains.wide), grid)[0],
-        t=_around(trains.t_peak_s, (trains.narrow, trains.wide, trains.t_stretch), grid),
+        p=around(trains.p_onset_s - LEAD_IN_S, (trains.p_gain,), grid)[0],
+        qrs=around(trains.qrs_onset_s - LEAD_IN_S, (trains.narrow, trains.wide), grid)[0],
+        t=around(trains.t_peak_s, (trains.narrow, trains.wide, trains.t_stretch), grid),
         breath=sine(heart.patient.respiration_hz * time_s + trains.breath_phase * turn),
         atrial=None if heart.wide is None else atrial_phase(trains.fibrillation, time_s),
     )
