@@ -308,7 +308,7 @@ def fit_observations(
         raise NotConverged(
             f"{data.definition.source}: {law.name} did not converge: stationarity {certificate.stationarity:.1e} "
             f"at the best of {search.starts} starts. Constants there: {certificate.optima[0].parameters}",
-            python="give a law with fewer constants, or Search() more starts or allow_unconverged=True to look at it",
+            python="give a law with fewer constants, or a Search with more starts or allow_unconverged=True",
             command="give a law with fewer constants, or another --seed",
         )
     initial_SxP = initial_SxP[:INITIAL_KEPT]

@@ -80,7 +80,7 @@ class SyntheticTest:
             lines.append(f"  {mixing}: {self.verdict(mixing)} (one-sided p {p_words}); ln L(1) - ln L(r): {words}")
         p_words = "none" if self.p_kappa is None else f"{self.p_kappa:.3g}"
         lines.append(f"  kappa > 0 among rows with real data: one-sided p {p_words}")
-        lines.append("  without a law: paired rows at r = 0.5 and r = 1, scaling_fits.contrasts.contrasts")
+        lines.append("  without a law: paired rows at r = 0.5 and r = 1, scaling_fits.contrasts")
         return "\n".join([*lines, *(f"  NOTE: {note}" for note in self.notes)])
 
 
