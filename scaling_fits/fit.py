@@ -25,7 +25,7 @@ from scaling_fits.estimation.suspicions import rising_losses
 from scaling_fits.files import write_text
 from scaling_fits.fit_text import ConstantText, FitText, as_html, as_latex, as_plain_text
 from scaling_fits.laws.law import Law
-from scaling_fits.laws.named import named_law
+from scaling_fits.laws.named import as_law
 from scaling_fits.tables.run_table import RunTable
 from scaling_fits.uncertainty.bootstrap import Bootstrap, Draws, draw
 from scaling_fits.uncertainty.bootstrap import published as published_constants
@@ -281,8 +281,7 @@ def fit(
     Raises ValueError for tables that cannot support the fit (named: columns, rows, reasons), `NotConverged` when the
     best point is not stationary, unless the search allows it.
     """
-    law = named_law(law) if isinstance(law, str) else law
-    data = observe(law, table, estimator, columns=columns, fixed=fixed)
+    data = observe(as_law(law), table, estimator, columns=columns, fixed=fixed)
     return fit_observations(data, bootstrap=bootstrap, profiles=profiles, search=search)
 
 

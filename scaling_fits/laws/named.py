@@ -43,3 +43,8 @@ def named_law(name: str) -> Law:
             return law
     names = sorted(law.name for law in LAWS)
     raise ValueError(f"no law {name!r}{nearest([name], names)}; there are {', '.join(names)}")
+
+
+def as_law(law: Law | str) -> Law:
+    """`law` itself, or the law of that name."""
+    return named_law(law) if isinstance(law, str) else law

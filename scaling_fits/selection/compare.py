@@ -22,6 +22,7 @@ from scaling_fits.estimation.estimators import HUBER_HOFFMANN, Estimator, LeastS
 from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import Fit, fit
 from scaling_fits.laws.law import Law
+from scaling_fits.laws.named import as_law
 from scaling_fits.selection.backtest import Backtest, Fold, Score, backtest, leave_largest_size_out
 from scaling_fits.selection.nested import REPLICATES, NestedTest, nested_test
 from scaling_fits.tables.run_table import RunTable, read_runs
@@ -138,7 +139,7 @@ class Comparison:
 
 
 def compare(
-    laws: Sequence[Law],
+    laws: Sequence[Law | str],
     table: RunTable | pd.DataFrame | Path | str,
     *,
     folds: Sequence[Fold] | None = None,
@@ -148,21 +149,21 @@ def compare(
     bootstrap: Bootstrap | None = None,
     replicates: int = REPLICATES,
 ) -> Comparison:
-    """Fit every law to `table`, test the nested pairs, and backtest all of them.
+    """Fit every law, given itself or by its name, to `table`, test the nested pairs, and backtest all of them.
 
     `folds` is `leave_largest_size_out` unless given; `columns`, `estimator` and `search` are those of `fit`,
     `bootstrap` that of the folds' prediction intervals, `replicates` that of the nested tests. A law that the table
     cannot support, or that does not converge, is listed with its reason. ValueError when none can be fitted.
     """
-    columns = Columns.of(columns)
+    columns, chosen = Columns.of(columns), [as_law(law) for law in laws]
     runs = table if isinstance(table, RunTable) else read_runs(table, response=columns.response)
-    fits, reasons = _fitted(laws, runs, columns, estimator, search)
+    fits, reasons = _fitted(chosen, runs, columns, estimator, search)
     if not fits:
         raise ValueError(f"{runs.source}: none of the laws could be fitted: {reasons}")
     if folds is None:
         size = {**COLUMNS, **columns.letters}["N"]
         folds = leave_largest_size_out(runs, size=size, response=columns.response)
-    scores = backtest(laws, folds, columns=columns, estimator=estimator, search=search, bootstrap=bootstrap)
+    scores = backtest(chosen, folds, columns=columns, estimator=estimator, search=search, bootstrap=bootstrap)
     pairs = [(a, b) for a in fits.values() for b in fits.values() if _inside(a.law, b.law)]
     any_fit = next(iter(fits.values()))
     return Comparison(
@@ -170,7 +171,7 @@ def compare(
         rows=any_fit.data.rows,
         clusters=any_fit.data.clusters,
         estimator=any_fit.estimator.description,
-        entries=tuple(_entry(law, fits.get(law.name), reasons.get(law.name), scores) for law in laws),
+        entries=tuple(_entry(law, fits.get(law.name), reasons.get(law.name), scores) for law in chosen),
         tests=tuple(nested_test(small, large, replicates=replicates) for small, large in pairs),
         backtest=scores,
     )

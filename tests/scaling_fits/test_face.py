@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import scaling_fits
-from scaling_fits import Bootstrap, Huber, Search, fit, named_law, read_runs
+from scaling_fits import Bootstrap, Huber, Search, compare, fit, named_law, read_runs
 from scaling_fits.fit import Fit
 from scaling_fits.fit import fit as function
 
@@ -60,6 +60,8 @@ def test_names_of_laws_and_paths_as_strings_are_enough(table):
     by_name = fit("Power-Law-N", str(table), bootstrap=Bootstrap(0), **QUICK)
     by_object = function(named_law("power_law_N"), read_runs(table), bootstrap=Bootstrap(0), **QUICK)
     assert isinstance(by_name, Fit) and by_name.to_json() == by_object.to_json()
+    told = {"columns": {"N": "params"}, "search": Search(starts=16), "bootstrap": Bootstrap(0), "replicates": 0}
+    assert [one.law for one in compare(["power_law_N"], str(table), **told).entries] == ["power_law_N"]
     with pytest.raises(ValueError, match=r"no law 'chinchila' \(did you mean 'chinchilla'\?\)"):
         fit("chinchila", str(table))
 
