@@ -7,29 +7,16 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from support.configs import make_config
 
 from ecg_jax import codec
 from ecg_jax import config as configs
 from ecg_jax.codec import added, differences, fingerprint, to_json
-from ecg_jax.config import SCHEMA, DataConfig, OptimConfig, RunConfig, Tokens
+from ecg_jax.config import SCHEMA, OptimConfig, RunConfig, Tokens
 from ecg_jax.data.mixture import Mixture, counts
-from ecg_jax.scaling import ladder
 from ecg_jax.study import sweep
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def make_config(**changes) -> RunConfig:
-    model = ladder.model_config(10_000)
-    config = RunConfig(
-        study="test",
-        model=model,
-        data=DataConfig(real_fraction=0.5, real_source="a", synthetic_source="b"),
-        optim=OptimConfig(learning_rate=1e-3),
-        budget_records=1024,
-        batch_records=32,
-    )
-    return sweep.replace(config, changes)
 
 
 def test_json_round_trip_is_exact():

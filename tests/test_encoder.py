@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from doing import do, trained
-from pools import made_up_pool
 from scipy import signal
-from test_config import make_config
+from support.configs import make_config
+from support.places import TESTS
+from support.run_packs import do, trained
+from support.synthetic_pools import made_up_pool
 
 import ecg_jax
 from ecg_jax import encoder as encoders
@@ -210,13 +211,11 @@ def test_a_plain_process_with_three_devices_needs_no_mesh(folder, encoder):
         assert "jax" not in sys.modules, "importing ecg_jax loads JAX"
         import jax
         jax.config.update("jax_num_cpu_devices", 3)
-        from pools import made_up_pool
+        from support.synthetic_pools import made_up_pool
         features = ecg_jax.load_encoder(sys.argv[1])(made_up_pool(6, 3).ecg)
         print(jax.device_count(), features.astype("<f4").tobytes().hex())
     """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], cwd=TESTS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     devices, features = done.stdout.split()
     assert devices == "3"

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from pools import made_up_pool
+from support.synthetic_pools import made_up_pool
 
 from benchmarks.reading import reading_speed
 from ecg_jax.data.storage import shards

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from ptbxl_layout import ecg_like
 from scipy import signal
+from support.ptbxl_layout import ecg_like
 
 from ecg_jax.data.ecg import normalise
 from ecg_jax.data.preprocess import apply_chain, band_passed, chain_matrix, filtered, flat_leads, scaled

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from pools import made_up_pool
+from support.synthetic_pools import made_up_pool
 
 from ecg_jax.data import mixture as mixtures
 from ecg_jax.data.mixture import SEED_STRIDE, SYNTHETIC, Mixture, batch_ids, read_batch, record_ids

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import wfdb
-from ptbxl_layout import ecg_like
 from scipy import signal
+from support.ptbxl_layout import ecg_like
 
 from ecg_jax.data.preprocess import apply_chain, chain_matrix, to_counts
 from ecg_jax.data.real.datasets import ptbxl

@@ -3,7 +3,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from pools import made_up_pool
+from support.synthetic_pools import made_up_pool
 
 from ecg_jax import models
 from ecg_jax.config import Objective

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from pools import made_up_pool
+from support.synthetic_pools import made_up_pool
 
 from ecg_jax.evaluate.labels import (
     FEWEST_IN_TRAINING,

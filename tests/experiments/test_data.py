@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from pools import made_up_pool
 from rich.console import Console
+from support.synthetic_pools import made_up_pool
 
 from ecg_jax.data.ecg import SIMULATED
 from ecg_jax.data.exclusions import kind_of

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 from rich.console import Console
-from test_pack import PACKED, TARGETS
+from support.studies import PACKED, TARGETS
 
 from ecg_jax.config import Precision
 from ecg_jax.files.whole_file import write_json

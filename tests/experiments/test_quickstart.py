@@ -9,14 +9,13 @@ import shutil
 import sys
 import threading
 
-import demo
-import loopback
 import numpy as np
 import pandas as pd
 import pytest
-from pools import made_up_pool
-from ptbxl_layout import write_ptbxl
 from rich.console import Console
+from support import demo_process, loopback
+from support.ptbxl_layout import write_ptbxl
+from support.synthetic_pools import made_up_pool
 
 import ecg_jax
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
@@ -32,7 +31,7 @@ def run(out, *arguments) -> tuple[int, str]:
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.delenv("ECG_DATA_DIR", raising=False)
-        status = quickstart.main([*(arguments or demo.ARGUMENTS), "--out", str(out)])
+        status = quickstart.main([*(arguments or demo_process.ARGUMENTS), "--out", str(out)])
     return status, printed.getvalue()
 
 
@@ -90,26 +89,26 @@ def test_the_runs_of_the_largest_budget_keep_their_encoders(finished):
 
 def test_killed_and_started_again_it_ends_with_the_same_tables(finished, tmp_path):
     out = tmp_path / "killed"
-    process = demo.start(out)
+    process = demo_process.start(out)
     for line in process.stdout:
         if line.startswith("3/12"):
             break
-    assert demo.kill_after(process, 0.5), "it ended before it was killed"
-    assert "runs are done already" in demo.finish(out)
-    assert demo.results(out) == demo.results(finished[0])
+    assert demo_process.kill_after(process, 0.5), "it ended before it was killed"
+    assert "runs are done already" in demo_process.finish(out)
+    assert demo_process.results(out) == demo_process.results(finished[0])
 
 
 def test_asked_to_stop_it_saves_and_says_so(finished, tmp_path):
     out = tmp_path / "stopped"
-    process = demo.start(out)
+    process = demo_process.start(out)
     for line in process.stdout:
         if line.startswith("2/12"):
             process.terminate()
             break
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 143 and "stopped: all is saved" in printed, printed[-2000:]
-    demo.finish(out)
-    assert demo.results(out) == demo.results(finished[0])
+    demo_process.finish(out)
+    assert demo_process.results(out) == demo_process.results(finished[0])
 
 
 def test_done_already_it_trains_nothing_again(finished):
@@ -122,7 +121,7 @@ def test_done_already_it_trains_nothing_again(finished):
 
 def test_another_config_is_refused_by_name(finished, capsys, monkeypatch):
     monkeypatch.delenv("ECG_DATA_DIR", raising=False)
-    arguments = [*demo.ARGUMENTS, "--batch", "8", "--out", str(finished[0])]
+    arguments = [*demo_process.ARGUMENTS, "--batch", "8", "--out", str(finished[0])]
     assert quickstart.main(arguments) == 2
     assert "batch_records: 16 -> 8" in capsys.readouterr().err
 
@@ -136,8 +135,8 @@ def test_a_study_grows_and_ends_as_if_it_had_been_asked_for_at_once(finished, tm
         export(store, out)
 
     monkeypatch.setattr(quickstart, "write_up", tables_only)
-    assert demo.ARGUMENTS[6:8] == ("--batch", "16")
-    small = ["--sizes", "10000", "--budgets", "256", "--fractions", "0", "1", *demo.ARGUMENTS[6:]]
+    assert demo_process.ARGUMENTS[6:8] == ("--batch", "16")
+    small = ["--sizes", "10000", "--budgets", "256", "--fractions", "0", "1", *demo_process.ARGUMENTS[6:]]
     status, printed = run(out, *small)
     assert status == 0, printed
     assert "The law of all mixes will not be fitted: it needs at least 9 runs, 2 sizes, 2 budgets" in printed
@@ -148,7 +147,7 @@ def test_a_study_grows_and_ends_as_if_it_had_been_asked_for_at_once(finished, tm
     assert status == 0 and "2 of 12 runs are done already" in printed
     assert before == {path: path.stat().st_mtime_ns for path in before}
     (out / "fits.json").write_text("")
-    assert demo.results(out)[:2] == demo.results(finished[0])[:2]
+    assert demo_process.results(out)[:2] == demo_process.results(finished[0])[:2]
     status, printed = run(out, *small)  # asked for less, it still has all
     assert status == 0 and "2 of 2 runs are done already" in printed and asked_for == [2, 12, 12]
     assert "there will be 12 runs" not in printed and "there will be 4 runs, 2 sizes, 2 budgets." in printed  # r = 0
@@ -368,5 +367,5 @@ def test_a_network_that_never_answers_takes_no_longer_than_told(tmp_path, monkey
 
 
 def test_a_study_begun_on_the_stand_in_never_turns_real(finished, publisher):
-    status, printed = run(finished[0], *demo.ARGUMENTS[:-1], "12")
+    status, printed = run(finished[0], *demo_process.ARGUMENTS[:-1], "12")
     assert status == 0 and "12 of 12 runs are done already" in printed and not publisher.asked

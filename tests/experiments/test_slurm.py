@@ -4,23 +4,22 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import slurm_cluster
+from support import slurm_cluster
+from support.places import TESTS
 
 from ecg_jax.store.tables import IDENTITIES, MACHINE_COLUMNS
 from experiments import mixed_vs_pure
 from experiments.launch import slurm
 
-TESTS = Path(__file__).parents[1]
 #: Eight runs of four trunks, slowed down, each writing checkpoints; what is done is told in a file.
 STUDY = """
 import os, sys, time
 from pathlib import Path
-from test_pack import DATA, RESPONSE
-from test_config import make_config
+from support.studies import DATA, RESPONSE
+from support.configs import make_config
 from ecg_jax.terminal.command import StoppedError
 from ecg_jax.study import run_pack, run_study, sweep
 from ecg_jax.store.layout import open_store

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_config import make_config
+from support.configs import make_config
 
 from ecg_jax import models, objectives
 from ecg_jax.config import Attention, ModelConfig, Objective, Precision, Tokens

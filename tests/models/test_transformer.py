@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from shaken import PATCHES, jit, noise_batch, placed, small_model
+from support.tiny_models import PATCHES, jit, noise_batch, placed, small_model
 
 from ecg_jax import models
 from ecg_jax.config import ModelConfig, Position, Precision, Readout, Tokens

@@ -5,7 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from shaken import PATCHES, jit, noise_batch, placed, small_model
+from support.tiny_models import PATCHES, jit, noise_batch, placed, small_model
 
 from ecg_jax import objectives
 from ecg_jax.config import Attention, Objective, Position, Readout, Tokens

@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from pools import made_up_pool
+from support.synthetic_pools import made_up_pool
 
 from ecg_jax import objectives
 from ecg_jax.config import Objective

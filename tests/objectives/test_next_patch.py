@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from shaken import PATCHES, jit, placed
+from support.tiny_models import PATCHES, jit, placed
 
 from ecg_jax.config import Objective
 from ecg_jax.models import Model

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from pools import made_up_pool
+from support.synthetic_pools import made_up_pool
 
 from ecg_jax.config import DataConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import RecordPool
