@@ -157,17 +157,17 @@ def test_the_roll_is_called():
 
 AGREE = """
 import sys
-import threading
-from ecg_jax.distributed import launch
+from ecg_jax.distributed import agreement, launch
+from ecg_jax.distributed.rendezvous import ProcessesError
 launch.join()
 import jax
 from ecg_jax.distributed.mesh import make_mesh
 with jax.set_mesh(make_mesh()):
-    assert processes.agreed({"a": [1, jax.process_index()]}) == {"a": [1, 0]}
-    processes.check_same("code", "same")
+    assert agreement.agreed({"a": [1, jax.process_index()]}) == {"a": [1, 0]}
+    agreement.check_same("code", "same")
     try:
-        processes.check_same("data", f"number {jax.process_index()}")
-    except processes.ProcessesError as error:
+        agreement.check_same("data", f"number {jax.process_index()}")
+    except ProcessesError as error:
         print(f"refused: {error}")
 """
 

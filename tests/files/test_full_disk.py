@@ -178,4 +178,4 @@ def test_no_two_processes_share_a_temporary_name():
     for package in ("ecg_jax", "scaling_fits", "experiments", "benchmarks"):
         for path in (source / package).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
-            assert "getpid" not in text or path.name == "ownership.py", f"{path}: a name with a process's number"
+            assert "getpid" not in text or path.name == "lease.py", f"{path}: a name with a process's number"

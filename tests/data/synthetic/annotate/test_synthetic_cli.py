@@ -123,10 +123,10 @@ def test_contact_draws_the_first_record_of_every_condition(here, monkeypatch, ca
         return SimpleNamespace(rhythm=chosen[:, 0], morphology=chosen[:, 1], ecg_mv=ecg_mv)
 
     titles = []
-    contact_sheet = cli.sheet.contact_sheet
+    contact_sheet = cli.ecg_plot.contact_sheet
     monkeypatch.setattr(cli, "annotate", drawn)
     monkeypatch.setattr(
-        cli.sheet, "contact_sheet", lambda panels, rate: titles.extend(panels) or contact_sheet(panels, rate)
+        cli.ecg_plot, "contact_sheet", lambda panels, rate: titles.extend(panels) or contact_sheet(panels, rate)
     )
     assert cli.main(["contact", "--rate", "100", "--out", "contact.png"]) == 0
     assert [title for title, _ in titles[:2]] == ["Sinus rhythm", "Sinus bradycardia"]
