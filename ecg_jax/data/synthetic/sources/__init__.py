@@ -2,7 +2,9 @@
 
 The interface, from a patient and a state of the heart to kernel rows:
 
-    beat = conducted_beat(row, patient, heart)             # one patient's beat: `Beat`
+    state, patient = sample_disease(row, morphology, patient)  # or `healthy()`; `combined` puts two together
+    anatomy = sample_anatomy(row, patient, t_size_mv)      # where this patient's heart lies and what the leads see
+    beat = beat_of(anatomy, patient, state)                # one kind of beat: `Beat`; `ventricular_focus` for others
     beat.p, beat.qrs, beat.t                               # `Rows`; they move with the trains of `rhythm.Trains`
     rows.centre_s, width_s, skew, flat                     # (R,) each: where and how each kernel lies
     rows.vector_mv, rows.field                             # (R, 3) and (R, 9, 3): weights are their product
@@ -21,6 +23,22 @@ electrodes' weights follow. Rows stand in a fixed order, so that a beat of anoth
 kernel that does not occur has a vector of zero.
 """
 
+from ecg_jax.data.synthetic.sources.anatomy import Anatomy, sample_anatomy
+from ecg_jax.data.synthetic.sources.beat import beat_of
+from ecg_jax.data.synthetic.sources.diseases import sample_disease
 from ecg_jax.data.synthetic.sources.rows import Beat, Rows, kernels_at
+from ecg_jax.data.synthetic.sources.state import HeartState, combined, healthy, ventricular_focus
 
-__all__ = ["Beat", "Rows", "kernels_at"]
+__all__ = [
+    "Anatomy",
+    "Beat",
+    "HeartState",
+    "Rows",
+    "beat_of",
+    "combined",
+    "healthy",
+    "kernels_at",
+    "sample_anatomy",
+    "sample_disease",
+    "ventricular_focus",
+]

@@ -1,0 +1,174 @@
+"""From a patient's anatomy and the state of the heart to the kernel rows of a beat, whatever its origin."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecg_jax.data.synthetic.constants import declare
+from ecg_jax.data.synthetic.physiology.kernels import Fiducials, rotation_to_axis, turned
+from ecg_jax.data.synthetic.physiology.patient import Patient
+from ecg_jax.data.synthetic.sources import atria, repolarisation
+from ecg_jax.data.synthetic.sources.anatomy import (
+    P_THRESHOLD_MV,
+    QRS_GRID_S,
+    QRS_THRESHOLD_MV,
+    Anatomy,
+    limits,
+    qrs_rows,
+)
+from ecg_jax.data.synthetic.sources.conduction import activate
+from ecg_jax.data.synthetic.sources.rows import Beat, Rows, kernels_at
+from ecg_jax.data.synthetic.sources.state import HeartState
+from ecg_jax.data.synthetic.sources.ventricles import REGIONS, Region
+
+#: The early plateau's gradient shows from within the end of the QRS complex and fades until T's peak (design: the notch
+#: of the epicardium's action potential: Yan & Antzelevitch, Circulation 93:372, 1996).
+EARLY_RISE_MS, EARLY_FALL_MS = 15.0, 160.0
+#: An injured segment ends so long before T's peak, ms; where the J point lies on it, in widths from its middle.
+ST_END_BEFORE_T_MS, ST_AT_J_Z = 20.0, 0.9
+#: A J wave: a notch that ends with the QRS complex.
+J_WAVE_CENTRE_MS, J_WAVE_WIDTH_MS = 4.0, 9.0
+#: U: after-potentials with the same gradient as T (di Bernardo & Murray, Cardiovasc Res 53:202, 2002), peaking some
+#: 100 ms after the end of T, about a tenth as high (`anatomy.U_SHARE`) and tallest in V2 to V3 (Surawicz, J Cardiovasc
+#: Electrophysiol 9:1117, 1998); smaller the faster the heart.
+U_AFTER_T_END_MS, U_WIDTH_MS = 95.0, 38.0
+U_RATE_BPM, U_RATE_FALL_BPM = 60.0, 25.0
+
+
+def beat_of(anatomy: Anatomy, patient: Patient, state: HeartState) -> Beat:
+    """The beat of one patient's heart in a state: rows of P, QRS and T, and where its waves lie.
+
+    QRS rows count from the beat's own QRS onset, wherever its activation begins.
+    """
+    own = dataclasses.replace(state.conduction, jitter_ms=state.conduction.jitter_ms + anatomy.terminal_ms)
+    reached = activate(own)
+    strength = anatomy.strength_mv_ms * state.muscle
+    qrs = qrs_rows(anatomy, reached, strength)
+    onset_s, peak_s, end_s = limits(qrs, jnp.asarray(QRS_GRID_S), QRS_THRESHOLD_MV)
+    qrs = dataclasses.replace(qrs, centre_s=qrs.centre_s - onset_s)
+    late_ms = anatomy.time_scale * (reached.time_ms - anatomy.usual_ms) - 1e3 * (onset_s - anatomy.usual_onset_s)
+
+    activated = strength[:, None] * (reached.direction @ anatomy.fronts)
+    healthy = (anatomy.gradient * strength)[:, None] * anatomy.normal
+    gradient = state.gradient[:, None] * healthy
+    t_peak_ms = patient.qtcf_ms - patient.t_peak_to_end_ms
+    centre, width, skew, vector = repolarisation.t_rows(
+        gradient - activated, late_ms + anatomy.apd_ms + state.apd_ms, t_peak_ms, patient.t_peak_to_end_ms
+    )
+    t = Rows(centre, width, skew, jnp.zeros(REGIONS), vector, anatomy.field)
+    j_ms = 1e3 * (end_s - onset_s) / jnp.cbrt(patient.mean_rr_s) - t_peak_ms
+    rest = (
+        _early_plateau(anatomy, healthy - activated, j_ms),
+        _injury(anatomy, state, j_ms),
+        _j_wave(anatomy, state, j_ms),
+        _u_wave(anatomy, patient, gradient),
+    )
+    p, p_s = _p_rows(anatomy, patient, state)
+    qrs_s = jnp.stack([jnp.zeros_like(onset_s), peak_s - onset_s, end_s - onset_s])
+    t_and_rest = jax.tree.map(lambda *parts: jnp.concatenate(parts), t, *rest)
+    return Beat(p, qrs, t_and_rest, Fiducials(p_s, qrs_s, _t_limits(t)))
+
+
+def _early_plateau(anatomy: Anatomy, healthy_area: jax.Array, j_ms: jax.Array) -> Rows:
+    """The ST segment without injury: a slow share of the same repolarisation as T's, so it is discordant where T is."""
+    total, field = repolarisation.merged_field(anatomy.plateau_share * healthy_area, anatomy.field)
+    rise, fall = EARLY_RISE_MS, EARLY_FALL_MS
+    row = _one(j_ms, (rise + fall) / 2, 0.0, total, field)
+    return dataclasses.replace(row, skew=jnp.full(1, (rise - fall) / (rise + fall)))
+
+
+def _injury(anatomy: Anatomy, state: HeartState, j_ms: jax.Array) -> Rows:
+    """What injury adds to the ST segment, from the J point until T: a shelf, on which T stands as a dome."""
+    injured = anatomy.body_gain * repolarisation.INJURED_WALL_MV * state.injury[:, None] * anatomy.normal
+    total, field = repolarisation.merged_field(injured, anatomy.field)
+    width_ms = (-ST_END_BEFORE_T_MS - j_ms) / (ST_AT_J_Z + 1.085)
+    return _one(j_ms + ST_AT_J_Z * width_ms, width_ms, 1.0, total, field)
+
+
+def _j_wave(anatomy: Anatomy, state: HeartState, j_ms: jax.Array) -> Rows:
+    """A notch at the end of the QRS complex, towards the heart's apex and diaphragm."""
+    facing = anatomy.axes[0] + anatomy.axes[2]
+    field = anatomy.field[Region.APEX]
+    in_ii = (field @ facing)[2] - (field @ facing)[0]
+    vector = state.j_wave_mv / jnp.maximum(in_ii, 0.1) * facing
+    return _one(j_ms + J_WAVE_CENTRE_MS, J_WAVE_WIDTH_MS, 0.0, vector, field)
+
+
+def _u_wave(anatomy: Anatomy, patient: Patient, gradient: jax.Array) -> Rows:
+    """After-potentials, in proportion to the gradient of the action potentials."""
+    slow = jnp.exp(-jnp.maximum(patient.heart_rate_bpm - U_RATE_BPM, 0.0) / U_RATE_FALL_BPM)
+    height = math.sqrt(2.0 * math.pi) * repolarisation.T_WIDTH_MS
+    total, field = repolarisation.merged_field(gradient / height, anatomy.field)
+    centre_ms = patient.t_peak_to_end_ms + U_AFTER_T_END_MS / jnp.cbrt(patient.mean_rr_s)
+    return _one(centre_ms, U_WIDTH_MS, 0.0, anatomy.u_share * slow * total, field)
+
+
+def _one(centre_ms: jax.Array, width_ms: jax.Array | float, flat: float, vector: jax.Array, field: jax.Array) -> Rows:
+    values = (1e-3 * centre_ms, 1e-3 * width_ms, 0.0, flat)
+    return Rows(*(jnp.asarray(value, jnp.float32)[None] for value in values), vector[None], field[None])
+
+
+def _p_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> tuple[Rows, jax.Array]:
+    """P's four kernels and atrial repolarisation, from the P onset; and its onset, peak and end."""
+    duration_s = 1e-3 * patient.p_duration_ms
+    is_left = np.arange(4) == atria.LEFT_ATRIUM
+    right, left = anatomy.atrial_gain * jnp.stack([state.right_atrium, state.left_atrium])
+    # The roof between the atria counts for both.
+    gain = jnp.stack([right, right, (right + left) / 2, left])
+    centre = jnp.asarray(atria.CENTRE) + jnp.where(is_left, state.left_atrium_delay, 0.0)
+    vector = gain[:, None] * jnp.asarray(atria.VECTOR_MV)
+    angle = rotation_to_axis((jnp.asarray(atria.WIDTH)[:, None] * vector).sum(0), patient.p_axis_deg)
+    vector = turned(vector, angle, 0, 1)
+    total, field = repolarisation.merged_field(vector, anatomy.atrial_field)
+    zeros = jnp.zeros(4)
+    wave = Rows(duration_s * centre, duration_s * jnp.asarray(atria.WIDTH), zeros, zeros, vector, anatomy.atrial_field)
+    slow = _one(
+        1e3 * duration_s * atria.REPOLARISATION_CENTRE,
+        1e3 * duration_s * atria.REPOLARISATION_WIDTH,
+        0.0,
+        atria.REPOLARISATION * total,
+        field,
+    )
+    p_s = jnp.stack(limits(wave, jnp.asarray(np.arange(-0.06, 0.26, 0.002), jnp.float32), P_THRESHOLD_MV))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), wave, slow), p_s
+
+
+def retrograde_p(anatomy: Anatomy, patient: Patient, state: HeartState) -> Rows:
+    """The rows of a P wave that starts at the AV node, in the place of those of `Beat.p`."""
+    forwards, _ = _p_rows(anatomy, patient, state)
+    duration_s = 1e-3 * patient.p_duration_ms
+    centre, vector = atria.retrograde(forwards.centre_s / duration_s, forwards.vector_mv)
+    is_wave = jnp.arange(len(centre)) < len(atria.CENTRE)
+    return dataclasses.replace(
+        forwards,
+        centre_s=jnp.where(is_wave, duration_s * centre, forwards.centre_s),
+        vector_mv=jnp.where(is_wave[:, None], vector, -forwards.vector_mv),
+    )
+
+
+def _t_limits(rows: Rows) -> jax.Array:
+    """Onset, peak and end `(3,)` of T from its normal peak, s: of the root mean square over the electrodes; the end is
+    that of the steepest tangent after the peak, the onset where it has risen to a tenth."""
+    grid_s = jnp.asarray(np.arange(-0.3, 0.4, 0.004), jnp.float32)
+    size = jnp.sqrt(((kernels_at(rows, grid_s) @ rows.weights_mv) ** 2).mean(-1))
+    peak = jnp.argmax(size)
+    fall = jnp.where(jnp.arange(len(grid_s) - 1) >= peak, jnp.diff(size), 0.0)
+    steepest = jnp.argmin(fall)
+    step = grid_s[1] - grid_s[0]
+    end_s = grid_s[steepest] + step * size[steepest] / jnp.maximum(-fall[steepest], 1e-9)
+    onset_s = grid_s[jnp.argmax(size > 0.1 * size[peak])]
+    return jnp.stack([onset_s, grid_s[peak], end_s])
+
+
+declare(
+    "sources.beat",
+    vars(),
+    "EARLY_RISE_MS EARLY_FALL_MS ST_END_BEFORE_T_MS ST_AT_J_Z J_WAVE_CENTRE_MS J_WAVE_WIDTH_MS U_AFTER_T_END_MS "
+    "U_WIDTH_MS U_RATE_BPM U_RATE_FALL_BPM",
+    version=3,
+)

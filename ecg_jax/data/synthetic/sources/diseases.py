@@ -1,0 +1,227 @@
+"""What each condition changes of a heart's sources, as data: one `Disease` for each morphology.
+
+A disease says which fascicles are blocked, where a pathway enters, which regions lost or gained muscle, which are
+injured, and where action potentials changed. What the leads show follows. Amounts are ranges from the mildest to the
+severest, drawn with one severity for the patient (design, to meet the cited definitions: AHA: AHA/ACCF/HRS
+recommendations 2009, Circulation 119:e235, e241, e251; MI: Fourth Universal Definition of Myocardial Infarction,
+Circulation 138:e618, 2018).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecg_jax.data.synthetic.constants import declare
+from ecg_jax.data.synthetic.physiology.conditions import Morphology
+from ecg_jax.data.synthetic.physiology.patient import Patient
+from ecg_jax.data.synthetic.randomness.draws import cut
+from ecg_jax.data.synthetic.sources.conduction import NEVER_MS, Conduction, Fascicle
+from ecg_jax.data.synthetic.sources.state import HeartState
+from ecg_jax.data.synthetic.sources.ventricles import REGIONS, Region
+
+Range = tuple[float, float]
+Regional = dict[Region, Range]
+LEFT_VENTRICLE = (
+    Region.SEPTUM_LEFT,
+    Region.APEX,
+    Region.ANTERIOR,
+    Region.LATERAL,
+    Region.POSTERIOR,
+    Region.INFERIOR,
+    Region.BASE_LATERAL,
+)
+RIGHT_VENTRICLE = (Region.RV_FREE_WALL, Region.RV_APEX, Region.RV_OUTFLOW)
+LEFT_BUNDLE = (Fascicle.LEFT_SEPTAL, Fascicle.LEFT_ANTERIOR, Fascicle.LEFT_POSTERIOR)
+#: A draw of a disease's amounts keeps to the patient's severity within half of this either way.
+SEVERITY_SPREAD = 0.4
+#: Uniform draws that `sample_disease` takes.
+DRAWS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Disease:
+    """One morphology. Latents are those of the heart without it: QRS duration and axis of normal conduction."""
+
+    blocked: tuple[Fascicle, ...] = ()
+    pathways: tuple[Region, ...] = ()  # one of them, at random
+    pathway_ms: Range = (0.0, 0.0)  # when it enters, from the His bundle's impulse
+    muscle: Regional = dataclasses.field(default_factory=dict)
+    gradient: Regional = dataclasses.field(default_factory=dict)
+    apd_ms: Regional = dataclasses.field(default_factory=dict)
+    injury: Regional = dataclasses.field(default_factory=dict)
+    j_wave_mv: Range = (0.0, 0.0)
+    right_atrium: Range = (1.0, 1.0)
+    left_atrium: Range = (1.0, 1.0)
+    left_atrium_delay: Range = (0.0, 0.0)
+    qrs_ms: Range | None = None
+    qrs_axis_deg: Range | None = None
+    p_duration_ms: Range | None = None
+    pr_ms: Range | None = None
+    qtcf_ms: Range | None = None
+
+
+def _all(regions: tuple[Region, ...], amount: Range) -> Regional:
+    return dict.fromkeys(regions, amount)
+
+
+DISEASES: dict[Morphology, Disease] = {
+    Morphology.NORMAL: Disease(),
+    Morphology.RBBB: Disease(blocked=(Fascicle.RIGHT,), qrs_ms=(88, 104), qrs_axis_deg=(0, 50)),
+    Morphology.LBBB: Disease(blocked=LEFT_BUNDLE, qrs_ms=(84, 104), qrs_axis_deg=(15, 65)),
+    Morphology.LAFB: Disease(blocked=(Fascicle.LEFT_ANTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(10, 50)),
+    Morphology.LPFB: Disease(blocked=(Fascicle.LEFT_POSTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(40, 70)),
+    Morphology.WPW: Disease(
+        pathways=(Region.BASE_LATERAL, Region.INFERIOR, Region.RV_FREE_WALL),
+        pathway_ms=(-38, -22),
+        qrs_ms=(82, 98),
+        pr_ms=(85, 112),
+        p_duration_ms=(70, 85),
+    ),
+    Morphology.STEMI_ANTERIOR: Disease(
+        muscle={Region.ANTERIOR: (1.0, 0.5), Region.APEX: (1.0, 0.7)},
+        gradient={Region.ANTERIOR: (1.0, 1.5), Region.APEX: (1.0, 1.3)},
+        injury={Region.ANTERIOR: (0.25, 0.5), Region.APEX: (0.2, 0.45), Region.SEPTUM_LEFT: (0.15, 0.35)},
+    ),
+    Morphology.STEMI_INFERIOR: Disease(
+        muscle={Region.INFERIOR: (1.0, 0.5)},
+        gradient={Region.INFERIOR: (1.2, 1.8)},
+        injury={Region.INFERIOR: (0.35, 0.7), Region.POSTERIOR: (0.05, 0.2), Region.RV_APEX: (0.1, 0.4)},
+    ),
+    Morphology.STEMI_LATERAL: Disease(
+        muscle={Region.LATERAL: (1.0, 0.6)},
+        gradient={Region.LATERAL: (1.0, 1.3)},
+        injury={Region.LATERAL: (0.35, 0.6), Region.BASE_LATERAL: (0.2, 0.4), Region.ANTERIOR: (0.2, 0.4)},
+    ),
+    # Of the endocardium, all around: the ST vector points to the base.
+    Morphology.ISCHAEMIA: Disease(
+        injury={
+            Region.APEX: (-0.18, -0.4),
+            Region.LATERAL: (-0.12, -0.3),
+            Region.ANTERIOR: (-0.08, -0.2),
+            Region.INFERIOR: (-0.15, -0.4),
+        },
+        gradient=_all(LEFT_VENTRICLE, (0.95, 0.7)),
+    ),
+    Morphology.OLD_MI_ANTERIOR: Disease(
+        muscle={Region.ANTERIOR: (0.25, 0.0), Region.APEX: (0.5, 0.1), Region.SEPTUM_LEFT: (0.35, 0.1)},
+        gradient={Region.LATERAL: (0.9, 0.5)},
+        qrs_ms=(86, 104),
+    ),
+    Morphology.OLD_MI_INFERIOR: Disease(
+        muscle={
+            Region.INFERIOR: (0.1, 0.0),
+            Region.POSTERIOR: (0.5, 0.2),
+            Region.APEX: (0.6, 0.4),
+            Region.RV_APEX: (0.5, 0.3),
+        },
+        gradient={Region.POSTERIOR: (0.9, 0.5)},
+        qrs_ms=(86, 104),
+    ),
+    Morphology.OLD_MI_LATERAL: Disease(
+        muscle={Region.LATERAL: (0.25, 0.0), Region.BASE_LATERAL: (0.5, 0.2), Region.POSTERIOR: (0.7, 0.4)},
+        gradient={Region.POSTERIOR: (0.9, 0.5)},
+        qrs_ms=(86, 104),
+    ),
+    Morphology.LVH: Disease(
+        muscle=_all(LEFT_VENTRICLE, (1.35, 1.9)) | {Region.SEPTUM_LEFT: (1.1, 1.4)},
+        gradient=_all(LEFT_VENTRICLE, (0.8, 0.2)),  # strain with severity
+        qrs_ms=(88, 106),
+        qrs_axis_deg=(-20, 35),
+    ),
+    Morphology.RVH: Disease(
+        muscle=_all(RIGHT_VENTRICLE, (2.8, 4.5)) | _all(LEFT_VENTRICLE, (0.8, 0.7)),
+        gradient=_all(RIGHT_VENTRICLE, (0.8, 0.4)),
+        qrs_axis_deg=(50, 75),
+        qrs_ms=(80, 98),
+    ),
+    Morphology.LEFT_ATRIAL_ENLARGEMENT: Disease(
+        left_atrium=(2.6, 3.4), left_atrium_delay=(0.06, 0.12), p_duration_ms=(124, 145), pr_ms=(160, 215)
+    ),
+    Morphology.RIGHT_ATRIAL_ENLARGEMENT: Disease(right_atrium=(2.7, 3.6)),
+    Morphology.LONG_QT: Disease(qtcf_ms=(485, 560)),
+    Morphology.T_INVERSION: Disease(
+        gradient={
+            Region.ANTERIOR: (0.1, -0.5),
+            Region.APEX: (0.1, -0.5),
+            Region.LATERAL: (0.1, -0.3),
+            Region.SEPTUM_LEFT: (0.3, -0.2),
+        }
+    ),
+    Morphology.EARLY_REPOLARISATION: Disease(
+        j_wave_mv=(0.18, 0.30), gradient=_all(LEFT_VENTRICLE, (1.05, 1.2)), qrs_axis_deg=(25, 70)
+    ),
+    Morphology.LOW_VOLTAGE: Disease(muscle=_all(tuple(Region), (0.38, 0.22))),
+}
+
+_REGIONAL = ("muscle", "gradient", "apd_ms", "injury")
+_REST = {"muscle": 1.0, "gradient": 1.0, "apd_ms": 0.0, "injury": 0.0}
+_SCALAR = ("j_wave_mv", "right_atrium", "left_atrium", "left_atrium_delay")
+_LATENTS = ("qrs_ms", "qrs_axis_deg", "p_duration_ms", "pr_ms", "qtcf_ms")
+MOST_PATHWAYS = 3
+
+
+def _row(disease: Disease) -> np.ndarray:
+    """A disease as one row: four regional tables `(4, 12, 2)`, scalars `(4, 2)`, delays `(4,)`, pathways, latents."""
+    regional = np.array(
+        [[getattr(disease, name).get(region, (_REST[name],) * 2) for region in Region] for name in _REGIONAL]
+    )
+    scalar = np.array([getattr(disease, name) for name in _SCALAR])
+    delay = np.array([NEVER_MS * (fascicle in disease.blocked) for fascicle in Fascicle])
+    cycle = [disease.pathways[i % len(disease.pathways)] if disease.pathways else -1 for i in range(MOST_PATHWAYS)]
+    latents = [getattr(disease, name) or (np.nan, np.nan) for name in _LATENTS]
+    parts = (regional, scalar, delay, cycle, disease.pathway_ms, latents)
+    return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
+
+
+#: All diseases by morphology code; NaN where a latent stays.
+DISEASE_TABLE = np.stack([_row(DISEASES[morphology]) for morphology in Morphology])
+
+
+def sample_disease(row: jax.Array, morphology: jax.Array, patient: Patient) -> tuple[HeartState, Patient]:
+    """The state of a heart with the morphology of that code, and the patient with the latents that it sets.
+
+    `row` holds at least `DRAWS` uniform draws: severity first, then one for each kind of change.
+    """
+    severity, of_regions, of_scalars, which, of_latents = cut(row[:DRAWS], (), (4,), (4,), (2,), (5,))
+    table = jnp.asarray(DISEASE_TABLE)[morphology]
+    regional, scalar, delay, pathways, pathway_ms, latents = cut(
+        table, (4, REGIONS, 2), (4, 2), (4,), (MOST_PATHWAYS,), (2,), (5, 2)
+    )
+
+    def amount(draw: jax.Array) -> jax.Array:
+        return jnp.clip(severity + SEVERITY_SPREAD * (draw - 0.5), 0.0, 1.0)
+
+    def within(ends: jax.Array, share: jax.Array) -> jax.Array:
+        return ends[..., 0] + (ends[..., 1] - ends[..., 0]) * share
+
+    muscle, gradient, apd_ms, injury = within(regional, amount(of_regions)[:, None])
+    j_wave, right, left, left_delay = within(scalar, amount(of_scalars))
+    pathway = pathways[jnp.minimum((which[0] * MOST_PATHWAYS).astype(jnp.int32), MOST_PATHWAYS - 1)]
+    focus_ms = jnp.where(jnp.arange(REGIONS) == pathway, within(pathway_ms, which[1]), NEVER_MS)
+    state = HeartState(
+        Conduction(delay, focus_ms, jnp.zeros(REGIONS)),
+        muscle,
+        gradient,
+        apd_ms,
+        injury,
+        j_wave,
+        right,
+        left,
+        left_delay,
+    )
+    drawn = within(latents, of_latents)
+    changed = {name: jnp.where(jnp.isnan(value), getattr(patient, name), value) for name, value in zip(_LATENTS, drawn)}
+    return state, dataclasses.replace(patient, **changed)
+
+
+declare(
+    "sources.diseases",
+    vars(),
+    "LEFT_VENTRICLE RIGHT_VENTRICLE LEFT_BUNDLE SEVERITY_SPREAD DRAWS DISEASES DISEASE_TABLE MOST_PATHWAYS _REGIONAL "
+    "_REST _SCALAR _LATENTS",
+    version=3,
+)

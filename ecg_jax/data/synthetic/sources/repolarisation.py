@@ -1,0 +1,79 @@
+"""Repolarisation, from the same activation times: T, the ST segment, U. Nothing of it is drawn for itself.
+
+A region repolarises at its activation time plus its action potential's duration, in the order of its activation if all
+durations were equal: a front with the opposite sign, of the same area. The epicardium's action potential is shorter
+than the endocardium's; what that adds belongs to the region and not to its activation. So a region's kernel in T has
+the area
+
+    gradient × strength × normal  -  strength × direction of activation,
+
+whose sum over regions is Wilson's ventricular gradient less the area of the QRS complex: a changed activation changes T
+by exactly the opposite (secondary changes, discordance), while the gradient stays. Times: repolarisation is that of the
+normal beat, moved by as much as the region is activated later (local durations decide, not the sequence: Ramanathan et
+al., PNAS 103:6309, 2006), so that QT grows with QRS and JT is kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ecg_jax.data.synthetic.constants import declare
+
+# Fitted with the tables of `ventricles`, against a penalty for size, to mean T amplitudes (Lepeschkin 1951: 0.02,
+# 0.55, 0.54, 0.48, 0.34, 0.24 mV in V1 to V6), the T axis (ELSA-Brasil: 42°), the angle between QRS and T (60°:
+# Scherptong et al., J Electrocardiol 41:648, 2008, 80° and 66° in young men and women; Rautaharju et al., J
+# Electrocardiol 46:707, 2013, 43° in older women), the loop's second against its first singular value (0.13 to 0.15:
+# Priori et al., Circulation 96:3005, 1997; 90th percentile 0.25 to 0.32: Okin et al., Circulation 105:714, 2002), and
+# its skewness in V5 (-0.23: Haarmark et al., J Electrocardiol 43:31, 2010).
+#: How much longer the action potential lasts at the endocardium than at the epicardium, in passages of the front.
+GRADIENT = np.array([4.73, 2.75, 3.56, 2.17, 2.25, 1.78, 1.71, 1.74, 1.75, 1.77, 1.75, 1.80], np.float32)
+#: When each region repolarises in the normal beat, ms from T's peak.
+RECOVERY_OFFSET_MS = np.array([7.1, 7.2, 10.7, -4.5, -12.5, 3.7, -1.8, -4.0, -5.4, -7.5, -3.4, -4.5], np.float32)
+#: A region's kernel in T: slow rise, fast fall.
+T_WIDTH_MS, T_SKEW = 39.4, 0.151
+
+#: The intervals at which the tables hold: QRS onset to T's peak, and peak to end by the steepest tangent.
+T_PEAK_MS, T_PEAK_TO_END_MS = 317.0, 85.0
+#: Moment of a region whose plateau is lost on one side of its wall, mV (design: the wall's area in the units of its
+#: front's, whose moment peaks at some 1 mV; the ischaemic part of it).
+INJURED_WALL_MV = 0.5
+
+
+def t_rows(
+    area_mv_ms: jax.Array, later_ms: jax.Array, t_peak_ms: jax.Array, t_peak_to_end_ms: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Centre (s, from T's normal peak), width (s), skew and vector (mV) of the regions' kernels in T.
+
+    `later_ms` is by how much each region repolarises later than in the normal beat.
+    """
+    rising, falling = t_peak_ms / T_PEAK_MS, t_peak_to_end_ms / T_PEAK_TO_END_MS
+    rise_ms, fall_ms = T_WIDTH_MS * (1.0 + T_SKEW) * rising, T_WIDTH_MS * (1.0 - T_SKEW) * falling
+    width_ms, skew = (rise_ms + fall_ms) / 2, (rise_ms - fall_ms) / (rise_ms + fall_ms)
+    offset_ms = jnp.asarray(RECOVERY_OFFSET_MS)
+    centre_ms = jnp.where(offset_ms < 0, rising, falling) * offset_ms + later_ms
+    regions = len(area_mv_ms)
+    vector_mv = area_mv_ms / (math.sqrt(2.0 * math.pi) * T_WIDTH_MS)
+    return 1e-3 * centre_ms, jnp.full(regions, 1e-3 * width_ms), jnp.full(regions, skew), vector_mv
+
+
+def merged_field(vectors: jax.Array, fields: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One row for many regions: the sum of their vectors `(3,)`, and the field `(9, 3)` by which it shows what they do.
+
+    Of the fields that do, the one nearest to their mean (a correction along the vector).
+    """
+    total, mean = vectors.sum(0), fields.mean(0)
+    shown = jnp.einsum("rex,rx->e", fields, vectors)
+    missing = shown - mean @ total
+    return total, mean + missing[:, None] * total / jnp.maximum((total**2).sum(), 1e-12)
+
+
+declare(
+    "sources.repolarisation",
+    vars(),
+    "GRADIENT RECOVERY_OFFSET_MS T_WIDTH_MS T_SKEW T_PEAK_MS T_PEAK_TO_END_MS INJURED_WALL_MV",
+    version=3,
+)

@@ -1,0 +1,60 @@
+"""The state of a heart: what disease, drugs and devices change of its sources. States compose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from ecg_jax.data.synthetic.sources.conduction import NEVER_MS, Conduction, Fascicle, normal_conduction
+from ecg_jax.data.synthetic.sources.ventricles import REGIONS
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeartState:
+    """What differs from a healthy heart, by region `(12,)` unless said."""
+
+    conduction: Conduction
+    muscle: jax.Array  # share of the region's muscle that is activated: 0 in a scar, above 1 in hypertrophy
+    gradient: jax.Array  # factor of the difference between the action potentials of endocardium and epicardium
+    apd_ms: jax.Array  # added to the duration of the action potential
+    injury: jax.Array  # plateau lost at the epicardium (at the endocardium: below 0), share of the action potential
+    j_wave_mv: jax.Array  # () height of a J wave in the inferior and lateral leads
+    right_atrium: jax.Array  # () factor of its muscle
+    left_atrium: jax.Array  # ()
+    left_atrium_delay: jax.Array  # () share of the P wave by which the left atrium is later
+
+
+def healthy() -> HeartState:
+    """A heart without disease."""
+    ones, zeros, one, zero = jnp.ones(REGIONS), jnp.zeros(REGIONS), jnp.ones(()), jnp.zeros(())
+    return HeartState(normal_conduction(), ones, ones, zeros, zeros, zero, one, one, zero)
+
+
+def combined(first: HeartState, second: HeartState) -> HeartState:
+    """Both at once: factors multiply, delays, shifts and injuries add up, the earliest entry counts."""
+    a, b = first.conduction, second.conduction
+    return HeartState(
+        conduction=Conduction(a.delay_ms + b.delay_ms, jnp.minimum(a.focus_ms, b.focus_ms), a.jitter_ms + b.jitter_ms),
+        muscle=first.muscle * second.muscle,
+        gradient=first.gradient * second.gradient,
+        apd_ms=first.apd_ms + second.apd_ms,
+        injury=first.injury + second.injury,
+        j_wave_mv=first.j_wave_mv + second.j_wave_mv,
+        right_atrium=first.right_atrium * second.right_atrium,
+        left_atrium=first.left_atrium * second.left_atrium,
+        left_atrium_delay=first.left_atrium_delay + second.left_atrium_delay,
+    )
+
+
+def ventricular_focus(region: jax.Array) -> HeartState:
+    """A heart whose ventricles are activated from one region alone, through muscle: ectopic, escape and paced beats."""
+    state = healthy()
+    alone = dataclasses.replace(
+        state.conduction,
+        delay_ms=jnp.full(len(Fascicle), NEVER_MS),
+        focus_ms=jnp.where(jnp.arange(REGIONS) == region, 0.0, NEVER_MS),
+    )
+    return dataclasses.replace(state, conduction=alone)
