@@ -2,6 +2,8 @@
 # make test        the default test suite, in WORKERS processes (2; each takes up to 4 GiB)
 # make test-long   the long tests; writes results/test-long.json
 # make lint        ruff
+# make clean       removes .venv and out/
+# make help        this
 #
 # Each target makes .venv and installs on its first call. PYTHON chooses the interpreter (3.11 or newer).
 
@@ -11,7 +13,10 @@ WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-long lint clean
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+.PHONY: help demo test test-long lint clean
 .DELETE_ON_ERROR:
 
 # Made anew whenever what is to be installed changes, and only then.

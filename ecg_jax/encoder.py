@@ -22,8 +22,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from jax.sharding import PartitionSpec as P
 
 from ecg_jax import models
@@ -32,11 +30,17 @@ from ecg_jax.data.ecg import INDEPENDENT_LEADS, LEADS, normalise
 from ecg_jax.data.lead_names import lead_of
 from ecg_jax.data.preprocess import flat_leads
 from ecg_jax.distributed.mesh import data_devices, make_mesh, place_batch
+from ecg_jax.extras import needs
 from ecg_jax.files.whole_file import read_json, write_json, write_text
 from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.models import Params
+from ecg_jax.notebook import facts_as_html
 from ecg_jax.objectives import masked
 from ecg_jax.outputs.model_card import CardFacts, model_card
+
+with needs("train"):
+    import safetensors
+    import safetensors.numpy
 
 FORMAT, VERSION = "ecg-jax encoder", 1
 TENSORS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -84,6 +88,9 @@ class Encoder:
         c = self.config
         records = f"({c.model.samples}, {len(LEADS)}) at {c.data.sample_rate_hz} Hz"
         return f"Encoder(run {c.run_id}: records {records} -> {c.model.width} features)"
+
+    def _repr_html_(self) -> str:
+        return facts_as_html(repr(self), dataclasses.asdict(self.config.model))
 
     def __call__(self, ecg: np.ndarray, *, leads: str | Sequence[str] = LEADS) -> np.ndarray:
         """Features per record, `(records, width)` float32, the mean over its tokens; one record counts as a batch of 1.
@@ -198,7 +205,11 @@ def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardF
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
-    """The encoder in a folder; see `ecg_jax.load_encoder`."""
+    """The encoder that a study kept in the folder `path`: `encoder(ecg)` gives features; see `Encoder`.
+
+    Raises FileNotFoundError or ValueError for a folder without an encoder, or one that is damaged, inconsistent, or
+    written by a newer version.
+    """
     return Encoder(*load_weights(Path(path)))
 
 

@@ -12,14 +12,19 @@ from dataclasses import dataclass, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
-from numpyro.infer import MCMC, NUTS
 
 from scaling_fits.estimation.estimators import StudentT
 from scaling_fits.estimation.problem import derivatives, float64, log_predictions, objective_function
 from scaling_fits.estimation.solver import minimise
 from scaling_fits.fit import Fit
 from scaling_fits.uncertainty.bootstrap import published
+
+try:
+    from numpyro.diagnostics import effective_sample_size, split_gelman_rubin
+    from numpyro.infer import MCMC, NUTS
+except ModuleNotFoundError as error:
+    message = "numpyro is not installed: pip install 'ecg-jax[posterior]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 R_HAT_MAX = 1.05
 #: A t with so many degrees of freedom is a Normal for every purpose here.

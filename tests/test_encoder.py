@@ -76,6 +76,7 @@ def facts_of(store, config=CONFIG) -> CardFacts:
 
 def test_the_kept_encoder_is_the_run_that_was_recorded(kept, encoder, mesh):
     assert encoder.config == CONFIG and "width 28" not in repr(encoder) and CONFIG.run_id in repr(encoder)
+    assert CONFIG.run_id in encoder._repr_html_() and "<th>width</th><td>28</td>" in encoder._repr_html_()
     errors = held.model_errors(models.build(CONFIG.model), encoder._params, RESPONSE.heldout)
     assert held.overall(errors, RESPONSE.heldout) == kept.record(CONFIG)["loss"]
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from ecg_jax.notebook import facts_as_html
+
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 #: The leads that carry independent measurements; III, aVR, aVL and aVF follow from I and II.
 INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -131,6 +133,19 @@ class RecordPool:
 
     def __len__(self) -> int:
         return len(self.ecg)
+
+    def __repr__(self) -> str:
+        patients = len(np.unique(self.patient_id))
+        seconds = self.ecg.shape[1] / self.sample_rate_hz
+        return (
+            f"<RecordPool {self.source}: {len(self):,} records of {patients:,} patients, {seconds:g} s at "
+            f"{self.sample_rate_hz} Hz>"
+        )
+
+    def _repr_html_(self) -> str:
+        per_part = {part.source: f"{len(part.rows):,} records" for part in self.parts}
+        per_fold = {f"fold {fold}": f"{np.sum(self.fold == fold):,} records" for fold in np.unique(self.fold)}
+        return facts_as_html(repr(self), {"unit": ", ".join(np.unique(self.unit)), **per_part, **per_fold})
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.ecg[index]

@@ -9,10 +9,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ecg_jax.config import ModelConfig
 from ecg_jax.data.ecg import LEADS
+from ecg_jax.extras import needs
+
+with needs("train"):
+    from flax import nnx
 
 Params = Any  # a nested dict of arrays
 

@@ -6,13 +6,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.distributed.mesh import shardable
+from ecg_jax.extras import needs
 from ecg_jax.models.contract import Keys
 from ecg_jax.scaling import mup
+
+with needs("train"):
+    from flax import nnx
 
 #: Activations: the batch is spread over `data`, all else is whole.
 SHARED = P("data")

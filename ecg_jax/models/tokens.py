@@ -11,13 +11,16 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ecg_jax.config import ModelConfig, Position, Readout, Tokens
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, LEADS
+from ecg_jax.extras import needs
 from ecg_jax.models.contract import Keys
 from ecg_jax.models.layers import SHARED, linear
 from ecg_jax.scaling import mup
+
+with needs("train"):
+    from flax import nnx
 
 _INDEPENDENT = np.array(INDEPENDENT_LEAD_INDICES)
 

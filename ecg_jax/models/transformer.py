@@ -12,14 +12,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ecg_jax.config import Attention, ModelConfig, Position, Tokens
+from ecg_jax.extras import needs
 from ecg_jax.models.contract import Keys, Model, functional
 from ecg_jax.models.execution import Execution, Remat
 from ecg_jax.models.layers import SHARED, linear, norm
 from ecg_jax.models.tokens import Embed, Head, rotate, times
 from ecg_jax.scaling import mup
+
+with needs("train"):
+    from flax import nnx
 
 #: A block as a function of its weights and its input.
 _Run = Callable[[nnx.State, jax.Array], jax.Array]

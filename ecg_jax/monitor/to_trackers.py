@@ -12,6 +12,7 @@ from typing import Any
 
 from ecg_jax.codec import to_json
 from ecg_jax.config import RunConfig
+from ecg_jax.extras import needs
 from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.store.finished import read_log
@@ -67,12 +68,10 @@ def _logs(store: Store, runs: Sequence[RunConfig]) -> Iterator[Log]:
 def to_tensorboard(store: Store, directory: Path) -> int:
     """Writes `directory/<study>/<trunk>/<log>` with one event file each, in place of what stood there, and returns how
     many. Raises ModuleNotFoundError, with the remedy, where TensorBoard is not installed."""
-    try:
+    with needs("watch"):
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"TensorBoard is not installed ({error}): pip install 'ecg-jax[watch]'") from error
     whole = directory / store.study
     written = logs(store)
     with whole_folder(whole, replaces=True) as building:

@@ -19,15 +19,17 @@ import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from etils import epath
+from typing import TYPE_CHECKING, Any
 
 from ecg_jax.codec import differences, fingerprint
 from ecg_jax.config import RunConfig
+from ecg_jax.extras import needs
 from ecg_jax.files.whole_file import damaged, read_json, write_json
 from ecg_jax.files.whole_folder import making
 from ecg_jax.store.finished import Finished, read_record
+
+if TYPE_CHECKING:
+    from etils import epath
 
 #: What the layout above is called in `study.json`.
 FORMAT = 3
@@ -57,6 +59,8 @@ class Store:
 
     def checkpoints(self, pack_id: str) -> epath.Path:
         """The folder of a pack's checkpoints."""
+        with needs("train"):  # here: who only reads what is finished does without
+            from etils import epath
         if self.checkpoint_root is None:
             return epath.Path(self.pack(pack_id) / "checkpoints")
         return epath.Path(self.checkpoint_root) / self.study / pack_id
@@ -130,6 +134,8 @@ def check_checkpoints(root: str) -> None:
     if "://" not in root:
         check_folder(Path(root))
         return
+    with needs("train"):
+        from etils import epath
     probe = epath.Path(root) / f".probe-{secrets.token_hex(8)}"
     try:
         probe.write_text("can checkpoints be written here?")

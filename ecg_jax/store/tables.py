@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from ecg_jax.config import RunConfig
 from ecg_jax.files.whole_file import write_texts
+from ecg_jax.notebook import facts_as_html
 from ecg_jax.store.finished import (
     Finished,
     check_alike,
@@ -56,10 +58,22 @@ class Run:
     trunk_metrics: pd.DataFrame | None
     curve: pd.DataFrame | None
 
+    def __repr__(self) -> str:
+        c, loss, patients = self.config, self.record["loss"], self.patients["patient_id"].nunique()
+        told = "diverged" if loss is None else f"loss {loss:.4g}"
+        return f"<Run {c.run_id} of {c.study}: {c.budget_records:,} records, {told} on {patients:,} patients>"
 
-def load_run(folder: Path) -> Run:
-    """The run in `STORE/<study>/runs/<run_id>`. Raises FileNotFoundError when no finished run is there, and ValueError,
-    naming the file, when one of its files was damaged."""
+    def _repr_html_(self) -> str:
+        return facts_as_html(repr(self), self.record)
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """The finished run in the folder `path`, `STORE/<study>/runs/<run_id>`, as tables.
+
+    Raises FileNotFoundError when no finished run is there, and ValueError, naming the file, when one of its files was
+    damaged.
+    """
+    folder = Path(path)
     if not (folder / "record.json").is_file():
         raise FileNotFoundError(f"{folder} holds no finished run: it has no record.json")
     config, run = read_config(folder), read_record(folder)

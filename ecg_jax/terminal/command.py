@@ -103,9 +103,9 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_expected(error: Exception) -> bool:
-    from safetensors import SafetensorError  # here: this module is loaded before all others
-
-    return isinstance(error, (*EXPECTED, SafetensorError))
+    # Not imported: this module is loaded before all others, and not every install has it.
+    safetensors = sys.modules.get("safetensors")
+    return isinstance(error, EXPECTED if safetensors is None else (*EXPECTED, safetensors.SafetensorError))
 
 
 @contextlib.contextmanager

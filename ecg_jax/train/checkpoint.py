@@ -12,12 +12,15 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 import jax
-from etils import epath
-from orbax.checkpoint import v1 as ocp
 
 from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.extras import needs
 from ecg_jax.files.whole_file import disk_full, is_disk_full, naming
 from ecg_jax.train.checksum import digests
+
+with needs("train"):
+    from etils import epath
+    from orbax.checkpoint import v1 as ocp
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import optax
-import optax.contrib
 
 from ecg_jax.config import ModelConfig, OptimConfig, Optimiser
+from ecg_jax.extras import needs
 from ecg_jax.scaling import mup
+
+with needs("train"):
+    import optax
+    import optax.contrib
 
 
 def optimiser(config: OptimConfig, model: ModelConfig) -> optax.GradientTransformation:

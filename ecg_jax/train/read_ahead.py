@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import grain
 import numpy as np
+
+from ecg_jax.extras import needs
+
+with needs("train"):
+    import grain
 
 
 def read_ahead(read: Callable[[int], np.ndarray], steps: range) -> Iterator[np.ndarray]:

@@ -16,15 +16,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import PartitionSpec as P
 
 from ecg_jax import models, objectives
 from ecg_jax.config import ModelConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import normalise
 from ecg_jax.distributed.mesh import place_members
+from ecg_jax.extras import needs
 from ecg_jax.models import Execution, Model, Params
 from ecg_jax.train import optimizer
+
+with needs("train"):
+    import optax
 
 
 @functools.partial(

@@ -22,6 +22,7 @@ from ecg_jax.data.real.fetch.resumable import read_small
 from ecg_jax.data.real.quality.leakage import without_evaluation
 from ecg_jax.data.synthetic import fingerprint as synthetic_fingerprint
 from ecg_jax.data.synthetic.standin import CLINIC_RECIPE, NOISE, SOURCE, standin_pool
+from ecg_jax.evaluate.frozen import RESPONSE as FROZEN
 from ecg_jax.evaluate.heldout import HeldOut, differing, freeze
 from ecg_jax.evaluate.response import check_apart
 from ecg_jax.files.whole_file import read_json, write_json
@@ -32,8 +33,6 @@ TRAIN_FOLDS = (1, 2, 3, 4, 5, 6, 7, 8)
 VALIDATION_FOLD, SEALED_FOLD = HELD_OUT_FOLDS
 PATCH_MS = 200
 STANDIN_NOTE = "stand-in, not real"
-#: The response that the pilot froze: records of fold 9, and the identity of records and masks.
-FROZEN = Path(__file__).parents[2] / "results" / "pilot" / "response.json"
 
 HOW_TO_GET_PTBXL = (
     "ECG_DATA_DIR is not set: running on a stand-in target, not on real ECG. To run on real ECG, fetch PTB-XL "

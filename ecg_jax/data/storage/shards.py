@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
-from array_record.python import array_record_module
-from tensorflow_datasets.proto import tf_example_pb2
 
 from ecg_jax.data.ecg import LEADS, RecordPool, Simulated
 from ecg_jax.data.exclusions import Exclusion, OnBad, raise_first
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT, Steps
+from ecg_jax.extras import needs
 from ecg_jax.files.whole_folder import whole_folder
+
+with needs("train"):
+    import tensorflow_datasets as tfds
+    from array_record.python import array_record_module
+    from tensorflow_datasets.proto import tf_example_pb2
 
 SPLIT = "records"
 FORMAT_VERSION = "1.0.0"
@@ -94,7 +97,8 @@ class ShardSource:
     when a shard is not as long as it was written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        folder = Path(folder)
         if not (folder / "dataset_info.json").is_file():
             raise FileNotFoundError(f"{folder} holds no shards (no dataset_info.json): make them with write_shards")
         builder = tfds.builder_from_directory(folder)
@@ -181,7 +185,7 @@ class ShardSource:
 
 
 def open_shards(
-    folder: Path, *, fingerprint: Mapping[str, Any] | None = None, on_bad: OnBad = raise_first
+    folder: str | os.PathLike[str], *, fingerprint: Mapping[str, Any] | None = None, on_bad: OnBad = raise_first
 ) -> RecordPool:
     """Loads a folder of shards into memory.
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 
 from ecg_jax.data import ecg_plot
-from ecg_jax.data.synthetic.annotate import export, page, stored_pool
+from ecg_jax.data.synthetic.annotate import export, page
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.physiology import conditions
 from ecg_jax.data.synthetic.physiology.conditions import Condition, ConditionMix, Morphology, Rhythm
@@ -169,8 +169,10 @@ def _store(options: argparse.Namespace) -> None:
         patients=options.patients,
         records_per_patient=options.records_per_patient,
     )
+    from ecg_jax.data.synthetic.annotate.stored_pool import store_pool  # here: only this needs TFDS
+
     with Stage("rendering", STDERR, "records") as advance:
-        stored_pool.store_pool(source, options.out, progress=advance)
+        store_pool(source, options.out, progress=advance)
     print(f"{options.out}: {len(source)} records of {options.patients} patients ({source.identity})")
 
 

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ecg_jax.data.exclusions import first_line
@@ -23,6 +22,10 @@ from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, 
 from ecg_jax.data.real.datasets.patients import Row, persons, without_patient
 from ecg_jax.data.real.formats.hdf5 import own_array
 from ecg_jax.data.real.formats.tables import identity, known, plain_name, read_table
+from ecg_jax.extras import needs
+
+with needs("real"):
+    import h5py
 
 RATE_HZ = 400
 #: Columns that are labels; "normal_ecg" is what a machine said.

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import wfdb
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.exclusions import first_line
@@ -24,6 +23,10 @@ from ecg_jax.data.real.datasets.any_folder import digest, raw_of, whole_recordin
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, catalogue, fold_of
 from ecg_jax.data.real.formats.tables import known
 from ecg_jax.data.real.formats.wfdb_record import checked_header, read_record
+from ecg_jax.extras import needs
+
+with needs("real"):
+    import wfdb
 
 #: What the annotators call a wave, by its symbol.
 WAVES = {"p": "P", "N": "QRS", "t": "T"}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ecg_jax.data.ecg import LEADS
@@ -17,6 +16,10 @@ from ecg_jax.data.real.datasets.catalogue import Catalogue, Entry, Output, Raw, 
 from ecg_jax.data.real.datasets.patients import Row, persons, without_patient
 from ecg_jax.data.real.formats.hdf5 import own_array
 from ecg_jax.data.real.formats.tables import identity, plain_name, read_table, split_labels
+from ecg_jax.extras import needs
+
+with needs("real"):
+    import h5py
 
 RATE_HZ = 500
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import wfdb
 
 from ecg_jax.data import preprocess
 from ecg_jax.data.exclusions import Exclusion, OnBad, first_line
@@ -34,7 +33,11 @@ from ecg_jax.data.real.formats.segments import read_wfdb
 from ecg_jax.data.real.formats.wfdb_header import read_header
 from ecg_jax.data.storage import arrays
 from ecg_jax.data.storage.arrays import field
+from ecg_jax.extras import needs
 from ecg_jax.files.whole_file import whole_file
+
+with needs("real"):
+    import wfdb
 
 #: Records of one person in sets that are known by name (MIT-BIH: Moody & Mark, IEEE Eng Med Biol 20(3):45, 2001: 48
 #: records of 47 subjects).

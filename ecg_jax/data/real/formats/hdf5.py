@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import h5py
-
 from ecg_jax.data.exclusions import first_line
+from ecg_jax.extras import needs
+
+with needs("real"):
+    import h5py
 
 
 def own_array(file: h5py.File, name: str) -> h5py.Dataset:

@@ -12,14 +12,17 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from wfdb.io import _signal as decoder
 
 from ecg_jax.data.exclusions import first_line
 from ecg_jax.data.lead_names import Choose
 from ecg_jax.data.real.formats.checks import FASTEST_HZ, SECONDS, check_rate_and_length
 from ecg_jax.data.real.formats.provenance import says_synthetic
 from ecg_jax.data.real.formats.wfdb_header import Header, Signal, read_header
+from ecg_jax.extras import needs
+
+with needs("real"):
+    import soundfile
+    from wfdb.io import _signal as decoder
 
 #: Bytes per sample of the storage formats, signal(5); 508, 516 and 524 are FLAC, of any length.
 _BYTES = {

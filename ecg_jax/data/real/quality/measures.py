@@ -7,10 +7,13 @@ import warnings
 import numpy as np
 import pandas as pd
 from scipy import signal
-from wfdb import processing
 
 from ecg_jax.data.ecg import LEADS, RecordPool
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT
+from ecg_jax.extras import needs
+
+with needs("real"):
+    from wfdb import processing
 
 #: Heart rates are measured on so many records at most, drawn at random: 15 ms each.
 HEART_RATE_RECORDS = 1000
