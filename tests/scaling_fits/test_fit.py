@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from exported import exported
 from scipy import stats
+from support.exported_tables import exported
 
 from scaling_fits.__main__ import main
 from scaling_fits.estimation.certificate import NotConverged

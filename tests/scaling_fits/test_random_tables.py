@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from exported import exported
+from support.exported_tables import exported
 
 from scaling_fits.estimation.multistart import Search
 from scaling_fits.fit import fit

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from exported import exported
+from support.exported_tables import exported
 
 from scaling_fits.__main__ import main
 from scaling_fits.estimation.columns import Columns

@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from exported import exported
 from matplotlib.text import Text
+from support.exported_tables import exported
 
 from scaling_fits.__main__ import main
 from scaling_fits.compute_optimal.allocation import Optimum, chinchilla_optimum, law_optimum

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from planted_laws import LAWS, Planted
+from support.planted_laws import LAWS, Planted
 
 from scaling_fits.estimation.estimators import LeastSquares
 from scaling_fits.estimation.multistart import Search

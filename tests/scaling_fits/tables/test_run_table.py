@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from exported import exported
+from support.exported_tables import exported
 
 from scaling_fits.tables.run_table import read_runs, seed_summary
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from planted_laws import LAWS, Planted
 from scipy import stats
+from support.planted_laws import LAWS, Planted
 
 from benchmarks.fits.coverage_studies import Cell, bootstraps, law_table, profiles
 from scaling_fits.estimation.columns import Columns
