@@ -10,8 +10,10 @@ What most users call is found here, and loaded when it is first used:
 from __future__ import annotations
 
 import importlib
+import sys
 import typing
 
+from ecg_jax.moved import Moved
 from ecg_jax.terminal.command import quiet_while_loading
 
 if typing.TYPE_CHECKING:
@@ -70,6 +72,7 @@ _FACE = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [*_FACE, "ladder"]
 
 quiet_while_loading()
+sys.meta_path.append(Moved())
 
 
 def __getattr__(name: str) -> typing.Any:

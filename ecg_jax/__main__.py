@@ -1,108 +1,88 @@
-"""Looking into a store, and moving what it holds.
+"""The command `ecg-jax`, also as `python -m ecg_jax`: what is done to recordings, models and studies.
 
-python -m ecg_jax status STORE      what is done, running, waiting and failed (--watch: as it goes on)
-python -m ecg_jax export STORE      runs.csv, patients.csv, sources.csv and curve.csv of every study
-python -m ecg_jax show STORE RUN    a run's config and record; RUN may be the beginning of its id
-python -m ecg_jax merge FROM INTO   the finished runs of one store into another
-python -m ecg_jax replay STORE      the logs, for TensorBoard or Weights & Biases
+Each command is a module that is loaded when it is asked for, so that help and `status` need no JAX.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Sequence
-from pathlib import Path
+import difflib
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from rich.console import Console
-
-from ecg_jax.store.finished import read_config, read_record
-from ecg_jax.store.layout import Store, studies
-from ecg_jax.store.tables import export
 from ecg_jax.terminal.command import command
 
 
-def show(root: Path, run: str) -> str:
-    """Config and record of the run whose id begins with `run`, as JSON. Raises ValueError unless one does."""
-    found = [path for store in studies(root) for path in sorted(store.path.glob("runs/*")) if path.name.startswith(run)]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found[:5]) or "none"
-        raise ValueError(f"{len(found)} runs of {root} begin with {run!r} ({names}): give more, or other, digits")
-    parts = {"config": read_config(found[0]).stored()} if (found[0] / "config.json").exists() else {}
-    if (found[0] / "record.json").exists():
-        parts["record"] = read_record(found[0]).record
-    return json.dumps(parts, indent=1)
+class Subcommand(NamedTuple):
+    """A command, what it does, and the function that does it."""
+
+    name: str
+    does: str
+    module: str
+    function: str = "main"
+
+
+_STORE = "ecg_jax.monitor.store_commands"
+GROUPS: dict[str, tuple[Subcommand, ...]] = {
+    "recordings": (
+        Subcommand("download", "fetch an open data set, resumed and checked", "ecg_jax.data.real.fetch.download"),
+        Subcommand("build", "prepare a set, or any folder of recordings, for training", "ecg_jax.data.real.build"),
+        Subcommand("report", "what is in a set, and what was left out", "ecg_jax.data.real.quality.report"),
+        Subcommand("synthetic", "draw, export or store synthetic recordings", "ecg_jax.data.synthetic.__main__"),
+    ),
+    "models": (
+        Subcommand("ladder", "the sizes: shape, parameters, FLOPs and memory", "ecg_jax.scaling.ladder"),
+        Subcommand("compile", "a train step compiled for TPUs that are not there", "ecg_jax.aot.compile"),
+    ),
+    "studies": (
+        Subcommand("status", "what is done, running, waiting and failed, and the time left", _STORE, "status"),
+        Subcommand("export", "the tables of every study, as CSV", _STORE, "export"),
+        Subcommand("show", "one run's config and record", _STORE, "show"),
+        Subcommand("merge", "the finished runs of one store into another", _STORE, "merge"),
+        Subcommand("replay", "the logs, for TensorBoard or Weights & Biases", _STORE, "replay"),
+    ),
+}
+EXAMPLES = """\
+  ecg-jax build mine --source my_ecgs --data-dir data/built    # your own recordings, ready to train on
+  ecg-jax status out/mixed_vs_pure/store --watch               # a study, while it is done
+Studies are begun by modules of their own: python -m experiments.quickstart --help. Fits: scaling-fits --help."""
+
+
+def describe() -> str:
+    """What `ecg-jax --help` prints."""
+    lines = ["usage: ecg-jax COMMAND [options]    (ecg-jax COMMAND --help tells more)", ""]
+    for group, members in GROUPS.items():
+        lines += [f"{group}:", *(f"  {member.name:<10} {member.does}" for member in members), ""]
+    return "\n".join([*lines, "examples:", EXAMPLES])
 
 
 @command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    options = _parser().parse_args(arguments)
-    if options.command == "show":
-        print(show(options.store, options.run))
-    else:
-        _do(options, studies(options.store))
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Does one command; returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    known = {member.name: member for members in GROUPS.values() for member in members}
+    if words and words[0] in known:
+        chosen = known[words[0]]
+        return getattr(importlib.import_module(chosen.module), chosen.function)(words[1:])
+    return _without_command(words, known)
 
 
-def _do(options: argparse.Namespace, stores: Sequence[Store]) -> None:
-    # Here: these build on what a sweep is.
-    from ecg_jax.monitor import status
-    from ecg_jax.monitor import to_trackers as replay
-    from ecg_jax.store.merge import merge
-
-    console = Console(highlight=False)
-    if options.command == "status" and options.watch:
-        status.watch(stores, console)
-        return
-    for store in stores:
-        match options.command:
-            case "status":
-                console.print(status.shown(status.status(store)), soft_wrap=True)
-            case "merge":
-                merged = merge(store, Store(options.into, store.study))
-                print(
-                    f"{store.study}: {merged.copied} runs copied; {merged.held_by_both} in both, their losses at most "
-                    f"{merged.largest_difference:.2%} apart; {merged.trunks} trunks brought further"
-                )
-                if merged.busy:
-                    raise OSError(
-                        f"{merged.left} runs and their trunks were left to {' and '.join(merged.busy)}, which trains "
-                        f"them in {options.into}: merge again when it has ended"
-                    )
-            case "export":
-                folder = options.out / store.study if options.out else store.path
-                for path in export(store, folder).values():
-                    print(path)
-            case "replay" if options.tensorboard is not None:
-                count = replay.to_tensorboard(store, options.tensorboard)
-                print(f"{store.study}: {count} logs; now: tensorboard --logdir {options.tensorboard}")
-            case "replay":
-                print(f"{store.study}: {replay.to_wandb(store, options.wandb)} logs in project {options.wandb}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ecg_jax", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("store", type=Path, metavar="STORE", help="the folder that holds studies, as OUT/store")
-    status = commands.add_parser(
-        "status", parents=[shared], help="what is done, running, waiting and failed, per study, and the time left"
-    )
-    status.add_argument("--watch", action="store_true", help="look again every few seconds until all is done")
-    export_parser = commands.add_parser(
-        "export", parents=[shared], help="write runs.csv, patients.csv, sources.csv and curve.csv of every study"
-    )
-    export_parser.add_argument("--out", type=Path, help="where to (default: the study's own folder)")
-    show_parser = commands.add_parser("show", parents=[shared], help="a run's config and record")
-    show_parser.add_argument("run", metavar="RUN", help="the id of a run, or how it begins")
-    merge_parser = commands.add_parser("merge", help="copy the finished runs of one store into another")
-    merge_parser.add_argument("store", type=Path, metavar="FROM", help="the store to copy from, which stays as it is")
-    merge_parser.add_argument("into", type=Path, metavar="INTO", help="the store to copy into")
-    replay = commands.add_parser("replay", parents=[shared], help="the logs of all runs, for another program's eyes")
-    there = replay.add_mutually_exclusive_group(required=True)
-    there.add_argument("--tensorboard", type=Path, metavar="DIR", help="as TensorBoard's event files")
-    there.add_argument("--wandb", metavar="PROJECT", help="as runs of a project of Weights & Biases")
-    return parser
+def _without_command(words: Sequence[str], known: Mapping[str, Subcommand]) -> int:
+    if words and words[0] in ("-h", "--help"):
+        print(describe())
+        return 0
+    if words and words[0] == "--version":
+        print(f"ecg-jax {importlib.metadata.version('ecg-jax')}")
+        return 0
+    if not words:
+        print(describe(), file=sys.stderr)
+        return 2
+    near = difflib.get_close_matches(words[0], known, 1)
+    meant = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(known)}"
+    print(f"error: there is no command {words[0]!r}: {meant}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -333,7 +333,7 @@ def parser() -> argparse.ArgumentParser:
   python -m experiments.mixed_vs_pure --preset gpu --packed out/data --minutes 9
   python -m experiments.mixed_vs_pure --pack DATA --real data/built/code15-100hz data/built/mimic_iv_ecg-100hz
   python -m experiments.mixed_vs_pure --preset tpu --packed DATA            the paper's scale, on those three sets
-  python -m ecg_jax status out/mixed_vs_pure/store --watch            in another terminal""",
+  ecg-jax status out/mixed_vs_pure/store --watch            in another terminal""",
     )
     p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="sizes, budgets and arms (%(default)s)")
     p.add_argument("--out", type=Path, default=Path("out/mixed_vs_pure"), help="where everything goes (%(default)s)")

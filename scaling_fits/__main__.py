@@ -1,4 +1,4 @@
-"""`python -m scaling_fits`: the command line, and how it ends when it is stopped or nobody reads on."""
+"""The command `scaling-fits`, also as `python -m scaling_fits`, and how it ends when it is stopped or nobody reads."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ _NO_SIGNAL = 0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 2 with one line on stderr when the input is at fault."""
-    from scaling_fits.commands.command_line import (
-        main as run,  # here, so that Ctrl-C while JAX is loaded is caught below
-    )
+    from scaling_fits.commands import command_line  # here, so that Ctrl-C while JAX is loaded is caught below
 
-    return run(arguments)
+    return command_line.main(arguments)
 
 
-def _guarded() -> int:
+def run() -> int:
     """`main`, with one line instead of a traceback for Ctrl-C, and no word for a pipe that was closed."""
     with _heeding_ctrl_c():
         try:
@@ -80,4 +78,4 @@ def _heeding_ctrl_c() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(_guarded())
+    sys.exit(run())

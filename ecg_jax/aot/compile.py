@@ -1,6 +1,6 @@
 """Compile before you pay: the real training step, ahead of time, for TPUs that are not here.
 
-    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python -m ecg_jax.aot.compile --topology v5e:4x4 --sizes 1000000 100000000
+    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 ecg-jax compile --topology v5e:4x4 --sizes 1000000 100000000
 
 Compiles every size for every topology on this CPU, with `libtpu` (the `tpu` extra), and prints what a chip has to hold,
 what a step costs, and how long it takes at best: a roofline, since nothing is run.
@@ -259,7 +259,7 @@ def check_environment() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line's entry; exit status 1 when a size does not fit."""
     parser = argparse.ArgumentParser(
-        prog="python -m ecg_jax.aot.compile",
+        prog="ecg-jax compile",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""columns:

@@ -1,7 +1,7 @@
 """The size ladder: from a nominal parameter count to a model and its optimiser, by formula.
 
 Nothing here depends on the budget, so one trunk serves all budgets.
-`python -m ecg_jax.scaling.ladder` prints the table.
+`ecg-jax ladder` prints the table.
 
 Shape. A block of width w holds 12 w^2 weights (attention 4, feed-forward 8; Vaswani et al. 2017), so depth d and
 width w of a size N satisfy 12 d w^2 = N. Of the pairs within 9 % of N, the one whose aspect ratio w / d lies
@@ -149,7 +149,7 @@ def table(batch_records: int = 64, **model: Any) -> pd.DataFrame:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the ladder."""
     parser = argparse.ArgumentParser(
-        prog="python -m ecg_jax.scaling.ladder",
+        prog="ecg-jax ladder",
         description="Print the size ladder: shape, exact parameter counts, FLOPs and memory of every rung.",
         epilog="""columns:
   rung           nominal size: parameters in blocks, within 10 %; studies start at 30k, 10k is for tests
@@ -163,10 +163,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                  with nothing recomputed and plain attention (flops.training_bytes)
 
 examples:
-  python -m ecg_jax.scaling.ladder                                     the protocol's models: 100 Hz, patches of 200 ms
-  python -m ecg_jax.scaling.ladder --rate 500                          the same blocks behind a stem for 500 Hz
-  python -m ecg_jax.scaling.ladder --tokens lead_time --precision bfloat16 --batch 256
-  python -m ecg_jax.scaling.ladder --objective next_patch --patch-ms 100""",
+  ecg-jax ladder                                     the protocol's models: 100 Hz, patches of 200 ms
+  ecg-jax ladder --rate 500                          the same blocks behind a stem for 500 Hz
+  ecg-jax ladder --tokens lead_time --precision bfloat16 --batch 256
+  ecg-jax ladder --objective next_patch --patch-ms 100""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rate", type=int, default=100, metavar="HZ", help="sample rate of the records (default 100)")

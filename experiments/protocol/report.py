@@ -45,8 +45,8 @@ BIGGER = """source .venv/bin/activate
 python -m experiments.quickstart --help
 python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 \\
     --budgets 4096 8192 16384 --seeds 3
-python -m ecg_jax status out/larger/store
-python -m scaling_fits fit out/larger/runs.csv --law chinchilla --where real_fraction=0"""
+ecg-jax status out/larger/store
+scaling-fits fit out/larger/runs.csv --law chinchilla --where real_fraction=0"""
 
 
 def write(

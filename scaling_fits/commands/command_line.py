@@ -1,4 +1,4 @@
-"""The options of `python -m scaling_fits`, and one run of a command from words to text."""
+"""The options of `scaling-fits`, and one run of a command from words to text."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ DESCRIPTION = (
 )
 EXAMPLES = """examples:
   # L = E + A/N^alpha + B/D^beta on the rows with fresh (purely synthetic) data
-  python -m scaling_fits fit runs.csv --law chinchilla --where real_fraction=0 --out fit.json
+  scaling-fits fit runs.csv --law chinchilla --where real_fraction=0 --out fit.json
 
   # any CSV: name the columns behind N, D and the loss
-  python -m scaling_fits fit table.csv --law chinchilla --n params --d tokens --loss val_loss --influence
+  scaling-fits fit table.csv --law chinchilla --n params --d tokens --loss val_loss --influence
 
   # the lower envelope of runs that were not all tuned well
-  python -m scaling_fits fit table.csv --law coupled --estimator quantile --tau 0.1
+  scaling-fits fit table.csv --law coupled --estimator quantile --tau 0.1
 
   # real and synthetic records: one exchange rate, and whether it depends on size
-  python -m scaling_fits compare runs.csv --laws common_rate,rate_of_size
+  scaling-fits compare runs.csv --laws common_rate,rate_of_size
 
   # the best size per budget from an isoFLOP sweep
-  python -m scaling_fits isoflop sweep.csv --n params --d tokens --figure figures/isoflop
+  scaling-fits isoflop sweep.csv --n params --d tokens --figure figures/isoflop
 
   # which of the candidate runs make the loss at 100M parameters most certain for 1e18 FLOPs
-  python -m scaling_fits design runs.csv candidates.csv --law chinchilla --quantity 'L(N=1e8, D=1e6)' --budget 1e18
+  scaling-fits design runs.csv candidates.csv --law chinchilla --quantity 'L(N=1e8, D=1e6)' --budget 1e18
 
   # a figure: figures/size.pdf, .png and .csv
-  python -m scaling_fits plot runs.csv --law chinchilla --what size --figure figures/size
+  scaling-fits plot runs.csv --law chinchilla --what size --figure figures/size
 
   # P1, P2 (and P3 with a target loss): slopes in ln N, clustered on trunks, Holm-corrected
-  python -m scaling_fits contrasts runs.csv --curve curve.csv --target 0.35 --out contrasts.json
+  scaling-fits contrasts runs.csv --curve curve.csv --target 0.35 --out contrasts.json
 
   # how many seeds find a gap between arms that changes by 0.02 per unit of ln N, with noise as in a pilot study
-  python -m scaling_fits power --sizes 1e5,3e5,1e6 --budgets 1e4,3e4,1e5 --slope -0.02 --pilot runs.csv
+  scaling-fits power --sizes 1e5,3e5,1e6 --budgets 1e4,3e4,1e5 --slope -0.02 --pilot runs.csv
 
 laws: """ + ", ".join(sorted(law.name for law in LAWS))
 
@@ -129,7 +129,7 @@ class Parser(argparse.ArgumentParser):
 
 def parsers() -> tuple[Parser, dict[str, Parser]]:
     """The whole, and every command's by its name: what a command does not list, it does not know."""
-    whole = Parser(prog="python -m scaling_fits", description=DESCRIPTION)
+    whole = Parser(prog="scaling-fits", description=DESCRIPTION)
     added = whole.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=Parser)
     _add_fit(added.add_parser("fit", help="fit a law to a table", description="Fit a law to any CSV."))
     text = "Compare laws: nested tests, backtests."

@@ -324,7 +324,7 @@ def test_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     help_text = capsys.readouterr().out
-    assert "python -m scaling_fits fit runs.csv" in help_text and "contrasts" in help_text
+    assert "scaling-fits fit runs.csv" in help_text and "contrasts" in help_text
     words = ["fit", str(table), "--where", "real_fraction=0", "--replicates", "20", "--out", str(out)]
     assert main(words) == 0
     assert "L = E + A / N^alpha + B / D^beta" in capsys.readouterr().out

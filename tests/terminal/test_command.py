@@ -189,10 +189,10 @@ def test_who_only_shows_notices_that_nobody_reads(lines):
     assert process.wait(timeout=60) == 0 and process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("module", ["experiments.quickstart", "ecg_jax"])
-def test_ctrl_c_while_a_command_is_loaded_is_one_line(module):
+@pytest.mark.parametrize("words", [["experiments.quickstart"], ["ecg_jax", "build"]], ids=lambda words: words[0])
+def test_ctrl_c_while_a_command_is_loaded_is_one_line(words):
     process = subprocess.Popen(
-        python("-X", "importtime", "-m", module, "--help"),
+        python("-X", "importtime", "-m", *words, "--help"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

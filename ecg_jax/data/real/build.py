@@ -1,6 +1,6 @@
 """Builds a set of recordings: filtered, resampled, stored once, as ArrayRecord shards that TFDS and Grain open.
 
-    python -m ecg_jax.data.real.build NAME --source DIR --data-dir DIR [--labels TABLE.csv] [--rate 100] [--workers 2]
+    ecg-jax build NAME --source DIR --data-dir DIR [--labels TABLE.csv] [--rate 100] [--workers 2]
 
 The set appears in DATA_DIR/NAME-100hz whole or not at all; a build that was killed goes on where it stopped. Recordings
 that cannot be used are left out, and named with the reason in DATA_DIR/NAME-100hz.exclusions.csv. Of recordings longer
@@ -180,7 +180,7 @@ def parser() -> argparse.ArgumentParser:
         for family in FAMILIES.values()
     )
     p = argparse.ArgumentParser(
-        prog="python -m ecg_jax.data.real.build",
+        prog="ecg-jax build",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"""sets known by name, as their publishers lay them out; download fetches them:
@@ -194,9 +194,9 @@ the table of labels:    record,patient,fold,labels      all but the first may be
   what was not understood, and how many recordings have no patient (each is then one of its own), is printed
 
 examples:
-  python -m ecg_jax.data.real.build ptbxl --source data/ptbxl --data-dir data/built
-  python -m ecg_jax.data.real.build mine --source my_ecgs --data-dir data/built --labels my_labels.csv
-  python -m ecg_jax.data.real.quality.report mine --source data/built/mine-100hz --out reports/mine""",
+  ecg-jax build ptbxl --source data/ptbxl --data-dir data/built
+  ecg-jax build mine --source my_ecgs --data-dir data/built --labels my_labels.csv
+  ecg-jax report mine --source data/built/mine-100hz --out reports/mine""",
     )
     p.add_argument("name", metavar="NAME", help="a known set, or a name for yours: lower-case letters, digits and _")
     p.add_argument("--source", type=Path, required=True, metavar="DIR", help="the recordings")

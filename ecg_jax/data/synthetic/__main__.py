@@ -34,24 +34,24 @@ _MOST_BLOCKS = 300
 
 EXAMPLES = """examples:
   # one record as a sheet of paper (A4, 25 mm/s, 10 mm/mV): png, pdf or svg
-  python -m ecg_jax.data.synthetic show --condition LBBB --tier T1d --out page.png
+  ecg-jax synthetic show --condition LBBB --tier T1d --out page.png
 
   # a rhythm and a morphology together, without noise, true onsets, peaks and offsets marked
-  python -m ecg_jax.data.synthetic show --condition SINUS_BRADYCARDIA --condition RBBB --tier T1c --fiducials \\
+  ecg-jax synthetic show --condition SINUS_BRADYCARDIA --condition RBBB --tier T1c --fiducials \\
       --out page.pdf
 
   # 100 records as WFDB with beat and wave annotations; conditions as frequent as in primary care
-  python -m ecg_jax.data.synthetic export --out records/ --records 100 --mix prevalence
+  ecg-jax synthetic export --out records/ --records 100 --mix prevalence
 
   # the same of three conditions in equal parts
-  python -m ecg_jax.data.synthetic export --out records/ --records 30 --condition LBBB RBBB LAFB
+  ecg-jax synthetic export --out records/ --records 30 --condition LBBB RBBB LAFB
 
   # a finite pool for training, preprocessed to 100 Hz: 1,000 patients with 2 recordings each
-  python -m ecg_jax.data.synthetic store --out pool/ --patients 1000 --records-per-patient 2
+  ecg-jax synthetic store --out pool/ --patients 1000 --records-per-patient 2
 
   # every rhythm and morphology on one page; what there is
-  python -m ecg_jax.data.synthetic contact --out contact.png
-  python -m ecg_jax.data.synthetic list
+  ecg-jax synthetic contact --out contact.png
+  ecg-jax synthetic list
 """
 
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     plain = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
-    parser = _Parser(prog="python -m ecg_jax.data.synthetic", description=__doc__, **plain)
+    parser = _Parser(prog="ecg-jax synthetic", description=__doc__, **plain)
     commands = parser.add_subparsers(required=True, metavar="{show,export,store,contact,list}")
     show = commands.add_parser("show", help="draw one record", description="Draw one record as a sheet.", **plain)
     show.set_defaults(command=_show)

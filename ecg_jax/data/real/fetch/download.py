@@ -183,12 +183,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     lines = [f"  {item.name:17} {item.title}: {item.size}" for item in PUBLICATIONS.values()]
     p = argparse.ArgumentParser(
-        prog="python -m ecg_jax.data.real.fetch.download",
+        prog="ecg-jax download",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="sets:\n" + "\n".join(lines) + "\n\nTested against a server of our own that breaks, lies and "
         "stalls; not yet against the publishers' servers.\n\n"
-        "Example: python -m ecg_jax.data.real.fetch.download ptbxl --to data/ptbxl --records 500",
+        "Example: ecg-jax download ptbxl --to data/ptbxl --records 500",
     )
     p.add_argument("name", metavar="NAME", choices=PUBLICATIONS, help="a set of the list below")
     p.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder that becomes the set")

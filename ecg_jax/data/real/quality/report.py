@@ -274,10 +274,10 @@ def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion], Sequ
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
-        prog="python -m ecg_jax.data.real.quality.report",
+        prog="ecg-jax report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: python -m ecg_jax.data.real.quality.report ptbxl --source data/ptbxl --out reports/ptbxl",
+        epilog="Example: ecg-jax report ptbxl --source data/ptbxl --out reports/ptbxl",
     )
     p.add_argument("name", metavar="NAME", help="the set, as build knows it")
     p.add_argument(

@@ -71,7 +71,7 @@ def test_help_teaches_by_examples(capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["export", "--help"])
     assert stop.value.code == 0
-    assert "python -m ecg_jax.data.synthetic export --out records/" in capsys.readouterr().out
+    assert "ecg-jax synthetic export --out records/" in capsys.readouterr().out
 
 
 def test_list_names_every_condition_with_its_codes_and_every_tier(capsys):
