@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import ecg_jax
 from ecg_jax.terminal.command import command
 
 
@@ -74,7 +74,7 @@ def _without_command(words: Sequence[str], known: Mapping[str, Subcommand]) -> i
         print(describe())
         return 0
     if words and words[0] == "--version":
-        print(f"ecg-jax {importlib.metadata.version('ecg-jax')}")
+        print(f"ecg-jax {ecg_jax.__version__}")
         return 0
     if not words:
         print(describe(), file=sys.stderr)

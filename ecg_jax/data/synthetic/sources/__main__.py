@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ecg_jax.data.synthetic.physiology.conditions import Morphology
 from ecg_jax.data.synthetic.sources.gallery import draw_beats, patients_by_age_and_sex, patients_with
+from ecg_jax.terminal.command import command
 
 
-def main() -> None:
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
     """Draws one page of normal beats and one for each morphology."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures; made if missing")
     parser.add_argument("--seed", type=int, default=0, help="which patients (default: %(default)s)")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     draw_beats(patients_by_age_and_sex(options.seed), options.out / "by_age_and_sex.png")
     for morphology in Morphology:
@@ -22,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
