@@ -1,6 +1,7 @@
 """The synthetic normal records against published norms of the normal electrocardiogram, by sex and age.
 
 python -m benchmarks.norms --out results/benchmarks/norms
+python -m benchmarks.norms --out results/benchmarks/norms/version_3 --generator 3
 
 A minute or two on two cores. Reads no recording: the norms are numbers of publications.
 """
@@ -18,7 +19,9 @@ from benchmarks.harness.writing import PALETTE, new_figure, write_csv, write_fig
 from ecg_jax.data.synthetic import Rhythm, Tier, only, recipe
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.norms import AGE_GROUPS, MEASURES, Comparison, compare, coverage, measure, published
-from ecg_jax.data.synthetic.randomness.draws import GENERATOR_VERSION
+from ecg_jax.data.synthetic.physiology.rhythm import Beat
+from ecg_jax.data.synthetic.render import version_3
+from ecg_jax.data.synthetic.render.sampling import Grid
 
 RATE_HZ = 500
 #: Records rendered and measured at a time.
@@ -31,25 +34,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks/norms"), help="folder of the results")
     parser.add_argument("--records", type=int, default=4096, help="normal records to measure (default: 4096)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the records (default: 0)")
+    parser.add_argument("--generator", type=int, choices=(2, 3), default=2, help="its version (default: 2)")
     options = parser.parse_args()
     if options.records < CHUNK:
         parser.error(f"--records is {options.records}: {CHUNK} at least, so that every age group has some")
-    measured, is_female, age_years = measured_normals(options.seed, options.records)
+    measured, is_female, age_years = measured_normals(options.seed, options.records, options.generator)
     compared = compare(measured, is_female, age_years)
     options.out.mkdir(parents=True, exist_ok=True)
-    write_csv(table_of(compared), options.out / "comparison.csv")
-    write_csv(groups_of(measured, is_female, age_years), options.out / "groups.csv")
+    write_csv(table_of(compared, options.generator), options.out / "comparison.csv")
+    write_csv(groups_of(measured, is_female, age_years, options.generator), options.out / "groups.csv")
     write_csv(coverage_of(), options.out / "coverage.csv")
-    write_figure(figure(compared), options.out / "norms")
+    write_figure(figure(compared, options.generator), options.out / "norms")
     print(summary(compared))
 
 
-def measured_normals(seed: int, records: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The measures of normal records in sinus rhythm without noise (tier T1c), their sex and their age."""
-    made_by = recipe(Tier.CONDITIONS, only(Rhythm.SINUS))
+def measured_normals(seed: int, records: int, generator: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """The measures of normal records in sinus rhythm without noise, their sex and their age; of version 2, tier T1c."""
     parts, patients = [], []
     for first in range(0, records, CHUNK):
-        rendered: Annotated = annotate(seed, np.arange(first, min(first + CHUNK, records)), made_by, RATE_HZ)
+        indices = np.arange(first, min(first + CHUNK, records))
+        if generator == 2:
+            rendered = annotate(seed, indices, recipe(Tier.CONDITIONS, only(Rhythm.SINUS)), RATE_HZ)
+        else:
+            rendered = normals_of_version_3(seed, indices)
         parts.append(measure(rendered))
         patients.append((rendered.patient["is_female"], rendered.patient["age_years"]))
     measured = {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
@@ -57,7 +64,27 @@ def measured_normals(seed: int, records: int) -> tuple[dict[str, np.ndarray], np
     return measured, is_female, age_years
 
 
-def table_of(compared: list[Comparison]) -> pd.DataFrame:
+def normals_of_version_3(seed: int, indices: np.ndarray) -> Annotated:
+    """Normal records of version 3 without noise and recorder, in as far as they are measured."""
+    bare = version_3.Recipe(noise=None, recorder=None)
+    draft, _, clean, fiducials_s = version_3.sinus_records(seed, indices, bare, Grid(RATE_HZ, 10))
+    nothing, none = np.zeros(len(indices), np.int32), ((),) * len(indices)
+    return Annotated(
+        ecg_mv=clean,
+        clean_mv=clean,
+        sample_rate_hz=RATE_HZ,
+        fiducials_s=fiducials_s,
+        beat=np.where(np.asarray(draft.train.present) > 0, Beat.NORMAL, Beat.NONE),
+        rhythm=nothing,
+        morphology=nothing,
+        met=none,
+        scp_codes=none,
+        spikes_visible=nothing > 0,
+        patient={name: np.asarray(getattr(draft.patient, name)) for name in ("is_female", "age_years")},
+    )
+
+
+def table_of(compared: list[Comparison], generator: int) -> pd.DataFrame:
     """One row a published number."""
     return pd.DataFrame(
         {
@@ -75,13 +102,15 @@ def table_of(compared: list[Comparison]) -> pd.DataFrame:
             "source": c.norm.source,
             "place": c.norm.place,
             "confidence": c.norm.confidence,
-            "generator": GENERATOR_VERSION,
+            "generator": generator,
         }
         for c in compared
     )
 
 
-def groups_of(measured: dict[str, np.ndarray], is_female: np.ndarray, age_years: np.ndarray) -> pd.DataFrame:
+def groups_of(
+    measured: dict[str, np.ndarray], is_female: np.ndarray, age_years: np.ndarray, generator: int
+) -> pd.DataFrame:
     """The 2nd, 50th and 98th percentile of every generated measure by sex and age group, published or not."""
     rows = []
     for name, values in measured.items():
@@ -89,7 +118,7 @@ def groups_of(measured: dict[str, np.ndarray], is_female: np.ndarray, age_years:
             for low, high in AGE_GROUPS:
                 chosen = values[of_sex & (age_years >= low) & (age_years < high + 1) & np.isfinite(values)]
                 percentiles = np.percentile(chosen, (2, 50, 98)) if len(chosen) else [np.nan] * 3
-                rows.append((name, MEASURES[name], sex, low, high, len(chosen), *percentiles, GENERATOR_VERSION))
+                rows.append((name, MEASURES[name], sex, low, high, len(chosen), *percentiles, generator))
     columns = ["measure", "unit", "sex", "age_from", "age_to", "records", "p02", "p50", "p98", "generator"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -111,7 +140,7 @@ def coverage_of() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def figure(compared: list[Comparison]) -> Figure:
+def figure(compared: list[Comparison], generator: int) -> Figure:
     """Ratios of generated to published numbers, a line a measure; the band is what is asked of a median."""
     shown = [c for c in compared if np.isfinite(c.ratio) and c.norm.statistic not in ("min", "max")]
     names = [name for name in MEASURES if any(c.norm.measure == name for c in shown)]
@@ -128,7 +157,7 @@ def figure(compared: list[Comparison]) -> Figure:
     axes.axvspan(0.9, 1.1, color="0.88", zorder=0)
     axes.axvline(1.0, color="0.5", linewidth=0.8, zorder=0)
     axes.set(yticks=range(len(names)), yticklabels=names, xlim=(-0.1, 3.1), ylim=(len(names) - 0.4, -0.6))
-    axes.set_xlabel(f"generated / published (clipped to 0 to 3), generator version {GENERATOR_VERSION}")
+    axes.set_xlabel(f"generated / published (clipped to 0 to 3), generator version {generator}")
     drawing.legend(fontsize=7, loc="outside upper center", ncols=2)
     return drawing
 

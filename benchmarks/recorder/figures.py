@@ -29,6 +29,7 @@ from ecg_jax.data.synthetic.variability import (
     sample_rhythm,
     sample_spread,
 )
+from ecg_jax.data.synthetic.variability.beats import CHANGE_DRAWS
 
 GRID = Grid(500, 10)
 RECORDS = 128
@@ -127,8 +128,8 @@ def variability(patients: int = 4000) -> Figure:
             linewidth=0.9,
             label="T" if row == 0 else None,
         )
-        angle = changes.breath[row] * changes.breath_turn[row, 2] + changes.stroke[row] * changes.stroke_turn[row, 2]
-        turns.plot(np.degrees(np.asarray(angle[:14])), color=PALETTE[row], linewidth=0.9)
+        frontal = np.asarray(changes.qrs_turn[row, :14]) * float(changes.axis[row, 2])
+        turns.plot(np.degrees(frontal), color=PALETTE[row], linewidth=0.9)
     sizes.set(xlabel="beat", ylabel="size relative to the patient's")
     sizes.legend(fontsize=7)
     turns.set(xlabel="beat", ylabel="frontal turn of QRS, degrees")
@@ -140,7 +141,7 @@ def _sampled(
 ) -> tuple[object, object]:
     """Rhythms and beat-to-beat changes of many patients."""
     records, beats, spread = len(age), 40, TenSeconds()
-    rows = [rng.random((records, count)).astype(np.float32) for count in (2, 4, 9, 11)]
+    rows = [rng.random((records, count)).astype(np.float32) for count in (2, 4, 9, CHANGE_DRAWS)]
     noise = rng.standard_normal((records, beats)).astype(np.float32)
     of_beats = rng.standard_normal((records, beats, 6)).astype(np.float32)
 

@@ -46,9 +46,11 @@ _WORDS = 1000
 VISITS = 2000
 
 
-def record_keys(seed: jax.Array, index_high: jax.Array, index_low: jax.Array) -> jax.Array:
-    """Threefry keys `(B,)` of the records at 64-bit indices given as two uint32 halves `(B,)`."""
-    words = jnp.stack([jnp.uint32(GENERATOR_VERSION), jnp.asarray(seed, jnp.uint32)])
+def record_keys(
+    seed: jax.Array, index_high: jax.Array, index_low: jax.Array, version: int = GENERATOR_VERSION
+) -> jax.Array:
+    """Threefry keys `(B,)` of a generator's records at 64-bit indices given as two uint32 halves `(B,)`."""
+    words = jnp.stack([jnp.uint32(version), jnp.asarray(seed, jnp.uint32)])
     base = jax.random.wrap_key_data(words, impl="threefry2x32")
     of_high = jax.vmap(jax.random.fold_in, (None, 0))(base, index_high)
     return jax.vmap(jax.random.fold_in)(of_high, index_low)

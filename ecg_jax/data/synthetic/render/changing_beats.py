@@ -1,13 +1,14 @@
 """Records of version 3: the rows of a patient's beat, moved by trains, each beat changed in its own way.
 
-A wave's rows are evaluated once for the event in force at each sample, as in version 2, at the width that this beat
-has. What turns it is two more sets of weights (`variability.turning_weights`), what scales it a factor: no vector and
-no kernel for every beat.
+A wave's rows are evaluated once for the beat in force at each sample, at the width that this beat has: a P wave from
+its onset on, QRS and what follows it from the QRS onset on, and a little before. What turns a wave is one more set of
+weights (`variability.turning_weights`), what scales it a factor: no vector and no kernel for every beat.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from ecg_jax.data.synthetic.physiology.patient import Patient
 from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, T_PEAK_CLEARANCE_S
 from ecg_jax.data.synthetic.render.sampling import LEAD_IN_S, Grid, around
-from ecg_jax.data.synthetic.sources import Beat, Rows, kernels_at
+from ecg_jax.data.synthetic.sources import Beat, kernels_at
 from ecg_jax.data.synthetic.variability import Changes, Rhythm, turning_weights
 
 
@@ -60,30 +61,43 @@ def fiducials_s(beat: Beat, train: BeatTrain, changes: Changes) -> jax.Array:
     return jnp.where(train.present[:, None, None] > 0, jnp.stack(waves, axis=1), jnp.nan)
 
 
-def leads_of(
-    beat: Beat, train: BeatTrain, changes: Changes, grid: Grid, to_leads: jax.Array, low_pass_s: jax.Array | float = 0.0
-) -> jax.Array:
-    """The leads of one record without noise, `(leads, grid.samples)` in mV.
+class Banks(NamedTuple):
+    """The kernels of one record at every sample, by wave: P, QRS and T; and what turns each.
 
-    `to_leads` `(leads, 9)` forms them from the potentials at the electrodes; `low_pass_s` is the standard deviation of
-    the recorder's Gaussian low-pass.
+    A stage of its own: fused with the product that follows, XLA would compute every kernel many times.
     """
+
+    kernels: tuple[jax.Array, ...]  # (R, samples) each, at the size of the beat in force
+    turns: tuple[jax.Array, ...]  # (samples,) rad
+
+
+def banks_of(beat: Beat, train: BeatTrain, changes: Changes, grid: Grid, low_pass_s: jax.Array | float = 0.0) -> Banks:
+    """The kernels of one record behind a Gaussian low-pass of that standard deviation."""
     time_s, c = grid.time_s(), changes
-    no_turn = jnp.zeros_like(c.stroke)
-    p = around(train.p_onset_s - LEAD_IN_S, (train.present * c.p_gain, c.breath, no_turn), grid)[0]
-    qrs = around(train.qrs_onset_s - LEAD_IN_S, (train.present * c.qrs_gain, c.breath, c.stroke, c.width), grid)[0]
-    columns = (train.present * c.t_gain, c.breath, c.repolarisation, train.t_stretch)
-    t = around(train.t_peak_s, columns, grid)
+    p, _ = around(train.p_onset_s - LEAD_IN_S, (train.present * c.p_gain, c.p_turn), grid)
+    of_qrs, of_t = (train.present * c.qrs_gain, c.qrs_turn), (train.present * c.t_gain, c.t_turn)
+    columns = (*of_qrs, c.width, *of_t, train.t_stretch, train.t_peak_s)
+    (onset_s, gain, turn, width, t_gain, t_turn, stretch, t_peak_s), _ = around(
+        train.qrs_onset_s - LEAD_IN_S, columns, grid
+    )
+    # Where there is no event, factors of time are 0.
+    waves = (
+        (beat.p, p[1], time_s - p[0] - LEAD_IN_S),
+        (beat.qrs, gain, (time_s - onset_s - LEAD_IN_S) / jnp.maximum(width, 0.5)),
+        (beat.t, t_gain, (time_s - t_peak_s) / jnp.maximum(stretch, 0.1)),
+    )
+    kernels = tuple(size * kernels_at(rows, distance_s, low_pass_s).T for rows, size, distance_s in waves)
+    return Banks(kernels, (p[2], turn, t_turn))
 
-    def wave(rows: Rows, turns: tuple[jax.Array, jax.Array], distance_s: jax.Array, line: jax.Array) -> jax.Array:
-        bank_TxR = line[1][:, None] * kernels_at(rows, distance_s, low_pass_s)
-        weights = [rows.weights_mv, *(turning_weights(rows.field, rows.vector_mv, turn) for turn in turns)]
-        rest, breath, own = jnp.split(bank_TxR @ jnp.concatenate([w @ to_leads.T for w in weights], axis=1), 3, axis=1)
-        return rest + line[2][:, None] * breath + line[3][:, None] * own
 
-    scale = jnp.maximum(qrs[4], 0.5)  # 0 where there is no event
-    total = wave(beat.p, (c.p_breath_turn, jnp.zeros(3)), time_s - p[0] - LEAD_IN_S, p)
-    total += wave(beat.qrs, (c.breath_turn, c.stroke_turn), (time_s - qrs[0] - LEAD_IN_S) / scale, qrs)
-    for line in t:
-        total += wave(beat.t, (c.breath_turn, c.t_turn), (time_s - line[0]) / jnp.maximum(line[4], 0.1), line)
-    return total.T
+def leads_of(beat: Beat, changes: Changes, banks: Banks, to_leads: jax.Array) -> jax.Array:
+    """The leads of one record without noise, `(leads, samples)` in mV.
+
+    `to_leads` `(leads, 9)` forms them from the potentials at the electrodes.
+    """
+    total = jnp.zeros(())
+    for rows, kernels, turn in zip((beat.p, beat.qrs, beat.t), *banks):
+        turning = turning_weights(rows.field, rows.vector_mv, changes.axis)
+        rest, turned = jnp.split((jnp.concatenate([to_leads @ rows.weights_mv.T, to_leads @ turning.T]) @ kernels), 2)
+        total = total + rest + turn * turned
+    return total

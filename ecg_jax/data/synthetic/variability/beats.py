@@ -18,7 +18,7 @@ from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.randomness.draws import cut, truncated_normal
 
 #: Draws of a row that `sample_changes` takes, and normal draws a beat.
-CHANGE_DRAWS, BEAT_DRAWS = 11, 6
+CHANGE_DRAWS, BEAT_DRAWS = 5, 6
 
 
 #: A beat of `sources`: three waves (p, qrs, t), each with rows of `vector_mv`, `width_s` and `centre_s`.
@@ -60,22 +60,19 @@ class BeatToBeat:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """K beats of one record: factors of sizes, what turns the heart and about which axes, widths, shifts in time.
+    """K beats of one record: factors of sizes, turns about an axis of the patient's, widths, shifts in time.
 
-    A wave turns by the breath times `breath_turn` (the atria by less) and by what is its own times its own turn, so
-    that a renderer needs two more sets of weights (`turning_weights`) and no vector for every beat.
+    All that turns a heart turns it about one axis, so that a renderer needs one more set of weights
+    (`turning_weights`) and no vector for every beat.
     """
 
     p_gain: jax.Array  # (K,)
     qrs_gain: jax.Array
     t_gain: jax.Array
-    breath: jax.Array  # (K,) -1 to 1
-    stroke: jax.Array  # (K,) of unit variance, as the next
-    repolarisation: jax.Array
-    breath_turn: jax.Array  # (3,) rad about X, Y, Z per unit of the breath
-    p_breath_turn: jax.Array
-    stroke_turn: jax.Array  # of QRS, per unit of the stroke
-    t_turn: jax.Array  # per unit of repolarisation
+    axis: jax.Array  # (3,) of length 1
+    p_turn: jax.Array  # (K,) rad about it
+    qrs_turn: jax.Array
+    t_turn: jax.Array
     width: jax.Array  # (K,) factor of QRS widths
     pr_ms: jax.Array  # (K,) added to each beat's PR and QT
     qt_ms: jax.Array
@@ -90,25 +87,23 @@ def sample_changes(
     """
     s, beats = sizes, len(breath_K)
     (z,) = cut(row, (CHANGE_DRAWS,))
-    turn, stroke_turn, t_turn, gain, follows = cut(truncated_normal(z), (3,), (3,), (3,), (), ())
+    direction, gain, follows = cut(truncated_normal(z), (3,), (), ())
     stroke, of_t, of_p, of_width, of_pr, of_qt = noise_Kx6.T
     stroke = jnp.asarray(fading(s.memory, beats)) @ stroke
     # T grows with the stroke in some and shrinks in others, and half of its variance is its own.
     repolarisation = math.sqrt(0.5) * (jnp.where(follows < 0, -1.0, 1.0) * stroke + of_t)
     longer = jnp.concatenate([jnp.ones(1), rr_s[:-1] / rr_s.mean()]) - 1.0
     log_breath = s.breath_gain_sd * gain * breath_K
-    breath_turn = math.radians(s.breath_turn_sd_deg) * turn
+    length = jnp.sqrt((direction**2).sum())
+    of_breath = math.radians(s.breath_turn_sd_deg) * length * breath_K
     return Changes(
         p_gain=jnp.exp(log_breath + s.p_gain_sd * of_p),
         qrs_gain=jnp.exp(log_breath + s.stroke_gain_sd * stroke + s.filling_gain * longer),
         t_gain=jnp.exp(log_breath + s.t_gain_sd * repolarisation),
-        breath=breath_K,
-        stroke=stroke,
-        repolarisation=repolarisation,
-        breath_turn=breath_turn,
-        p_breath_turn=s.breath_p_share * breath_turn,
-        stroke_turn=math.radians(s.stroke_turn_sd_deg) * stroke_turn,
-        t_turn=math.radians(s.t_turn_sd_deg) * t_turn,
+        axis=direction / jnp.maximum(length, 1e-6),
+        p_turn=s.breath_p_share * of_breath,
+        qrs_turn=of_breath + math.radians(s.stroke_turn_sd_deg) * stroke,
+        t_turn=of_breath + math.radians(s.t_turn_sd_deg) * repolarisation,
         width=jnp.exp(s.width_sd * of_width),
         pr_ms=s.pr_sd_ms * of_pr,
         qt_ms=s.qt_sd_ms * of_qt,
@@ -123,21 +118,19 @@ def fading(memory: float, beats: int) -> np.ndarray:
     return table.astype(np.float32)
 
 
-def turned(vectors: jax.Array, turn: jax.Array) -> jax.Array:
-    """Turns vectors `(..., 3)` by a rotation vector `(3,)` in rad: Rodrigues' formula, exact, and 0 at 0."""
-    square = jnp.maximum((turn**2).sum(), 1e-12)
-    angle = jnp.sqrt(square)
-    across = jnp.cross(jnp.broadcast_to(turn, vectors.shape), vectors)
-    twice = jnp.cross(jnp.broadcast_to(turn, vectors.shape), across)
-    return vectors + jnp.sin(angle) / angle * across + (1.0 - jnp.cos(angle)) / square * twice
+def turned(vectors: jax.Array, axis: jax.Array, angle: jax.Array) -> jax.Array:
+    """Turns vectors `(..., 3)` about an axis `(3,)` of length 1 by an angle in rad (Rodrigues' formula)."""
+    axis = jnp.broadcast_to(axis, vectors.shape)
+    across = jnp.cross(axis, vectors)
+    return vectors + jnp.sin(angle) * across + (1.0 - jnp.cos(angle)) * jnp.cross(axis, across)
 
 
-def turning_weights(field_Rx9x3: jax.Array, vector_mv_Rx3: jax.Array, turn: jax.Array) -> jax.Array:
-    """What rows add at the electrodes, `(R, 9)`, per unit of what turns them by `turn` (3,): its first order.
+def turning_weights(field_Rx9x3: jax.Array, vector_mv_Rx3: jax.Array, axis: jax.Array) -> jax.Array:
+    """What rows add at the electrodes, `(R, 9)`, per rad of a turn about an axis `(3,)`: its first order.
 
     At 8° the rest is 1 % of a vector.
     """
-    moved = jnp.cross(jnp.broadcast_to(turn, vector_mv_Rx3.shape), vector_mv_Rx3)
+    moved = jnp.cross(jnp.broadcast_to(axis, vector_mv_Rx3.shape), vector_mv_Rx3)
     return (field_Rx9x3 @ moved[:, :, None])[..., 0]
 
 
@@ -146,17 +139,11 @@ def changed(beat: _Beat, changes: Changes, k: int | jax.Array) -> _Beat:
 
     QRS rows widen about their event, so that their centres move as well; PR and QT are the trains' (`Changes`).
     """
-    of_breath, width = changes.breath[k], changes.width[k]
-    waves = {
-        "p": (changes.p_gain[k], of_breath * changes.p_breath_turn),
-        "qrs": (changes.qrs_gain[k], of_breath * changes.breath_turn + changes.stroke[k] * changes.stroke_turn),
-        "t": (changes.t_gain[k], of_breath * changes.breath_turn + changes.repolarisation[k] * changes.t_turn),
-    }
     moved = {}
-    for name, (gain, turn) in waves.items():
-        rows = getattr(beat, name)
-        moved[name] = dataclasses.replace(rows, vector_mv=gain * turned(rows.vector_mv, turn))
-    qrs = moved["qrs"]
+    for name in ("p", "qrs", "t"):
+        rows, gain, turn = getattr(beat, name), getattr(changes, f"{name}_gain")[k], getattr(changes, f"{name}_turn")[k]
+        moved[name] = dataclasses.replace(rows, vector_mv=gain * turned(rows.vector_mv, changes.axis, turn))
+    qrs, width = moved["qrs"], changes.width[k]
     moved["qrs"] = dataclasses.replace(qrs, width_s=width * qrs.width_s, centre_s=width * qrs.centre_s)
     return dataclasses.replace(beat, **moved)
 

@@ -142,11 +142,16 @@ def many_changes(records: int = 400, sizes: BeatToBeat = SIZES):
 def test_changes_have_their_sizes_and_strokes_remember():
     changes, rr_s = many_changes()
     values = jax.tree.map(np.asarray, changes)
-    assert values.stroke.std() == pytest.approx(1, abs=0.03)
-    assert values.repolarisation.std() == pytest.approx(1, abs=0.03)
-    again = np.mean(values.stroke[:, :-1] * values.stroke[:, 1:])
+    np.testing.assert_allclose(np.linalg.norm(values.axis, axis=1), 1, rtol=1e-5)
+    of_breath = np.degrees(values.p_turn / SIZES.breath_p_share)
+    own = np.degrees(values.qrs_turn) - of_breath
+    assert own.std() == pytest.approx(SIZES.stroke_turn_sd_deg, rel=0.03)
+    again = np.mean(own[:, :-1] * own[:, 1:]) / own.var()
     assert again == pytest.approx(SIZES.memory, abs=0.03)
-    assert np.degrees(values.breath_turn.std()) == pytest.approx(SIZES.breath_turn_sd_deg, rel=0.1)
+    assert (np.degrees(values.t_turn) - of_breath).std() == pytest.approx(SIZES.t_turn_sd_deg, rel=0.03)
+    about = np.ptp(of_breath, axis=1)[:, None] / 2 * values.axis  # about each of X, Y and Z
+    # Four beats a breath miss its extremes by a tenth.
+    assert about.std() == pytest.approx(0.9 * SIZES.breath_turn_sd_deg, rel=0.15)
     assert values.pr_ms.std() == pytest.approx(SIZES.pr_sd_ms, rel=0.03)
     assert values.qt_ms.std() == pytest.approx(SIZES.qt_sd_ms, rel=0.03)
     assert np.log(values.width).std() == pytest.approx(SIZES.width_sd, rel=0.03)
@@ -183,13 +188,13 @@ def test_nothing_changes_where_every_size_is_zero():
 
 def test_turning_is_exact_and_its_weights_are_its_first_order():
     vectors = jnp.asarray(np.random.default_rng(9).standard_normal((7, 3)), jnp.float32)
-    quarter = turned(vectors, jnp.array([0.0, 0.0, np.pi / 2], jnp.float32))
+    quarter = turned(vectors, jnp.array([0.0, 0.0, 1.0]), jnp.float32(np.pi / 2))
     np.testing.assert_allclose(quarter, np.stack([-vectors[:, 1], vectors[:, 0], vectors[:, 2]], 1), atol=1e-6)
-    np.testing.assert_allclose(turned(vectors, jnp.zeros(3)), vectors, atol=1e-7)
-    field = jnp.broadcast_to(jnp.asarray(LEAD_FIELD), (7, 9, 3))
-    turn = jnp.asarray(np.radians([3.0, -5.0, 5.0]), jnp.float32)
-    exact = (field @ (turned(vectors, turn) - vectors)[:, :, None])[..., 0]
-    linear = turning_weights(field, vectors, turn)
+    axis = jnp.asarray([0.6, 0.0, -0.8], jnp.float32)
+    np.testing.assert_allclose(turned(vectors, axis, jnp.float32(0.0)), vectors, atol=1e-7)
+    field, turn = jnp.broadcast_to(jnp.asarray(LEAD_FIELD), (7, 9, 3)), jnp.float32(np.radians(8.0))
+    exact = (field @ (turned(vectors, axis, turn) - vectors)[:, :, None])[..., 0]
+    linear = turn * turning_weights(field, vectors, axis)
     whole = (field @ vectors[:, :, None])[..., 0]
     assert np.linalg.norm(linear - exact) < 0.012 * np.linalg.norm(whole)
     assert np.linalg.norm(exact) > 0.05 * np.linalg.norm(whole)
