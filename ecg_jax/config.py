@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import Any, Self
 
 from ecg_jax.codec import coerce_fields, fingerprint, from_json, to_json, written_fields
-from ecg_jax.data.ecg import INDEPENDENT_LEADS
+from ecg_jax.data.ecg import INDEPENDENT_LEADS, RecordPool
+from ecg_jax.data.mixture import Mixture
 
 #: Counts the changes of the fields below; written with every config that is kept.
 SCHEMA = 1
@@ -314,3 +315,16 @@ def served_by(objective: Objective) -> tuple[Attention, Readout]:
             return Attention.BIDIRECTIONAL, Readout.VALUE
         case Objective.NEXT_PATCH:
             return Attention.CAUSAL, Readout.GAUSSIAN
+
+
+def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
+    """The mixture of a run over its pool, whose sources share the real stream."""
+    weights = [part.weight for part in pool.parts]
+    return Mixture(
+        seed=config.seed,
+        batch_records=config.batch_records,
+        ratio=config.data.ratio,
+        real_records=tuple(len(part.rows) for part in pool.parts),
+        synthetic_records=config.data.synthetic_records,
+        real_weights=None if None in weights else tuple(weights),
+    )

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from benchmarks.harness import machine
 from benchmarks.harness.writing import write_csv, write_json
-from ecg_jax.config import DataConfig, RunConfig
+from ecg_jax.config import DataConfig, RunConfig, mixture_of
 from ecg_jax.data.mixture import batch_ids, read_batch
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.distributed import backend
@@ -45,7 +45,7 @@ from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.step import program
-from ecg_jax.train.training_data import TrainingData, mixture_of
+from ecg_jax.train.training_data import TrainingData
 from experiments.protocol.data import load_standin
 from experiments.protocol.data_files import pack_data
 

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ecg_jax import objectives
-from ecg_jax.config import RunConfig
+from ecg_jax.config import RunConfig, mixture_of
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.mixture import counts
 from ecg_jax.evaluate.heldout import PRE_TRANSITION
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
-from ecg_jax.train.training_data import mixture_of
 
 
 def sources(config: RunConfig, pool: RecordPool) -> pd.DataFrame:

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from ecg_jax.config import RunConfig
+from ecg_jax.config import RunConfig, mixture_of
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.mixture import Mixture, batch_ids, read_batch
 from ecg_jax.distributed.mesh import host_slice, place_pack
 from ecg_jax.train.step import Read
-from ecg_jax.train.training_data import TrainingData, mixture_of
+from ecg_jax.train.training_data import TrainingData
 
 _Result = TypeVar("_Result")
 

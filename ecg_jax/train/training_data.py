@@ -10,7 +10,7 @@ import numpy as np
 
 from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import PUBLISHED, SIMULATED, STORED, RecordPool, Source, check_folds
-from ecg_jax.data.mixture import SEED_STRIDE, Mixture
+from ecg_jax.data.mixture import SEED_STRIDE
 from ecg_jax.data.synthetic.fitted.pool_identity import identify
 from ecg_jax.data.synthetic.render.tiers import Tier
 
@@ -109,19 +109,6 @@ def _length(source: Source) -> int | None:
         return len(source) if hasattr(source, "read") else None
     except TypeError:
         return None
-
-
-def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
-    """The mixture of a run over its pool, whose sources share the real stream."""
-    weights = [part.weight for part in pool.parts]
-    return Mixture(
-        seed=config.seed,
-        batch_records=config.batch_records,
-        ratio=config.data.ratio,
-        real_records=tuple(len(part.rows) for part in pool.parts),
-        synthetic_records=config.data.synthetic_records,
-        real_weights=None if None in weights else tuple(weights),
-    )
 
 
 def check_information(config: RunConfig, data: TrainingData) -> None:

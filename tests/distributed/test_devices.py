@@ -20,7 +20,8 @@ from support.configs import make_config
 from support.run_packs import trained
 from ecg_jax.data.mixture import batch_ids
 from ecg_jax.evaluate.heldout import freeze, model_errors
-from ecg_jax.train.training_data import TrainingData, mixture_of
+from ecg_jax.config import mixture_of
+from ecg_jax.train.training_data import TrainingData
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.train.step import member
 

@@ -18,10 +18,10 @@ from support.ptbxl_layout import write_ptbxl
 from support.synthetic_pools import made_up_pool
 
 import ecg_jax
+from ecg_jax.config import mixture_of
 from ecg_jax.data.mixture import SYNTHETIC, record_ids
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
 from ecg_jax.store.tables import IDENTITIES, export
-from ecg_jax.train.training_data import mixture_of
 from experiments import quickstart
 from experiments.protocol import analysis, data
 

@@ -13,6 +13,7 @@ from support.finished_stores import without_checksums
 from support.run_packs import do
 from support.synthetic_pools import made_up_pool
 
+from ecg_jax.config import mixture_of
 from ecg_jax.data import mixture
 from ecg_jax.data.ecg import SIMULATED, join
 from ecg_jax.data.storage.pool_file import load_pool, save_pool
@@ -24,7 +25,7 @@ from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import IDENTITIES, export
 from ecg_jax.study import sweep
 from ecg_jax.train.input_pipeline import Placement, feed_of
-from ecg_jax.train.training_data import TrainingData, mixture_of
+from ecg_jax.train.training_data import TrainingData
 
 A, B, C = made_up_pool(30, 1, name="a"), made_up_pool(12, 1, name="b"), made_up_pool(6, 3, name="c")
 SYNTHETIC = {"b": made_up_pool(200, 9)}
