@@ -12,7 +12,16 @@ from ecg_jax.data.synthetic.constants import declare, declared, to_plain
 from ecg_jax.data.synthetic.render.tiers import Recipe, Tier, recipe
 
 #: Modules and sub-packages that measure, draw or store records, or stand in for real ones, and decide nothing in them.
-NOT_RENDERING = ("__main__", "annotate", "identity", "constants", "standin", "norms", "gallery", "one_beat")
+NOT_RENDERING = (
+    "__main__",
+    "annotate",
+    "identity",
+    "constants",
+    "standin",
+    "norms",
+    "gallery",
+    "one_beat",
+)
 _PACKAGE = "ecg_jax.data.synthetic"
 
 #: Generator version 2 hashed a constant once more for each module that imported it: `(owner, where from, names)`. Kept

@@ -34,7 +34,7 @@ QRS_GRID_S = np.arange(-0.15, 0.45, 0.002, dtype=np.float32)
 
 # How far patients differ (design, but where said).
 #: Of all muscle; of one region's. Lepeschkin's extremes of R V5 (0.4 to 2.6 mV) lie within 2.5 of the two together.
-MUSCLE_LOG_SD, REGION_LOG_SD = 0.20, 0.10
+MUSCLE_LOG_SD, REGION_LOG_SD = 0.15, 0.10
 #: Voltages of women against men; half of it either way from the tables, which hold for both.
 FEMALE_MUSCLE = 0.85
 #: Times at the Purkinje terminals, durations of action potentials, ms; the gradient between the walls' two sides.
@@ -149,7 +149,7 @@ def sample_anatomy(row: jax.Array, patient: Patient, t_size_mv: jax.Array) -> An
     # The early plateau makes up for what the QRS complex leaves at its end.
     left_mv = (kernels_at(usual, end_s[None]) @ usual.weights_mv)[0, 4:6].mean()
     area = strength_mv_ms[:, None] * (gradient[:, None] * anatomy.normal - normal_beat.direction @ fronts)
-    tallest = jnp.einsum("rex,rx->e", anatomy.field, area)[3:].max()
+    tallest = jnp.einsum("rex,rx->e", anatomy.field, repolarisation.NOTCH[:, None] * area)[3:].max()
     return dataclasses.replace(
         anatomy,
         gradient=gradient,

@@ -27,8 +27,8 @@ LEFT_ATRIUM = 3
 #: 0.06, 0.12 and 0.06 mV in I, II and III, both signs in V1 (0.05 and -0.04 mV) and 0.05 to 0.06 mV in V2 to V6:
 #: normal values as Macfarlane & Lawrie, Comprehensive Electrocardiology, give them; below the limits of 0.25 mV in the
 #: limb and 0.15 mV in the chest leads (AHA/ACCF/HRS 2009).
-CENTRE = np.array([0.26, 0.42, 0.50, 0.68], np.float32)
-WIDTH = np.array([0.100, 0.125, 0.125, 0.125], np.float32)
+CENTRE = np.array([0.19, 0.40, 0.51, 0.74], np.float32)
+WIDTH = np.array([0.130, 0.162, 0.162, 0.162], np.float32)
 VECTOR_MV = np.array(
     [[0.017, 0.006, -0.010], [0.040, 0.067, -0.001], [0.052, 0.020, 0.026], [0.057, 0.013, 0.066]], np.float32
 )

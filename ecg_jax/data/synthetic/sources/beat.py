@@ -29,6 +29,8 @@ from ecg_jax.data.synthetic.sources.ventricles import REGIONS, Region
 #: The early plateau's gradient shows from within the end of the QRS complex and fades until T's peak (design: the notch
 #: of the epicardium's action potential: Yan & Antzelevitch, Circulation 93:372, 1996).
 EARLY_RISE_MS, EARLY_FALL_MS = 15.0, 160.0
+#: It lifts I, II, V5 and V6 by no more than this: elevation there is normal below 0.1 mV (Fourth Universal Definition).
+EARLY_ELSEWHERE_MV = 0.085
 #: An injured segment ends so long before T's peak, ms; where the J point lies on it, in widths from its middle.
 ST_END_BEFORE_T_MS, ST_AT_J_Z = 20.0, 0.9
 #: A J wave: a notch that ends with the QRS complex.
@@ -76,7 +78,12 @@ def beat_of(anatomy: Anatomy, patient: Patient, state: HeartState) -> Beat:
 
 def _early_plateau(anatomy: Anatomy, healthy_area: jax.Array, j_ms: jax.Array) -> Rows:
     """The ST segment without injury: a slow share of the same repolarisation as T's, so it is discordant where T is."""
-    total, field = repolarisation.merged_field(anatomy.plateau_share * healthy_area, anatomy.field)
+    total, field = repolarisation.merged_field(
+        anatomy.plateau_share * repolarisation.NOTCH[:, None] * healthy_area, anatomy.field
+    )
+    electrodes = field @ total
+    elsewhere = jnp.stack([*(electrodes[jnp.array([1, 2])] - electrodes[0]), *electrodes[-2:]]).max()
+    total = total * jnp.minimum(1.0, EARLY_ELSEWHERE_MV / jnp.maximum(elsewhere, 1e-6))
     rise, fall = EARLY_RISE_MS, EARLY_FALL_MS
     row = _one(j_ms, (rise + fall) / 2, 0.0, total, field)
     return dataclasses.replace(row, skew=jnp.full(1, (rise - fall) / (rise + fall)))
@@ -168,7 +175,8 @@ def _t_limits(rows: Rows) -> jax.Array:
 declare(
     "sources.beat",
     vars(),
-    "EARLY_RISE_MS EARLY_FALL_MS ST_END_BEFORE_T_MS ST_AT_J_Z J_WAVE_CENTRE_MS J_WAVE_WIDTH_MS U_AFTER_T_END_MS "
+    "EARLY_RISE_MS EARLY_FALL_MS EARLY_ELSEWHERE_MV "
+    "ST_END_BEFORE_T_MS ST_AT_J_Z J_WAVE_CENTRE_MS J_WAVE_WIDTH_MS U_AFTER_T_END_MS "
     "U_WIDTH_MS U_RATE_BPM U_RATE_FALL_BPM",
     version=3,
 )

@@ -70,21 +70,21 @@ def _all(regions: tuple[Region, ...], amount: Range) -> Regional:
 
 DISEASES: dict[Morphology, Disease] = {
     Morphology.NORMAL: Disease(),
-    Morphology.RBBB: Disease(blocked=(Fascicle.RIGHT,), qrs_ms=(88, 104), qrs_axis_deg=(0, 50)),
-    Morphology.LBBB: Disease(blocked=LEFT_BUNDLE, qrs_ms=(84, 104), qrs_axis_deg=(15, 65)),
-    Morphology.LAFB: Disease(blocked=(Fascicle.LEFT_ANTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(10, 50)),
-    Morphology.LPFB: Disease(blocked=(Fascicle.LEFT_POSTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(40, 70)),
+    Morphology.RBBB: Disease(blocked=(Fascicle.RIGHT,), pr_ms=(130, 195), qrs_ms=(96, 110), qrs_axis_deg=(10, 50)),
+    Morphology.LBBB: Disease(blocked=LEFT_BUNDLE, pr_ms=(130, 195), qrs_ms=(86, 104), qrs_axis_deg=(20, 60)),
+    Morphology.LAFB: Disease(blocked=(Fascicle.LEFT_ANTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(15, 40)),
+    Morphology.LPFB: Disease(blocked=(Fascicle.LEFT_POSTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(52, 72)),
     Morphology.WPW: Disease(
         pathways=(Region.BASE_LATERAL, Region.INFERIOR, Region.RV_FREE_WALL),
-        pathway_ms=(-38, -22),
-        qrs_ms=(82, 98),
+        pathway_ms=(-52, -34),
+        qrs_ms=(88, 100),
         pr_ms=(85, 112),
         p_duration_ms=(70, 85),
     ),
     Morphology.STEMI_ANTERIOR: Disease(
         muscle={Region.ANTERIOR: (1.0, 0.5), Region.APEX: (1.0, 0.7)},
         gradient={Region.ANTERIOR: (1.0, 1.5), Region.APEX: (1.0, 1.3)},
-        injury={Region.ANTERIOR: (0.25, 0.5), Region.APEX: (0.2, 0.45), Region.SEPTUM_LEFT: (0.15, 0.35)},
+        injury={Region.ANTERIOR: (0.4, 0.65), Region.APEX: (0.12, 0.3), Region.SEPTUM_LEFT: (0.18, 0.4)},
     ),
     Morphology.STEMI_INFERIOR: Disease(
         muscle={Region.INFERIOR: (1.0, 0.5)},
@@ -94,67 +94,73 @@ DISEASES: dict[Morphology, Disease] = {
     Morphology.STEMI_LATERAL: Disease(
         muscle={Region.LATERAL: (1.0, 0.6)},
         gradient={Region.LATERAL: (1.0, 1.3)},
-        injury={Region.LATERAL: (0.35, 0.6), Region.BASE_LATERAL: (0.2, 0.4), Region.ANTERIOR: (0.2, 0.4)},
+        injury={Region.LATERAL: (0.42, 0.65), Region.BASE_LATERAL: (0.2, 0.4), Region.ANTERIOR: (0.2, 0.4)},
     ),
     # Of the endocardium, all around: the ST vector points to the base.
     Morphology.ISCHAEMIA: Disease(
         injury={
-            Region.APEX: (-0.18, -0.4),
-            Region.LATERAL: (-0.12, -0.3),
+            Region.APEX: (-0.32, -0.6),
+            Region.LATERAL: (-0.24, -0.45),
             Region.ANTERIOR: (-0.08, -0.2),
             Region.INFERIOR: (-0.15, -0.4),
         },
         gradient=_all(LEFT_VENTRICLE, (0.95, 0.7)),
     ),
     Morphology.OLD_MI_ANTERIOR: Disease(
-        muscle={Region.ANTERIOR: (0.25, 0.0), Region.APEX: (0.5, 0.1), Region.SEPTUM_LEFT: (0.35, 0.1)},
+        muscle={
+            Region.ANTERIOR: (0.1, 0.0),
+            Region.APEX: (0.2, 0.0),
+            Region.SEPTUM_LEFT: (0.1, 0.0),
+            Region.RV_APEX: (0.6, 0.3),
+            Region.RV_FREE_WALL: (0.7, 0.4),
+        },
         gradient={Region.LATERAL: (0.9, 0.5)},
         qrs_ms=(86, 104),
     ),
     Morphology.OLD_MI_INFERIOR: Disease(
         muscle={
             Region.INFERIOR: (0.1, 0.0),
-            Region.POSTERIOR: (0.5, 0.2),
-            Region.APEX: (0.6, 0.4),
-            Region.RV_APEX: (0.5, 0.3),
+            Region.POSTERIOR: (0.3, 0.05),
+            Region.APEX: (0.25, 0.05),
+            Region.RV_APEX: (0.2, 0.0),
         },
         gradient={Region.POSTERIOR: (0.9, 0.5)},
         qrs_ms=(86, 104),
     ),
     Morphology.OLD_MI_LATERAL: Disease(
-        muscle={Region.LATERAL: (0.25, 0.0), Region.BASE_LATERAL: (0.5, 0.2), Region.POSTERIOR: (0.7, 0.4)},
+        muscle={Region.LATERAL: (0.1, 0.0), Region.BASE_LATERAL: (0.3, 0.0), Region.POSTERIOR: (0.4, 0.1)},
         gradient={Region.POSTERIOR: (0.9, 0.5)},
         qrs_ms=(86, 104),
     ),
     Morphology.LVH: Disease(
-        muscle=_all(LEFT_VENTRICLE, (1.35, 1.9)) | {Region.SEPTUM_LEFT: (1.1, 1.4)},
+        muscle=_all(LEFT_VENTRICLE, (2.0, 2.7)) | {Region.SEPTUM_LEFT: (1.1, 1.4)},
         gradient=_all(LEFT_VENTRICLE, (0.8, 0.2)),  # strain with severity
         qrs_ms=(88, 106),
         qrs_axis_deg=(-20, 35),
     ),
     Morphology.RVH: Disease(
-        muscle=_all(RIGHT_VENTRICLE, (2.8, 4.5)) | _all(LEFT_VENTRICLE, (0.8, 0.7)),
+        muscle=_all(RIGHT_VENTRICLE, (3.4, 5.2)) | _all(LEFT_VENTRICLE, (0.8, 0.7)),
         gradient=_all(RIGHT_VENTRICLE, (0.8, 0.4)),
         qrs_axis_deg=(50, 75),
         qrs_ms=(80, 98),
     ),
     Morphology.LEFT_ATRIAL_ENLARGEMENT: Disease(
-        left_atrium=(2.6, 3.4), left_atrium_delay=(0.06, 0.12), p_duration_ms=(124, 145), pr_ms=(160, 215)
+        left_atrium=(3.2, 4.4), left_atrium_delay=(0.04, 0.10), p_duration_ms=(124, 145), pr_ms=(160, 215)
     ),
-    Morphology.RIGHT_ATRIAL_ENLARGEMENT: Disease(right_atrium=(2.7, 3.6)),
+    Morphology.RIGHT_ATRIAL_ENLARGEMENT: Disease(right_atrium=(3.8, 5.2)),
     Morphology.LONG_QT: Disease(qtcf_ms=(485, 560)),
     Morphology.T_INVERSION: Disease(
         gradient={
-            Region.ANTERIOR: (0.1, -0.5),
-            Region.APEX: (0.1, -0.5),
-            Region.LATERAL: (0.1, -0.3),
+            Region.ANTERIOR: (0.0, -0.6),
+            Region.APEX: (0.0, -0.6),
+            Region.LATERAL: (0.0, -0.4),
             Region.SEPTUM_LEFT: (0.3, -0.2),
         }
     ),
     Morphology.EARLY_REPOLARISATION: Disease(
         j_wave_mv=(0.18, 0.30), gradient=_all(LEFT_VENTRICLE, (1.05, 1.2)), qrs_axis_deg=(25, 70)
     ),
-    Morphology.LOW_VOLTAGE: Disease(muscle=_all(tuple(Region), (0.38, 0.22))),
+    Morphology.LOW_VOLTAGE: Disease(muscle=_all(tuple(Region), (0.29, 0.18))),
 }
 
 _REGIONAL = ("muscle", "gradient", "apd_ms", "injury")
