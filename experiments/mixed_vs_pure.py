@@ -33,7 +33,7 @@ from ecg_jax.data.ecg import PUBLISHED, RecordPool, Source
 from ecg_jax.data.synthetic import SyntheticSource, Tier, recipe
 from ecg_jax.data.synthetic.fitted.surrogate import fit_spectrum
 from ecg_jax.distributed import backend
-from ecg_jax.distributed.agreement import agreed, in_turn, is_first
+from ecg_jax.distributed.agreement import broadcast_from_primary, is_primary, primary_first
 from ecg_jax.distributed.launch import join
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.scaling import ladder
@@ -45,12 +45,13 @@ from ecg_jax.study.forecast import Pace
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import replace
 from ecg_jax.terminal.command import command
+from ecg_jax.terminal.renamed import add_renamed
 from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
 from experiments.launch.slurm import check_task
 from experiments.protocol.data import StudyData, load_or_standin
-from experiments.protocol.data_files import load_packed, pack_data
+from experiments.protocol.data_files import export_data, load_data_files
 from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 from experiments.protocol.neurokit import GENERATOR, neurokit_pool
 
@@ -223,10 +224,10 @@ def _identity(source: Source) -> tuple[str, str]:
 
 def load(options: argparse.Namespace, console: Console) -> StudyData:
     """Packed data, PTB-XL, or the stand-in."""
-    if options.packed is not None:
+    if options.data_files is not None:
         if options.real or options.real_weights:
-            raise ValueError(f"{options.packed} holds its real sets already: give --real together with --pack")
-        return load_packed(options.packed)
+            raise ValueError(f"{options.data_files} holds its real sets already: give --real with --export-data")
+        return load_data_files(options.data_files)
     return load_or_standin(
         options.data_dir,
         options.out / "data",
@@ -274,7 +275,7 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     if options.checkpoints is not None:
         check_checkpoints(options.checkpoints)
     Slot(options.minutes)
-    with in_turn():  # the first prepares what the others find
+    with primary_first():  # the first prepares what the others find
         data = load(options, console)
     kinds = sources(preset, data, options.out / "data", console)
     identities = {kind: _identity(source) for kind, source in kinds.items()}
@@ -289,9 +290,9 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         "response": data.heldout.identity,
     }
     store = Store(options.out / "store", STUDY, options.checkpoints)
-    if is_first():
+    if is_primary():
         open_store(store.root, STUDY, targets, settings)
-    agreed(None)  # all wait for it
+    broadcast_from_primary(None)  # all wait for it
     wanted = [run for block in planned[: options.blocks] for run in block]
     console.print(
         f"{data.target}: {len(data.training)} training records, {len(data.heldout.pool)} held-out records; "
@@ -307,12 +308,12 @@ def run(options: argparse.Namespace, console: Console) -> Store:
         training,
         {data.heldout.identity: response},
         placement=options.placement,
-        pack_size=options.pack_size,
+        pack_size=options.runs_per_program,
         minutes=options.minutes,
         profile=options.profile,
         wait=options.wait,
     )
-    if is_first():
+    if is_primary():
         if any(map(store.is_done, targets)):
             export(store, options.out)
         else:  # the slot ended first, or other jobs train it all
@@ -329,10 +330,10 @@ def parser() -> argparse.ArgumentParser:
         epilog="""examples:
   python -m experiments.mixed_vs_pure --preset gpu --dry-run                what it would take; reads nothing
   python -m experiments.mixed_vs_pure --blocks 1                            the smallest balanced design
-  python -m experiments.mixed_vs_pure --pack out/data                       real data as files for a bare GPU node
-  python -m experiments.mixed_vs_pure --preset gpu --packed out/data --minutes 9
-  python -m experiments.mixed_vs_pure --pack DATA --real data/built/code15-100hz data/built/mimic_iv_ecg-100hz
-  python -m experiments.mixed_vs_pure --preset tpu --packed DATA            the paper's scale, on those three sets
+  python -m experiments.mixed_vs_pure --export-data out/data                real data as files for a bare GPU node
+  python -m experiments.mixed_vs_pure --preset gpu --data-files out/data --minutes 9
+  python -m experiments.mixed_vs_pure --export-data DATA --real data/built/code15-100hz data/built/mimic_iv_ecg-100hz
+  python -m experiments.mixed_vs_pure --preset tpu --data-files DATA        the paper's scale, on those three sets
   ecg-jax status out/mixed_vs_pure/store --watch            in another terminal""",
     )
     p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="sizes, budgets and arms (%(default)s)")
@@ -360,15 +361,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="W",
         help="shares of the real stream, PTB-XL's first, then one for each --real (default: by size)",
     )
-    data.add_argument("--packed", type=Path, metavar="DIR", help="read the data that --pack wrote instead")
-    data.add_argument("--pack", type=Path, metavar="DIR", help="write the data to DIR for --packed, and stop")
+    data.add_argument("--data-files", type=Path, metavar="DIR", help="read the data that --export-data wrote instead")
+    data.add_argument("--export-data", type=Path, metavar="DIR", help="write the data to DIR, and stop")
+    add_renamed(p, {"--pack": "--export-data", "--packed": "--data-files", "--pack-size": "--runs-per-program"})
     data.add_argument("--standin-patients", type=int, default=1000, metavar="K", help="where there is no PTB-XL")
     machine = p.add_argument_group("the machine (no part of a run's identity)")
-    machine.add_argument(
-        "--minutes", type=float, help="leave after so long, having begun only what fits (default: never)"
-    )
+    machine.add_argument("--minutes", type=float, help="leave after so long, having begun only what fits")
     machine.add_argument("--checkpoints", metavar="DIR", help="where they go: a folder or gs://… (default: OUT)")
-    machine.add_argument("--pack-size", type=int, metavar="K", help="runs that train together (default: measured)")
+    machine.add_argument("--runs-per-program", type=int, metavar="K", help="packed together (default: measured)")
     machine.add_argument("--placement", type=Placement, choices=list(Placement), help="where batches are put together")
     machine.add_argument("--no-wait", dest="wait", action="store_false", help="leave what other jobs train to them")
     machine.add_argument("--deterministic", action="store_true", help="bit-identical GPU runs, at some cost in speed")
@@ -386,10 +386,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return compile_for(PRESETS[options.preset], options.aot, options.price, console)
     if is_dry_run(options):
         dry_run(PRESETS[options.preset], pace_of(options, console), console)
-    elif options.pack is not None:
+    elif options.export_data is not None:
         data = load(options, console)
-        with Stage(f"writing {len(data.training) + len(data.heldout.pool):,} records to {options.pack}", console):
-            pack_data(options.pack, data)
+        records = len(data.training) + len(data.heldout.pool)
+        with Stage(f"writing {records:,} records to {options.export_data}", console):
+            export_data(options.export_data, data)
     else:
         run(options, console)
     return 0

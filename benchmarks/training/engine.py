@@ -47,7 +47,7 @@ from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.step import program
 from ecg_jax.train.training_data import TrainingData
 from experiments.protocol.data import load_standin
-from experiments.protocol.data_files import pack_data
+from experiments.protocol.data_files import export_data
 
 BATCH_RECORDS = 64
 SIZES = (30_000, 100_000, 1_000_000)
@@ -232,7 +232,7 @@ def first(self, config, step, loss):
     os._exit(0)
 progress.StudyProgress.on_step = first
 from experiments import mixed_vs_pure
-mixed_vs_pure.main(["--packed", sys.argv[2], "--out", sys.argv[3], "--blocks", "1"])
+mixed_vs_pure.main(["--data-files", sys.argv[2], "--out", sys.argv[3], "--blocks", "1"])
 """
 
 
@@ -241,7 +241,7 @@ def start_up() -> list[dict[str, Any]]:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        pack_data(root / "data", load_standin(POOL))
+        export_data(root / "data", load_standin(POOL))
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(root / "cache")}
         for turn, name in enumerate(("cold", "warm", "warm")):
             arguments = [str(time.time()), str(root / "data"), str(root / f"out{turn}")]

@@ -18,36 +18,36 @@ from jax.experimental import multihost_utils
 from ecg_jax.distributed.rendezvous import ProcessesError
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
-def agreed(tree: Any) -> Any:
+def broadcast_from_primary(tree: Any) -> Any:
     """The first process's value, in JSON types, on all of them. All must call it, in the same order."""
     if jax.process_count() == 1:
         return tree
     text = json.dumps(tree).encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     buffer = np.zeros(size, np.uint8)
-    if is_first():
+    if is_primary():
         buffer[:] = np.frombuffer(text, np.uint8)
     return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(buffer), np.uint8)))
 
 
 @contextlib.contextmanager
-def in_turn() -> Iterator[None]:
+def primary_first() -> Iterator[None]:
     """The first process goes through this block, then all others."""
-    if not is_first():
-        agreed(None)
+    if not is_primary():
+        broadcast_from_primary(None)
     try:
         yield
     finally:
-        if is_first():
-            agreed(None)
+        if is_primary():
+            broadcast_from_primary(None)
 
 
-def check_same(what: str, value: str) -> None:
+def assert_same_on_all(what: str, value: str) -> None:
     """Raises ProcessesError, on every process, naming each value and its hosts, unless all processes have one."""
     if jax.process_count() == 1:
         return

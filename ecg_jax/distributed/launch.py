@@ -20,7 +20,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from ecg_jax.distributed.agreement import is_first
+from ecg_jax.distributed.agreement import is_primary
 from ecg_jax.distributed.rendezvous import ProcessesError, roll_call
 
 #: Seconds after which silent processes are given up by the runtime (its default of 100 s took 89 s to notice a kill),
@@ -139,7 +139,7 @@ def join() -> Console:
     """
     launch = launch_of(os.environ)
     start(launch)
-    console = Console(highlight=False, quiet=not is_first())
+    console = Console(highlight=False, quiet=not is_primary())
     if launch.cluster is not Cluster.SINGLE:
         console.print(table())
     return console

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ecg_jax.config import RunConfig
-from ecg_jax.distributed.agreement import is_first
+from ecg_jax.distributed.agreement import is_primary
 from ecg_jax.scaling.cost import flops
 from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record
 from ecg_jax.scaling.throughput import TimeLeft
@@ -27,7 +27,7 @@ class StudyProgress:
     """Shows a study's progress; a context manager. Its `on_step` and `on_run` are hooks of `pack.run_pack`."""
 
     def __init__(self, targets: Sequence[RunConfig], done: Sequence[RunConfig], evaluations_per_run: int = 0):
-        self._console = Console(highlight=False, quiet=not is_first())
+        self._console = Console(highlight=False, quiet=not is_primary())
         self._evaluations = evaluations_per_run
         self._total = flops(targets, evaluations_per_run)
         self._runs, self._finished = len(targets), len(done)

@@ -16,7 +16,7 @@ import jax
 
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import DataConfig, RunConfig
-from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.distributed.agreement import broadcast_from_primary, is_primary
 from ecg_jax.files.whole_file import write_json
 from ecg_jax.scaling.cost import trunks
 from ecg_jax.scaling.flops import training_bytes
@@ -90,7 +90,7 @@ def plan(
         size = min(size_of(alike[0][-1]), len(alike)) if len(alike) > 1 else 1
         for start in range(0, len(alike), size):
             made.append(Pack(tuple(alike[start : start + size])))
-    if is_first():
+    if is_primary():
         _record(store, made)
     packs += made
     order = {trunk_id: number for number, trunk_id in enumerate(groups)}
@@ -103,7 +103,7 @@ def _recorded(store: Store) -> list[list[RunConfig]]:
     packs = [members for _, members in store.recorded_packs()]
     if jax.process_count() == 1:
         return packs
-    trees = agreed([[member.stored() for member in members] for members in packs])
+    trees = broadcast_from_primary([[member.stored() for member in members] for members in packs])
     return [[RunConfig.from_json(tree) for tree in pack] for pack in trees]
 
 
@@ -137,10 +137,10 @@ def measured_size(config: RunConfig) -> int:
 @functools.lru_cache(maxsize=256)
 def _measured_size(config: RunConfig) -> int:
     stats = jax.local_devices()[0].memory_stats() or {}
-    room = agreed(MEMORY_SHARE * stats.get("bytes_limit", 0))
-    size, cost = 1, agreed(seconds_per_member(config, 1))
+    room = broadcast_from_primary(MEMORY_SHARE * stats.get("bytes_limit", 0))
+    size, cost = 1, broadcast_from_primary(seconds_per_member(config, 1))
     while GROWTH * size <= MOST_MEMBERS and GROWTH * size * training_bytes(config.model, config.batch_records) < room:
-        larger = agreed(seconds_per_member(config, GROWTH * size))
+        larger = broadcast_from_primary(seconds_per_member(config, GROWTH * size))
         if cost / larger < WORTH:
             break
         size, cost = GROWTH * size, larger

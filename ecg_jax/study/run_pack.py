@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.config import RunConfig
-from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.distributed.agreement import broadcast_from_primary, is_primary
 from ecg_jax.distributed.mesh import check_batch
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, check_held_out, check_response
@@ -105,14 +105,14 @@ def run_pack(
     that `hooks.keep` asks for, and that did not diverge, leave their encoder. Raises StoppedError when `hooks.stop`
     asked to.
     """
-    if agreed(all(store.is_done(run) for run in pack.runs)):
+    if broadcast_from_primary(all(store.is_done(run) for run in pack.runs)):
         return
     check_batch(pack.shape.batch_records)
     check_held_out(data.real, data.synthetic, response)
     for runs in pack.members:
         check_information(runs[-1], data)
         check_response(runs[-1], response)
-        if is_first():
+        if is_primary():
             write_json(store.trunk(runs[-1]) / "config.json", runs[-1].stored())
     with Checkpoints(store.checkpoints(pack.pack_id)) as checkpoints:
         _PackRun(store, pack, data, response, owner, checkpoints, placement, hooks).run()
@@ -143,7 +143,7 @@ class _PackRun:
         self.branches: dict[int, TrainState] = {}  # branch points held in memory, by step
         self.clock = Clock()
         self.steps_heard = 0
-        if is_first():
+        if is_primary():
             for config in self.leads:
                 append_segment(store.trunk(config))
 
@@ -152,7 +152,7 @@ class _PackRun:
         self._set_aside_unlogged()
         while left := self._left():
             steps = {config.branch_step for _, config in left}
-            if wanting := agreed(sorted(steps - {*self.branches, *self.checkpoints.steps})):
+            if wanting := broadcast_from_primary(sorted(steps - {*self.branches, *self.checkpoints.steps})):
                 self._train_trunks(wanting)
             for budget in sorted({config.budget_records for _, config in left}):
                 group = [(k, config) for k, config in left if config.budget_records == budget]
@@ -167,12 +167,12 @@ class _PackRun:
         for k, runs in enumerate(self.pack.members):
             for config in runs:
                 ended = k in self.ends and config.branch_step > self.ends[k].step
-                if ended and not agreed(self.store.is_done(config)):
+                if ended and not broadcast_from_primary(self.store.is_done(config)):
                     times = self.clock.lap(config, len(self.leads), 1)
                     self._finish(k, config, None, self.ends[k].message, times)
         runs = [(k, config) for k, runs in enumerate(self.pack.members) for config in runs]
-        left = agreed([number for number, (_, config) in enumerate(runs) if not self.store.is_done(config)])
-        return [runs[number] for number in left]
+        left = [number for number, (_, config) in enumerate(runs) if not self.store.is_done(config)]
+        return [runs[number] for number in broadcast_from_primary(left)]
 
     def _set_aside_unlogged(self) -> None:
         """Checkpoints that a trunk's log does not reach are set aside: what is missing of it is trained again."""
@@ -180,7 +180,8 @@ class _PackRun:
             return
         reached = {path: reach(path, read_metrics(path)) for path in map(self._log_path, self.leads)}
         behind = min(reached, key=reached.__getitem__)
-        for step, path in agreed([[s, str(behind)] for s in self.checkpoints.steps if s > reached[behind]]):
+        after = [[s, str(behind)] for s in self.checkpoints.steps if s > reached[behind]]
+        for step, path in broadcast_from_primary(after):
             self.checkpoints.set_aside(step, f"{path} lacks a part of what was trained before it")
 
     # ---- the trunks ---------------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ class _PackRun:
                     if k not in self.ends:
                         loss = held.overall(errors_KxRxM[k], self.response.heldout)
                         log.add(step - 1, {"eval/heldout/loss": loss})
-            is_short, is_due = agreed([self._is_short(), time.monotonic() - saved > SAVE_SECONDS])
+            is_short, is_due = broadcast_from_primary([self._is_short(), time.monotonic() - saved > SAVE_SECONDS])
             if stop in wanting and is_short:
                 self.branches[stop] = jax.tree.map(jnp.copy, state)
             elif stop in wanting or is_due:
@@ -221,17 +222,16 @@ class _PackRun:
     def _start(self, first: int) -> tuple[TrainState, int]:
         """The newest state from which all branch points from `first` on can be reached, and its step."""
         state = self.program.init(np.array([config.seed for config in self.leads]))
-        held_steps = [step for step in self.branches if step <= first]
-        if held_steps:
-            return jax.tree.map(jnp.copy, self.branches[max(held_steps)]), max(held_steps)
+        if held := [step for step in self.branches if step <= first]:
+            return jax.tree.map(jnp.copy, self.branches[max(held)]), max(held)
         found = self.checkpoints.restore(abstract(state), at_most=first)
         return (state, 0) if found is None else (found, step_of(found))
 
     def _find_ends(self, before: int) -> None:
         """Members whose trunk diverged before a step that is on disk already diverged there."""
-        paths = list(map(self._log_path, self.leads))
-        found = [(k, divergence(path, read_metrics(path))) for k, path in enumerate(paths)]
-        for k, step, loss in agreed([[k, end[0], str(end[1])] for k, end in found if end and end[0] < before]):
+        found = [divergence(path, read_metrics(path)) for path in map(self._log_path, self.leads)]
+        ended = [[k, end[0], str(end[1])] for k, end in enumerate(found) if end and end[0] < before]
+        for k, step, loss in broadcast_from_primary(ended):
             self.ends.setdefault(k, End(step, float(loss)))
 
     def _save(self, step: int, state: TrainState, logs: Sequence[MetricsLog]) -> None:
@@ -345,11 +345,11 @@ class _PackRun:
         self.steps_heard += 1
         if jax.process_count() == 1:
             return self.hooks.stop()
-        return self.steps_heard % STEPS_BETWEEN_QUESTIONS == 0 and agreed(self.hooks.stop())
+        return self.steps_heard % STEPS_BETWEEN_QUESTIONS == 0 and broadcast_from_primary(self.hooks.stop())
 
     def _log(self, folder: Path) -> MetricsLog:
         may_write = self.owner.is_held if self.owner is not None else lambda: True
-        return MetricsLog(folder / LOG, writes=is_first(), may_write=may_write)
+        return MetricsLog(folder / LOG, writes=is_primary(), may_write=may_write)
 
     def _log_path(self, trunk: RunConfig) -> Path:
         return self.store.trunk(trunk) / LOG
@@ -362,7 +362,7 @@ class _PackRun:
                 self.owner.check()
         except LostOwnershipError as error:
             lost = str(error)
-        if lost := agreed(lost):
+        if lost := broadcast_from_primary(lost):
             raise LostOwnershipError(lost)
 
     def _errors(self, params_K: Any, masks: int | None = None) -> np.ndarray:
@@ -385,7 +385,7 @@ class _PackRun:
         """Writes a run. `errors_RxM` is None, and `diverged` says why, where it diverged."""
         kept = whole(params()) if self.hooks.keep(config) and errors_RxM is not None else None
         self._check_owner()
-        if not is_first():
+        if not is_primary():
             return
         record = write_run(
             self.store,

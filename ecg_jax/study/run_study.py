@@ -16,7 +16,7 @@ import jax
 
 from ecg_jax.codec import fingerprint
 from ecg_jax.config import RunConfig
-from ecg_jax.distributed.agreement import agreed, check_same, code_fingerprint, is_first
+from ecg_jax.distributed.agreement import assert_same_on_all, broadcast_from_primary, code_fingerprint, is_primary
 from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.response import Response, signals_kept
 from ecg_jax.files.lease import LostOwnershipError, Ownership, acquire, describe
@@ -63,9 +63,11 @@ def run_study(
     decides and writes. Raises ProcessesError, before the first step, when they do not have the same code or runs.
     """
     slot = Slot(minutes)
-    check_same("code", code_fingerprint())
-    check_same("runs and data", fingerprint([[target.run_id for target in targets], sorted(responses)]))
-    if wrong := agreed(signals_kept(store.path / "responses", responses.values()) if is_first() else ""):
+    assert_same_on_all("code", code_fingerprint())
+    assert_same_on_all("runs and data", fingerprint([[target.run_id for target in targets], sorted(responses)]))
+    if wrong := broadcast_from_primary(
+        signals_kept(store.path / "responses", responses.values()) if is_primary() else ""
+    ):
         raise ValueError(wrong)
     # Orbax tells of every save at this level; progress is told by the bars.
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -91,7 +93,7 @@ def run_study(
                 progress.say(f"{parameters(config.model).blocks:,} parameters: packs of {size} train fastest here")
             return size
 
-        agenda = Agenda(store, slot) if is_first() else None
+        agenda = Agenda(store, slot) if is_primary() else None
         known: list[Pack] = []
 
         def plan_more(new_shapes: int | None) -> bool:
@@ -108,9 +110,9 @@ def run_study(
         plan_more(0 if measuring else None)  # measuring takes long: a shape's turn comes when nothing else can be done
         while True:
             turn = agenda.take() if agenda is not None else NOBODY
-            number, others = agreed([turn.number, turn.others])
+            number, others = broadcast_from_primary([turn.number, turn.others])
             if number is None:
-                if not agreed(slot.is_over()) and plan_more(1):
+                if not broadcast_from_primary(slot.is_over()) and plan_more(1):
                     continue
                 if not others or not wait:
                     break
@@ -121,10 +123,10 @@ def run_study(
                 try:  # one, and then what fits is asked again
                     _do(store, known[number], turn.owner, data, responses, placement, hooks, progress)
                 except StoppedError:
-                    if numbers := agreed(told):
+                    if numbers := broadcast_from_primary(told):
                         raise StoppedError(numbers[0]) from None
                     break
-            if numbers := agreed(told):
+            if numbers := broadcast_from_primary(told):
                 raise StoppedError(numbers[0])
         left = len(targets) - len(_done(store, targets))
         if left:
@@ -134,7 +136,7 @@ def run_study(
 
 def _done(store: Store, targets: Sequence[RunConfig]) -> list[RunConfig]:
     """The runs that have their record, as the first process sees it."""
-    return [targets[k] for k in agreed([k for k, run in enumerate(targets) if store.is_done(run)])]
+    return [targets[k] for k in broadcast_from_primary([k for k, run in enumerate(targets) if store.is_done(run)])]
 
 
 def _planned(
@@ -145,9 +147,9 @@ def _planned(
     told: Sequence[int],
 ) -> list[Pack]:
     owner = None
-    while is_first() and not told and (owner := acquire(store.packs)) is None:
+    while is_primary() and not told and (owner := acquire(store.packs)) is None:
         time.sleep(0.1)
-    if numbers := agreed([] if owner else told):
+    if numbers := broadcast_from_primary([] if owner else told):
         raise StoppedError(numbers[0])
     with owner or contextlib.nullcontext():
         return plan(store, targets, size_of, new_shapes)

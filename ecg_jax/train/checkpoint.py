@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import jax
 
-from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.distributed.agreement import broadcast_from_primary, is_primary
 from ecg_jax.extras import needs
 from ecg_jax.files.whole_file import disk_full, is_disk_full, naming
 from ecg_jax.train.checksum import digests
@@ -57,7 +57,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """The steps that are whole on disk, ascending: as the first process sees them."""
-        return agreed(sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints))
+        return broadcast_from_primary(sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints))
 
     def save(self, step: int, state: Any) -> None:
         """Begins to save `state` at `step`, once the save before has ended; a step already there stays as it is.
@@ -121,7 +121,7 @@ class Checkpoints:
             found = metadata.custom_metadata["digests"]
         except Exception as error:
             failed = f"its metadata cannot be read ({error})"
-        if failed := agreed(failed):
+        if failed := broadcast_from_primary(failed):
             return self.set_aside(step, failed)
         _check_shapes(self._directory / str(step), metadata.metadata, abstract_state)
         try:
@@ -142,9 +142,9 @@ class Checkpoints:
         while damaged.exists():
             count += 1
             damaged = self._directory / f"{step}.damaged{count}"
-        if is_first():
+        if is_primary():
             (self._directory / str(step)).rename(damaged)
-        agreed(None)  # all wait for it
+        broadcast_from_primary(None)  # all wait for it
         self._checkpointer.reload()
         _log.warning("the checkpoint %s was set aside as %s: %s", self._directory / str(step), damaged.name, reason)
 

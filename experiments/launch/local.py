@@ -1,6 +1,6 @@
 """Starts a study as several processes on this machine, and says in one line why it ended.
 
-    python -m experiments.launch.local --processes 2 -- -m experiments.mixed_vs_pure --packed out/data
+    python -m experiments.launch.local --processes 2 -- -m experiments.mixed_vs_pure --data-files out/data
 
 When one process is killed the runtime ends the others from C++, within its heartbeat, where no Python can explain it:
 this does. Told to stop, by Ctrl-C, SIGTERM or SIGHUP, it tells all of them once and waits until they have saved; told

@@ -1,7 +1,7 @@
 """Runs a study on a SLURM cluster: an array of tasks that share its packs, each saved and queued again when told to go.
 
     python -m experiments.launch.slurm --tasks 8 --time 8:00:00 --sbatch="--partition=gpu --gpus-per-node=1" -- \\
-        -m experiments.mixed_vs_pure --preset gpu --packed /shared/data --out /shared/out --no-wait
+        -m experiments.mixed_vs_pure --preset gpu --data-files /shared/data --out /shared/out --no-wait
 
 Tasks take packs that no other one owns, so any number of them may be added or lost. `OUT` must be a folder that all
 nodes see. With `--nodes N` a task is one training process on each of N nodes. `--dry-run` shows the script.

@@ -17,10 +17,10 @@ from experiments.protocol.data import StudyData, is_frozen
 TRAINING, HELDOUT, ABOUT = "training.npz", "heldout.npz", "about.json"
 
 
-def pack_data(folder: Path, data: StudyData) -> None:
+def export_data(folder: Path, data: StudyData) -> None:
     """Writes a study's records to `folder`: training folds and held-out records; the sealed fold is not among them.
 
-    Data that were packed there before are none from the first moment on, so that no two packs are ever mixed.
+    Data that were exported there before are none from the first moment on, so that no two exports are ever mixed.
     """
     check_folder(folder)
     (folder / ABOUT).unlink(missing_ok=True)
@@ -32,19 +32,19 @@ def pack_data(folder: Path, data: StudyData) -> None:
     write_json(folder / ABOUT, about | {"checksum": fingerprint(about)})
 
 
-def load_packed(folder: Path) -> StudyData:
-    """The data that `pack_data` wrote, with the masks drawn anew; every array is compared with the checksum it had.
+def load_data_files(folder: Path) -> StudyData:
+    """The data that `export_data` wrote, with the masks drawn anew; every array is compared with the checksum it had.
 
     Raises FileNotFoundError for a folder without them, and ValueError where its description or an array is another,
-    held-out records and masks are not those that were packed, or training records are held out.
+    held-out records and masks are not those that were exported, or training records are held out.
     """
     path = folder / ABOUT
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no packed data: it has no {ABOUT}; write them with --pack {folder} (or again, "
-            "where packing was broken off)"
+            f"{folder} holds no exported data: it has no {ABOUT}; write them with --export-data {folder} (or again, "
+            "where exporting was broken off)"
         )
-    remedy = f"pack the data again with --pack {folder}"
+    remedy = f"export the data again with --export-data {folder}"
     about, known = read_json(path, remedy=remedy), {}
     expected = about.pop("checksum", None)
     if expected is not None and expected != fingerprint(about):
@@ -56,13 +56,13 @@ def load_packed(folder: Path) -> StudyData:
             known[name] = field(about, name, dict)
     except ValueError as error:
         raise ValueError(
-            f"{path}: {error}; an older ecg-jax kept no checksums: pack the data again with --pack {folder}"
+            f"{path}: {error}; an older ecg-jax kept no checksums: export the data again with --export-data {folder}"
         ) from error
     heldout = freeze(_load(folder / HELDOUT, known[HELDOUT]), patches)
     if heldout.identity != response:
         raise ValueError(
-            f"{folder / HELDOUT}: records and masks are {heldout.identity}, those that were packed were "
-            f"{response}: pack the data again with this version"
+            f"{folder / HELDOUT}: records and masks are {heldout.identity}, those that were exported were "
+            f"{response}: export the data again with this version"
         )
     training = _load(folder / TRAINING, known[TRAINING])
     return StudyData(training, heldout, identity, frozen=is_frozen(heldout), excluded=())
@@ -72,4 +72,4 @@ def _load(path: Path, known: dict[str, str]) -> RecordPool:
     try:
         return load_pool(path, known)
     except ValueError as error:
-        raise ValueError(f"{error} (packed data: of one --pack, with the {ABOUT} that it wrote)") from error
+        raise ValueError(f"{error} (exported data: of one --export-data, with the {ABOUT} that it wrote)") from error

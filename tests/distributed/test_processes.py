@@ -164,10 +164,10 @@ launch.join()
 import jax
 from ecg_jax.distributed.mesh import make_mesh
 with jax.set_mesh(make_mesh()):
-    assert agreement.agreed({"a": [1, jax.process_index()]}) == {"a": [1, 0]}
-    agreement.check_same("code", "same")
+    assert agreement.broadcast_from_primary({"a": [1, jax.process_index()]}) == {"a": [1, 0]}
+    agreement.assert_same_on_all("code", "same")
     try:
-        agreement.check_same("data", f"number {jax.process_index()}")
+        agreement.assert_same_on_all("data", f"number {jax.process_index()}")
     except ProcessesError as error:
         print(f"refused: {error}")
 """
@@ -186,20 +186,20 @@ from ecg_jax.distributed import launch
 launch.join()
 from support.studies import DATA, TARGETS, RESPONSE
 from ecg_jax.study import run_pack
-from ecg_jax.distributed.agreement import agreed, is_first
+from ecg_jax.distributed.agreement import broadcast_from_primary, is_primary
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import export
 from ecg_jax.study.run_study import run_study
 
 run_pack.SHORT_SECONDS = 0
 root = Path(sys.argv[1])
-if is_first():
+if is_primary():
     open_store(root, "s", TARGETS, {})
-agreed(None)
+broadcast_from_primary(None)
 store = Store(root, "s")
 keep = lambda config: config.budget_records == 512
 assert run_study(store, TARGETS, DATA, {RESPONSE.heldout.identity: RESPONSE}, keep=keep) == 0
-if is_first():
+if is_primary():
     export(store, root)
 """
 

@@ -18,7 +18,7 @@ from ecg_jax.data.real import build
 from ecg_jax.data.storage.pool_file import save_pool
 from ecg_jax.data.storage.shards import write_shards
 from experiments.protocol import data, data_files
-from experiments.protocol.data_files import load_packed, pack_data
+from experiments.protocol.data_files import export_data, load_data_files
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def test_another_set_is_trained_on_less_what_the_evaluation_folds_hold(ecg_data_
     shares = [Fraction(3, 4), Fraction(1, 4)]
     weighted = data.load_real(ecg_data_dir, ptbxl_cache, leave_out_flawed=True, more=[challenge], weights=shares)
     assert [part.weight for part in weighted.training.parts] == shares and weighted.identity != both.identity
-    pack_data(tmp_path / "packed", both)
-    again = load_packed(tmp_path / "packed")
+    export_data(tmp_path / "packed", both)
+    again = load_data_files(tmp_path / "packed")
     assert again.identity == both.identity and again.frozen and again.note == ""
     assert [part.source for part in again.training.parts] == ["ptbxl", "challenge"]
     assert np.array_equal(again.training.ecg, both.training.ecg)
@@ -79,19 +79,19 @@ def studied(origin: str, others=()):
 
 def test_a_pack_broken_off_over_an_older_one_is_no_pack(tmp_path, monkeypatch):
     one, two = studied("one"), studied("two", [made_up_pool(9, 8, name="code15")])
-    pack_data(tmp_path, one)
-    assert load_packed(tmp_path).identity == one.identity
+    export_data(tmp_path, one)
+    assert load_data_files(tmp_path).identity == one.identity
     with monkeypatch.context() as patch, pytest.raises(OSError, match="full"):
         patch.setattr(data_files, "checksums", lambda path: (_ for _ in ()).throw(OSError("full")))
-        pack_data(tmp_path, two)  # killed behind its first file
-    with pytest.raises(FileNotFoundError, match=r"it has no about\.json; write them with --pack"):
-        load_packed(tmp_path)
-    pack_data(tmp_path, one)
+        export_data(tmp_path, two)  # killed behind its first file
+    with pytest.raises(FileNotFoundError, match=r"it has no about\.json; write them with --export-data"):
+        load_data_files(tmp_path)
+    export_data(tmp_path, one)
     save_pool(tmp_path / "training.npz", two.training)  # as an ecg-jax did that left the old description there
     with pytest.raises(
         ValueError, match=r"training\.npz is not .* of it are not those that the checksums were taken of"
     ):
-        load_packed(tmp_path)
+        load_data_files(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["training.npz", "heldout.npz", "about.json"])
@@ -100,11 +100,11 @@ def test_two_packs_in_one_folder_are_refused(tmp_path, name):
     same_names = dataclasses.replace(two.heldout.pool, ecg=two.heldout.pool.ecg + np.int16(5))
     two = dataclasses.replace(two, heldout=dataclasses.replace(two.heldout, pool=same_names))
     for folder, study in (("one", one), ("two", two)):
-        pack_data(tmp_path / folder, study)
+        export_data(tmp_path / folder, study)
     (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
     with pytest.raises(ValueError, match="of it are not those that the checksums were taken of"):
-        load_packed(tmp_path / "one")
-    assert load_packed(tmp_path / "two").identity == two.identity
+        load_data_files(tmp_path / "one")
+    assert load_data_files(tmp_path / "two").identity == two.identity
 
 
 @pytest.mark.parametrize(
@@ -116,26 +116,28 @@ def test_two_packs_in_one_folder_are_refused(tmp_path, name):
         ({"patches": 0}, r"its patches is 0"),
         ({"patches": 10**12}, "do not divide into 1000000000000 patches"),
         ({"heldout.npz": []}, r"its heldout\.npz is \[\], expected dict"),
-        ({"response": "0" * 16}, r"heldout\.npz: records and masks are .*, those that were packed were 0000"),
+        ({"response": "0" * 16}, r"heldout\.npz: records and masks are .*, those that were exported were 0000"),
     ],
 )
 def test_a_description_that_is_none_is_told(tmp_path, changed, match):
-    pack_data(tmp_path, studied("one"))
+    export_data(tmp_path, studied("one"))
     about = json.loads((tmp_path / "about.json").read_text()) | {"checksum": None} | changed
     (tmp_path / "about.json").write_text(
         json.dumps({name: value for name, value in about.items() if value is not None})
     )
     with pytest.raises(ValueError, match=match):
-        load_packed(tmp_path)
+        load_data_files(tmp_path)
 
 
 def test_a_description_that_was_changed_is_noticed(tmp_path):
     one = studied("one")
-    pack_data(tmp_path, one)
+    export_data(tmp_path, one)
     about = tmp_path / "about.json"
     about.write_text(about.read_text().replace(one.identity, one.identity[::-1]))
-    with pytest.raises(ValueError, match=r"about\.json is not what was written: .*pack the data again with --pack"):
-        load_packed(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"about\.json is not what was written: .*export the data again with --export-data"
+    ):
+        load_data_files(tmp_path)
 
 
 def test_packed_data_are_held_to_what_a_study_s_data_are(tmp_path):
@@ -143,9 +145,9 @@ def test_packed_data_are_held_to_what_a_study_s_data_are(tmp_path):
     ecg = np.array(one.training.ecg)
     ecg[3] = one.heldout.pool.ecg[1]
     object.__setattr__(one, "training", dataclasses.replace(one.training, ecg=ecg))
-    pack_data(tmp_path, one)
+    export_data(tmp_path, one)
     with pytest.raises(ValueError, match=r"held-out recordings under other names, such as ptbxl/00003"):
-        load_packed(tmp_path)
+        load_data_files(tmp_path)
 
 
 def test_what_is_left_out_is_told_by_name_and_counted():

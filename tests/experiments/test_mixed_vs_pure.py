@@ -86,18 +86,18 @@ def test_every_arm_runs_and_goes_on(small, tmp_path, capsys):
 
 
 def test_packed_data_give_the_same_runs(small, tmp_path, capsys):
-    assert run(tmp_path / "out", "--pack", str(tmp_path / "data")) == 0
+    assert run(tmp_path / "out", "--export-data", str(tmp_path / "data")) == 0
     printed = capsys.readouterr().out.splitlines()
     assert "making 60 patients of the stand-in …" in printed
     assert printed[-1].startswith("writing 6") and printed[-1].endswith(f" records to {tmp_path / 'data'} …")
     assert not (tmp_path / "out").exists()
-    data = data_files.load_packed(tmp_path / "data")
+    data = data_files.load_data_files(tmp_path / "data")
     expected = load_standin(60)
     assert (data.identity, data.note, data.heldout.identity) == (
         expected.identity, expected.note, expected.heldout.identity,
     )  # fmt: skip
-    assert run(tmp_path / "out", "--packed", str(tmp_path / "out")) == 2
-    assert "holds no packed data: it has no about.json; write them with --pack" in capsys.readouterr().err
+    assert run(tmp_path / "out", "--data-files", str(tmp_path / "out")) == 2
+    assert "holds no exported data: it has no about.json; write them with --export-data" in capsys.readouterr().err
 
 
 def test_a_changed_generator_or_data_set_is_refused_with_both_fingerprints(small, tmp_path, capsys, monkeypatch):
@@ -147,3 +147,13 @@ import experiments.mixed_vs_pure, experiments.protocol.data_files
 @pytest.mark.parametrize("kind", Synthetic)
 def test_every_kind_of_synthetic_records_is_in_some_arm(kind):
     assert any(arm.synthetic is kind for preset in PRESETS.values() for arm in preset.arms)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [("--pack", "--export-data"), ("--packed", "--data-files"), ("--pack-size", "--runs-per-program")],
+)
+def test_options_of_before_are_told_their_names_of_now(before, now, capsys):
+    with pytest.raises(SystemExit):
+        study.main([before, "4"])
+    assert f"error: {before} is {now} now" in capsys.readouterr().err

@@ -179,11 +179,11 @@ def test_every_run_is_done_once_on_a_cluster_that_misbehaves(tmp_path, monkeypat
 
 def test_a_task_past_the_study_is_refused_before_data_is_read(monkeypatch, capsys, tmp_path):
     # Three sizes at three fractions, each one trunk.
-    command = ["--blocks", "1", "--out", str(tmp_path / "out"), "--packed", str(tmp_path / "nowhere")]
+    command = ["--blocks", "1", "--out", str(tmp_path / "out"), "--data-files", str(tmp_path / "nowhere")]
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "9")
     assert mixed_vs_pure.main(command) == 2
     told = capsys.readouterr().err
     assert "SLURM_ARRAY_TASK_ID is 9: the study has 9 trunks to train, so at most tasks 0 to 8 find work" in told
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "8")
     assert mixed_vs_pure.main(command) == 2
-    assert "holds no packed data" in capsys.readouterr().err
+    assert "holds no exported data" in capsys.readouterr().err

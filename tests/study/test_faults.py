@@ -307,10 +307,10 @@ def test_a_bucket_without_permission_is_refused_before_data_is_read(monkeypatch,
         raise Forbidden(*said)
 
     monkeypatch.setattr(type(epath.Path("gs://bucket/x")), "write_text", refuse)
-    assert mixed_vs_pure.main(["--checkpoints", "gs://bucket/checkpoints", "--packed", "nowhere"]) == 2
+    assert mixed_vs_pure.main(["--checkpoints", "gs://bucket/checkpoints", "--data-files", "nowhere"]) == 2
     told = capsys.readouterr().err
     assert "error: cannot write checkpoints to gs://bucket/checkpoints: Forbidden: 403 the account may not" in told
     assert "long tail" not in told and told.count("\n") == 1
     said.clear()
-    assert mixed_vs_pure.main(["--checkpoints", "gs://bucket/checkpoints", "--packed", "nowhere"]) == 2
+    assert mixed_vs_pure.main(["--checkpoints", "gs://bucket/checkpoints", "--data-files", "nowhere"]) == 2
     assert "error: cannot write checkpoints to gs://bucket/checkpoints: Forbidden: ; does" in capsys.readouterr().err

@@ -40,6 +40,7 @@ from ecg_jax.distributed.workers import end_workers, follow_parent
 from ecg_jax.files.whole_file import read_json, write_json, write_text
 from ecg_jax.files.whole_folder import making
 from ecg_jax.terminal.command import command
+from ecg_jax.terminal.renamed import add_renamed
 from ecg_jax.terminal.stage import Stage
 
 RATES_HZ = (100, 250, 500)
@@ -223,7 +224,8 @@ examples:
     )
     p.add_argument("--order", type=int, default=preprocess.BUTTERWORTH_ORDER, help="of its Butterworth (%(default)s)")
     p.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (%(default)s)")
-    p.add_argument("--pack", action="store_true", help="also write NAME-100hz.npz, for nodes without the data stack")
+    p.add_argument("--export-data", action="store_true", help="also write NAME-100hz.npz, for bare nodes")
+    add_renamed(p, {"--pack": "--export-data"})
     p.add_argument(
         "--windows",
         action="store_true",
@@ -240,8 +242,8 @@ def build_windows(options: argparse.Namespace, output: Output, console: Console)
     """
     if options.unit != "mV":
         raise ValueError("windows are in mV: leave out --unit")
-    if options.pack:
-        raise ValueError("a set of windows is one file already: leave out --pack")
+    if options.export_data:
+        raise ValueError("a set of windows is one file already: leave out --export-data")
     target = options.data_dir / f"{options.name}-windows-{options.rate}hz.npz"
     left_out = target.with_suffix(".exclusions.csv")
     excluded: list[Exclusion] = []
@@ -284,7 +286,7 @@ def build_recordings(options: argparse.Namespace, output: Output, console: Conso
             path = target.with_name(f"{target.name}.{name}.csv")
             write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
             console.print(f"{path}: {len(table):,} {name}")
-    if options.pack:
+    if options.export_data:
         with Stage(f"packing {target}.npz", console):
             save_pool(target.with_name(f"{target.name}.npz"), shards.open_shards(target, on_bad=lambda _: None))
     if built.was_there:

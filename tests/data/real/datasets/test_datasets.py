@@ -263,7 +263,7 @@ def test_ludb_in_deviations_with_its_diagnoses_and_waves(ecg_data_dir, tmp_path,
     for path in sorted((ecg_data_dir / "ludb" / "data").glob("[17].*")):
         shutil.copy(path, tmp_path / "ludb" / path.name)
     arguments = ["ludb", "--source", str(tmp_path / "ludb"), "--data-dir", str(tmp_path / "b"), "--workers", "1"]
-    assert build.main([*arguments, "--pack"]) == 0, capsys.readouterr().err
+    assert build.main([*arguments, "--export-data"]) == 0, capsys.readouterr().err
     pool = open_shards(tmp_path / "b" / "ludb-100hz")
     assert pool.record_id.tolist() == ["ludb/001", "ludb/007"] and set(pool.unit) == {"NU"}
     assert ShardSource(tmp_path / "b" / "ludb-100hz").metadata["amplitude_known"] == {"NU": False}

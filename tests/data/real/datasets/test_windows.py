@@ -170,7 +170,7 @@ def test_windows_come_back_and_damage_is_told(ecg_data_dir, tmp_path, capsys):
         load_windows(path)
     arguments = ["mitdb", "--source", str(source), "--data-dir", str(tmp_path), "--windows"]
     assert build.main([*arguments, "--unit", "NU"]) == 2 and "windows are in mV" in capsys.readouterr().err
-    assert build.main([*arguments, "--pack"]) == 2 and "leave out --pack" in capsys.readouterr().err
+    assert build.main([*arguments, "--export-data"]) == 2 and "leave out --export-data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 400), marks=pytest.mark.long)], ids=len)
