@@ -2,6 +2,7 @@
 # make test        the default test suite, in WORKERS processes (2; each takes up to 4 GiB)
 # make test-long   the long tests; writes results/test-long.json
 # make lint        ruff
+# make docs        the pages and an API reference as a site in out/site
 # make clean       removes .venv and out/
 # make help        this
 #
@@ -16,7 +17,7 @@ RUN := $(VENV)/bin/python
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-.PHONY: help demo test test-long lint clean
+.PHONY: help demo test test-long lint docs clean
 .DELETE_ON_ERROR:
 
 # Made anew whenever what is to be installed changes, and only then.
@@ -44,6 +45,10 @@ test-long: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+docs: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) out
