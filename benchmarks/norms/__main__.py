@@ -20,8 +20,8 @@ from ecg_jax.data.synthetic import Rhythm, Tier, only, recipe
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.norms import AGE_GROUPS, MEASURES, Comparison, compare, coverage, measure, published
 from ecg_jax.data.synthetic.physiology.rhythm import Beat
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render import version_3
-from ecg_jax.data.synthetic.render.sampling import Grid
 
 RATE_HZ = 500
 #: Records rendered and measured at a time.

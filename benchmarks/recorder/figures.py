@@ -17,7 +17,7 @@ from ecg_jax.data.synthetic.norms.measure import variability as of_intervals
 from ecg_jax.data.synthetic.physiology.conditions import Rhythm as RhythmCode
 from ecg_jax.data.synthetic.physiology.conditions import only
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES
-from ecg_jax.data.synthetic.render.sampling import Grid
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render.source import draw_block, render_draft
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.data.synthetic.variability import (

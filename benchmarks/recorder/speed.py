@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.harness.timing import Contender, interleaved
 from benchmarks.recorder import stages
-from ecg_jax.data.synthetic.render.sampling import Grid
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, draw_block, render_draft
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.physiology.leads import twelve_leads
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.recorder import acquisition
 from ecg_jax.data.synthetic.recorder import electrode_noise as version_3
 from ecg_jax.data.synthetic.recorder import noise as version_2
 from ecg_jax.data.synthetic.recorder.acquisition import Acquisition, Settings
 from ecg_jax.data.synthetic.recorder.devices import Recorder, recorded, sample_recorder
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.variability import Breathing, sample_breath
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.harness.timing import Contender
 from benchmarks.synthetic import peers
 from ecg_jax.data.synthetic.annotate import annotation
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render import source
 from ecg_jax.data.synthetic.render.generator import Fitted
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Recipe
 from experiments.protocol.neurokit import neurokit_record

@@ -13,8 +13,8 @@ import pandas as pd
 
 from ecg_jax.config import DataConfig, RunConfig
 from ecg_jax.data.factored import factored_chain
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render import generator
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.source import GUARD_SAMPLES, RENDER_RATE_HZ, index_keys
 from ecg_jax.data.synthetic.render.tiers import Recipe, Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh, place_members, place_pack

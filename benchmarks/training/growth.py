@@ -40,7 +40,6 @@ from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.evaluate.heldout import freeze
 from ecg_jax.evaluate.response import Response
 from ecg_jax.monitor import status
-from ecg_jax.outputs.write_run import write_run
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import flops, trunks
 from ecg_jax.store.layout import Store, open_store
@@ -50,6 +49,7 @@ from ecg_jax.study import run_study
 from ecg_jax.study.packing import Pack, plan
 from ecg_jax.study.run_pack import StoppedError, curve_steps
 from ecg_jax.study.sweep import grid, replace
+from ecg_jax.study.write_run import write_run
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.training_data import TrainingData
 from experiments.mixed_vs_pure import PRESETS

@@ -1,1 +1,1 @@
-"""What a finished run leaves: its row, its encoder, its model card."""
+"""What a finished run is in tables and words: its row, its model card."""

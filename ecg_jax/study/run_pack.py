@@ -26,11 +26,11 @@ from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, check_held_out, check_response
 from ecg_jax.files.lease import LostOwnershipError, Ownership
 from ecg_jax.files.whole_file import write_json
-from ecg_jax.outputs.write_run import append_segment, write_run
 from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.layout import Store
 from ecg_jax.store.metrics_log import LOG, MetricsLog, divergence, reach, read_metrics
 from ecg_jax.study.packing import Pack
+from ecg_jax.study.write_run import append_segment, write_run
 from ecg_jax.terminal.command import StoppedError
 from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints, abstract

@@ -19,8 +19,8 @@ from ecg_jax.data.ecg import LEADS, RecordPool, Rows
 from ecg_jax.data.factored import factored_chain
 from ecg_jax.data.mixture import SYNTHETIC, BatchIds
 from ecg_jax.data.preprocess import COUNTS_PER_UNIT
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render import generator
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.source import GUARD_SAMPLES, RENDER_RATE_HZ, SyntheticSource, index_keys
 from ecg_jax.distributed.mesh import place
 

@@ -10,12 +10,12 @@ from ecg_jax.config import RunConfig
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response, response_of
 from ecg_jax.files.whole_file import write_json
-from ecg_jax.outputs.write_run import append_segment, write_run
 from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.metrics_log import LOG, MetricsLog
 from ecg_jax.study import sweep
 from ecg_jax.study.packing import plan
+from ecg_jax.study.write_run import append_segment, write_run
 from ecg_jax.train.training_data import TrainingData
 from support.configs import make_config
 from support.synthetic_pools import made_up_pool

@@ -15,9 +15,9 @@ from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.preprocess import chain_matrix, to_counts
 from ecg_jax.data.synthetic.physiology import leads
 from ecg_jax.data.synthetic.physiology.patient import Population
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness.draws import record_keys
 from ecg_jax.data.synthetic.render import generator
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, GUARD_SAMPLES, RENDER_RATE_HZ, on_host, render_draft
 from ecg_jax.data.synthetic.render.tiers import Recipe
 

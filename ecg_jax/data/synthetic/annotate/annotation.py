@@ -12,8 +12,8 @@ from ecg_jax.data.preprocess import band_passed
 from ecg_jax.data.synthetic.annotate import criteria
 from ecg_jax.data.synthetic.physiology import kernels, morphology, wide_beats
 from ecg_jax.data.synthetic.physiology.conditions import SCP_CODES, Condition, Morphology, Rhythm
+from ecg_jax.data.synthetic.physiology.sampling import Grid, Heart
 from ecg_jax.data.synthetic.render.generator import Draft
-from ecg_jax.data.synthetic.render.sampling import Grid, Heart
 from ecg_jax.data.synthetic.render.source import (
     BLOCK_RECORDS,
     all_leads,

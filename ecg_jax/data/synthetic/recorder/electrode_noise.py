@@ -17,6 +17,7 @@ import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness import hashing
 from ecg_jax.data.synthetic.randomness.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.randomness.sine import sine
@@ -34,7 +35,6 @@ from ecg_jax.data.synthetic.recorder.noise import (
 )
 from ecg_jax.data.synthetic.recorder.noise import white_noise as white_of_version_2
 from ecg_jax.data.synthetic.recorder.slow import Spectrum, root, slow_points, upsampled
-from ecg_jax.data.synthetic.render.sampling import Grid
 
 #: Muscle noise has a spectrum and a strength that comes and goes in each of these groups of electrodes.
 GROUPS = np.array([name.startswith("V") for name in ELECTRODES]).astype(np.int32)  # 0: limbs, 1: chest

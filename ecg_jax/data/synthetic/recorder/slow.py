@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.render.sampling import Grid
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 
 #: Points of the coarse grid per second: it divides every rate that records are rendered at.
 SLOW_RATE_HZ = 25

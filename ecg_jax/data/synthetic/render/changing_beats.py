@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from ecg_jax.data.synthetic.physiology.patient import Patient
 from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, T_PEAK_CLEARANCE_S
-from ecg_jax.data.synthetic.render.sampling import LEAD_IN_S, Grid, around
+from ecg_jax.data.synthetic.physiology.sampling import LEAD_IN_S, Grid, around
 from ecg_jax.data.synthetic.sources import Beat, kernels_at
 from ecg_jax.data.synthetic.variability import Changes, Rhythm, turning_weights
 

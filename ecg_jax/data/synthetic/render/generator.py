@@ -23,13 +23,13 @@ from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, sample_
 from ecg_jax.data.synthetic.physiology.morphology import sample_waves
 from ecg_jax.data.synthetic.physiology.patient import sample_patient
 from ecg_jax.data.synthetic.physiology.rhythm import beat_slots
+from ecg_jax.data.synthetic.physiology.sampling import Grid, Heart, Timeline, kernel_bank, project, timeline
 from ecg_jax.data.synthetic.physiology.wide_beats import sample_wide
 from ecg_jax.data.synthetic.randomness.draws import Stage, draw_rows
 from ecg_jax.data.synthetic.recorder import acquisition as recorder
 from ecg_jax.data.synthetic.recorder.acquisition import Settings
 from ecg_jax.data.synthetic.recorder.noise import sample_noise, white_noise
 from ecg_jax.data.synthetic.render.ecgsyn import render_ecgsyn
-from ecg_jax.data.synthetic.render.sampling import Grid, Heart, Timeline, kernel_bank, project, timeline
 from ecg_jax.data.synthetic.render.tiers import Recipe, Signal
 
 #: What tiers T−1 and T2 have from a real pool.

@@ -22,11 +22,11 @@ from ecg_jax.data.ecg import LEADS, PUBLISHED, Simulated
 from ecg_jax.data.factored import FactoredChain, factored_chain
 from ecg_jax.data.preprocess import to_counts
 from ecg_jax.data.synthetic.constants import declare
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness.draws import VISITS, record_keys
 from ecg_jax.data.synthetic.render import generator
 from ecg_jax.data.synthetic.render.generator import Draft, Fitted
 from ecg_jax.data.synthetic.render.identity import fingerprint
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.tiers import Recipe, Signal, Tier, recipe, tier_of
 
 _Result = TypeVar("_Result")

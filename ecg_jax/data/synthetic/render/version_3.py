@@ -18,13 +18,13 @@ from ecg_jax.data.synthetic.physiology.conditions import Morphology
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, twelve_leads
 from ecg_jax.data.synthetic.physiology.patient import ADULT, Patient, Population, sample_patient
 from ecg_jax.data.synthetic.physiology.rhythm import beat_slots
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness import hashing
 from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW, record_keys
 from ecg_jax.data.synthetic.recorder.acquisition import Settings, heart_to_leads, noise_to_leads
 from ecg_jax.data.synthetic.recorder.devices import Recorder, recorded, sample_recorder
 from ecg_jax.data.synthetic.recorder.electrode_noise import ElectrodeNoise, fast_noise, slow_noise, white_noise
 from ecg_jax.data.synthetic.render.changing_beats import Banks, BeatTrain, banks_of, fiducials_s, leads_of, sinus_beats
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.sources import Beat, beat_of, sample_anatomy, sample_disease
 from ecg_jax.data.synthetic.variability import (
     BeatToBeat,

@@ -9,6 +9,7 @@ import pytest
 from scipy import signal
 
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES, ELECTRODES_TO_LEADS, twelve_leads
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.recorder import acquisition
 from ecg_jax.data.synthetic.recorder import noise as version_2
 from ecg_jax.data.synthetic.recorder.acquisition import lowpass_sigma_s, noise_to_leads
@@ -22,7 +23,6 @@ from ecg_jax.data.synthetic.recorder.electrode_noise import (
     white_noise,
 )
 from ecg_jax.data.synthetic.recorder.slow import Spectrum, root, slow_points, upsampled
-from ecg_jax.data.synthetic.render.sampling import Grid
 
 RECORDS, SECONDS = 96, 10
 #: Without what a test does not look at; every electrode at its group's level, every record at the median.

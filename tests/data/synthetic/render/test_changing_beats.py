@@ -13,8 +13,8 @@ from ecg_jax.data.synthetic.physiology.kernels import QRS, P, T
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, LEAD_FIELD
 from ecg_jax.data.synthetic.physiology.patient import ADULT, sample_patient
 from ecg_jax.data.synthetic.physiology.rhythm import assemble, no_waves, rr_process
+from ecg_jax.data.synthetic.physiology.sampling import Grid, Heart, kernel_bank, timeline
 from ecg_jax.data.synthetic.render.changing_beats import BeatTrain, banks_of, fiducials_s, leads_of, sinus_beats
-from ecg_jax.data.synthetic.render.sampling import Grid, Heart, kernel_bank, timeline
 from ecg_jax.data.synthetic.sources import Beat, Rows
 from ecg_jax.data.synthetic.variability import BeatToBeat, Rhythm, changed, sample_changes
 from ecg_jax.data.synthetic.variability.beats import BEAT_DRAWS, CHANGE_DRAWS

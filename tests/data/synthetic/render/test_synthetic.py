@@ -30,9 +30,9 @@ from ecg_jax.data.synthetic import (
 )
 from ecg_jax.data.synthetic.physiology import leads as lead_stage
 from ecg_jax.data.synthetic.physiology.conditions import ConditionMix, Morphology, Rhythm, named
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness.draws import cut
 from ecg_jax.data.synthetic.render import generator, source
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.tiers import Signal
 
 SEED = 7

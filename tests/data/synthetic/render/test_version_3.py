@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness.draws import record_keys
 from ecg_jax.data.synthetic.render.identity import constants
-from ecg_jax.data.synthetic.render.sampling import Grid
 from ecg_jax.data.synthetic.render.version_3 import Recipe, keys_of, render, sinus_records
 
 GRID, RECORDS = Grid(250, 10), 32
