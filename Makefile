@@ -2,6 +2,7 @@
 # make test        the default test suite, in WORKERS processes (2; each takes up to 4 GiB)
 # make test-long   the long tests; writes results/test-long.json
 # make lint        ruff
+# make notebooks   runs the notebooks and keeps what they show; SCALING_DATA_DIR names the folder of public tables
 # make docs        the pages and an API reference as a site in out/site
 # make clean       removes .venv and out/
 # make help        this
@@ -17,7 +18,7 @@ RUN := $(VENV)/bin/python
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
-.PHONY: help demo test test-long lint docs clean
+.PHONY: help demo test test-long lint docs notebooks clean
 .DELETE_ON_ERROR:
 
 # Made anew whenever what is to be installed changes, and only then.
@@ -49,6 +50,9 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+
+notebooks: $(VENV)/.installed
+	$(RUN) notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) out

@@ -48,3 +48,12 @@ def test_a_notebook_runs_and_shows_its_figures(
         if cell["cell_type"] == "code":
             images += shown_by("".join(cell["source"]), f"{path.name}, {cell['id']}", namespace)
     assert len(images) == SHOWN[path.stem] and all(image.startswith(PNG) for image in images)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_with_what_it_shows(path: pathlib.Path) -> None:
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    images = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(images) == SHOWN[path.stem], "run notebooks/execute.py"
+    assert path.stat().st_size < 450_000
