@@ -8,10 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Options whose value is a path, of the commands in README, docstrings and help.
-OPTIONS = "out|to|source|data-dir|pack|packed|labels|tensorboard|real|cache|logs|profile|checkpoints"
+OPTIONS = "out|to|source|data-dir|export-data|data-files|labels|tensorboard|real|cache|logs|profile|checkpoints"
 #: Other places that README names, and their contents.
 MORE = ("runs.csv", "sweep.csv", "candidates.csv", "my_ecgs/ward7/0001.dat", "data/built/mine-100hz.exclusions.csv")
-TEXTS = ("README.md", "Makefile", "ecg_jax/**/*.py", "experiments/**/*.py", "scaling_fits/**/*.py", "notebooks/*.ipynb")
+TEXTS = (
+    "README.md",
+    "docs/*.md",
+    "Makefile",
+    "ecg_jax/**/*.py",
+    "experiments/**/*.py",
+    "scaling_fits/**/*.py",
+    "notebooks/*.ipynb",
+)
 
 
 def git(*arguments: str) -> subprocess.CompletedProcess:
