@@ -7,7 +7,6 @@ JBHI 25:1519, 2021). Records without a statement of a task are no negatives of i
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import enum
 import hashlib
@@ -17,7 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from ecg_jax.data.ecg import RecordPool
-from ecg_jax.data.real.datasets.ptbxl import DATABASE, STATEMENTS, UNDERSCORED, Z100_DATABASE, raw_folder
+from ecg_jax.data.real.datasets.ptbxl import raw_folder
+from ecg_jax.data.real.datasets.ptbxl_tables import (
+    DATABASE,
+    STATEMENTS,
+    Z100_DATABASE,
+    record_name,
+    scp_codes,
+    z100_classes,
+)
 from ecg_jax.data.real.formats.tables import identity, listed_labels, read_label_table, read_table
 
 #: A class is scored where the scored records hold so many with it and so many without, and training so many with it;
@@ -95,14 +102,12 @@ def read_ptbxl_labels(data_dir: Path, task: Task) -> Labels:
     classes_of = _classes_of(folder / STATEMENTS, task)
     found: dict[str, frozenset[str]] = {}
     if task in _OF_Z100 and (data_dir / "ptbxl_z100" / Z100_DATABASE).is_file():
-        rows = read_table(data_dir / "ptbxl_z100" / Z100_DATABASE, ("ecg_id", _OF_Z100[task]))
-        found |= {_ptbxl_id(row["ecg_id"]): _z100_classes(row[_OF_Z100[task]]) for _, row in rows}
+        column = _OF_Z100[task]
+        for where, row in read_table(data_dir / "ptbxl_z100" / Z100_DATABASE, ("ecg_id", column)):
+            found[record_name(row, where)] = frozenset(z100_classes(row[column]))
     for where, row in read_table(folder / DATABASE, ("ecg_id", "scp_codes")):
-        codes = _codes(row["scp_codes"], where)
-        unknown = sorted(set(codes) - classes_of.keys())
-        if unknown:
-            raise ValueError(f"{where}: scp_codes holds {unknown}, which {STATEMENTS} does not list")
-        found[_ptbxl_id(row["ecg_id"])] = frozenset(name for code in codes for name in classes_of[code])
+        codes = scp_codes(row["scp_codes"], classes_of, where)
+        found[record_name(row, where)] = frozenset(name for code in codes for name in classes_of[code])
     return gather(f"ptbxl {task}", found)
 
 
@@ -173,21 +178,3 @@ def _classes(row: Mapping[str, str], task: Task) -> Iterable[str]:
             return filter(None, [row["diagnostic_class"]])
         case Task.DIAGNOSTIC | Task.FORM | Task.RHYTHM:
             return [row[""]] if row[task] else []
-
-
-def _codes(cell: str, where: str) -> list[str]:
-    try:
-        codes = ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        codes = None
-    if not isinstance(codes, dict):
-        raise ValueError(f"{where}: scp_codes is {cell!r:.80}, not a mapping of SCP codes")
-    return list(codes)
-
-
-def _z100_classes(cell: str) -> frozenset[str]:
-    return frozenset(UNDERSCORED.get(name, name) for name in cell.split(";") if name)
-
-
-def _ptbxl_id(cell: str) -> str:
-    return f"ptbxl/{int(identity(cell)):05d}"

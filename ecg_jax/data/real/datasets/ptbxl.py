@@ -5,11 +5,9 @@ The raw set is read as downloaded from its publisher. Both variants name the sam
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,20 +20,25 @@ from ecg_jax.data.exclusions import Exclusion, OnBad, first_line, raise_first
 from ecg_jax.data.lead_names import lead_order
 from ecg_jax.data.preprocess import STANDARD, Steps
 from ecg_jax.data.real.datasets.catalogue import Catalogue, Output
+from ecg_jax.data.real.datasets.ptbxl_tables import (
+    DATABASE,
+    STATEMENTS,
+    Z100_DATABASE,
+    read_statements,
+    record_name,
+    scp_labels,
+    whole_number,
+    z100_labels,
+)
 from ecg_jax.data.real.formats.checks import SECONDS, flaw
 from ecg_jax.data.real.formats.tables import plain_path, read_table
 from ecg_jax.data.real.formats.wfdb_record import WfdbRecord, read_record
 
 Progress = Callable[[int, int], None]
 
-DATABASE = "ptbxl_database.csv"
-STATEMENTS = "scp_statements.csv"
-Z100_DATABASE = "ptbxl_z100_database.csv"
 RAW_RATE_HZ = 500
 Z100_RATE_HZ = 100
 FOLDS = range(1, 11)
-#: Codes and subclasses written with an underscore in scp_statements.csv and without in the z-scored sample.
-UNDERSCORED = {"AVB": "_AVB", "ISC": "ISC_", "NST": "NST_", "NT": "NT_", "STD": "STD_", "STE": "STE_", "TAB": "TAB_"}
 #: To be raised when a change of this code changes the records: shards made before are then refused.
 VERSION = 1
 #: Recordings filtered together: 64 at 500 Hz are 15 MB.
@@ -115,12 +118,12 @@ def _read_slice(
 def list_raw(data_dir: Path) -> tuple[Recording, ...]:
     """The rows of `ptbxl_database.csv`, by id. Labels: SCP codes with their diagnostic classes and subclasses."""
     folder = raw_folder(data_dir)
-    statements = _read_statements(folder / STATEMENTS)
+    statements = read_statements(folder / STATEMENTS)
     rows = read_table(folder / DATABASE, ("ecg_id", "patient_id", "scp_codes", "strat_fold", "filename_hr"))
     return _checked(
         (
             _recording(
-                row, where, folder, "filename_hr", _scp_labels(row["scp_codes"], statements, where), RAW_RATE_HZ, "mV"
+                row, where, folder, "filename_hr", scp_labels(row["scp_codes"], statements, where), RAW_RATE_HZ, "mV"
             )
             for where, row in rows
         ),
@@ -135,7 +138,7 @@ def list_z100(data_dir: Path) -> tuple[Recording, ...]:
     rows = read_table(folder / Z100_DATABASE, ("ecg_id", "patient_id", "strat_fold", "filename_zr", *columns))
     return _checked(
         (
-            _recording(row, where, folder, "filename_zr", _z100_labels(row, columns), Z100_RATE_HZ, "NU")
+            _recording(row, where, folder, "filename_zr", z100_labels(row, columns), Z100_RATE_HZ, "NU")
             for where, row in rows
         ),
         folder / Z100_DATABASE,
@@ -317,41 +320,16 @@ def _checked(recordings: Iterable[Recording], where: Path) -> tuple[Recording, .
     return tuple(ordered)
 
 
-def _read_statements(path: Path) -> dict[str, tuple[str, ...]]:
-    """SCP code -> its diagnostic class and subclass; none for form and rhythm codes."""
-    rows = read_table(path, ("", "diagnostic_class", "diagnostic_subclass"))
-    return {row[""]: tuple(filter(None, (row["diagnostic_class"], row["diagnostic_subclass"]))) for _, row in rows}
-
-
-def _scp_labels(value: str, statements: dict[str, tuple[str, ...]], where: str) -> tuple[str, ...]:
-    """`{'NORM': 100.0, 'SR': 0.0}` -> codes, classes and subclasses, sorted. The likelihoods are not used."""
-    try:
-        codes = ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise ValueError(f"{where}: scp_codes is {value!r:.80}, not a mapping of SCP codes") from error
-    if not isinstance(codes, dict):
-        raise ValueError(f"{where}: scp_codes is {value!r:.80}, not a mapping of SCP codes")
-    unknown = [code for code in codes if code not in statements]
-    if unknown:
-        raise ValueError(f"{where}: scp_codes holds {unknown}, which {STATEMENTS} does not list")
-    return tuple(sorted({label for code in codes for label in (code, *statements[code])}))
-
-
-def _z100_labels(row: dict[str, str], columns: Sequence[str]) -> tuple[str, ...]:
-    labels = {label for column in columns for label in (row[column] or "").split(";") if label}
-    return tuple(sorted(UNDERSCORED.get(label, label) for label in labels))
-
-
 def _recording(
     row: dict[str, str], where: str, folder: Path, column: str, labels: tuple[str, ...], rate_hz: int, unit: str
 ) -> Recording:
-    fold = _whole_number(row, "strat_fold", where)
+    fold = whole_number(row, "strat_fold", where)
     if fold not in FOLDS:
         raise ValueError(f"{where}: strat_fold is {fold}, expected {FOLDS[0]} to {FOLDS[-1]}")
     place = plain_path(row[column], f"{where}, {column}")
     return Recording(
-        record_id=f"ptbxl/{_whole_number(row, 'ecg_id', where):05d}",
-        patient_id=_whole_number(row, "patient_id", where),
+        record_id=record_name(row, where),
+        patient_id=whole_number(row, "patient_id", where),
         fold=fold,
         labels=labels,
         signal=folder / place,
@@ -359,17 +337,6 @@ def _recording(
         unit=unit,
         place=str(place),
     )
-
-
-def _whole_number(row: dict[str, str], column: str, where: str) -> int:
-    """Reads a whole number; published tables write some as 15709.0."""
-    try:
-        value = float(row[column])
-    except (TypeError, ValueError):
-        value = math.nan
-    if not value.is_integer():
-        raise ValueError(f"{where}: {column} is {row[column]!r}, expected a whole number")
-    return int(value)
 
 
 @dataclasses.dataclass(frozen=True)
