@@ -34,12 +34,17 @@ class Axes:
         return weight_PxD, x_PxR[:, -1] - weight_PxD @ self.mean_D
 
 
-def find_axes(feature_NxD: np.ndarray) -> Axes:
-    """Raises ValueError for features that are no numbers, or the same in all records."""
-    feature_NxD = np.asarray(feature_NxD, np.float64)
+def check_features(feature_NxD: np.ndarray) -> None:
+    """Raises ValueError for features that are no finite numbers, with the number of such records."""
     bad = ~np.isfinite(feature_NxD).all(axis=1)
     if bad.any():
         raise ValueError(f"{int(bad.sum())} of {len(bad)} records have features that are no finite numbers")
+
+
+def find_axes(feature_NxD: np.ndarray) -> Axes:
+    """Raises ValueError for features that are no numbers, or the same in all records."""
+    feature_NxD = np.asarray(feature_NxD, np.float64)
+    check_features(feature_NxD)
     mean_D = feature_NxD.mean(axis=0)
     _, singular_R, axes_RxD = np.linalg.svd(feature_NxD - mean_D, full_matrices=False)
     kept = singular_R > max(singular_R[0], np.abs(mean_D).max()) * max(feature_NxD.shape) * np.finfo(float).eps

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ecg_jax.evaluate.logistic import find_axes, fit_path
+from ecg_jax.evaluate.logistic import check_features, find_axes, fit_path
 from ecg_jax.evaluate.metrics import auroc
 
 #: Strengths of the data against the penalty (scikit-learn's C), one of which is chosen for a task.
@@ -115,13 +115,6 @@ def vote_neighbours(
     weight_MxK = np.exp((np.take_along_axis(cosine_MxN, near_MxK, axis=1) - 1) / temperature)
     votes_MxC = np.einsum("mk,mkc->mc", weight_MxK, positive_NxC[near_MxK].astype(float))
     return votes_MxC / weight_MxK.sum(axis=1, keepdims=True)
-
-
-def check_features(feature_NxD: np.ndarray) -> None:
-    """Raises ValueError for features that are no finite numbers, with the number of such records."""
-    bad = ~np.isfinite(feature_NxD).all(axis=1)
-    if bad.any():
-        raise ValueError(f"{int(bad.sum())} of {len(bad)} records have features that are no finite numbers")
 
 
 def _moments(feature_NxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

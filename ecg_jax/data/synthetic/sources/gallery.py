@@ -86,8 +86,7 @@ def draw_beats(drawn: Sequence[Case], path: Path) -> None:
         column[0].set_title(case.title, fontsize=8)
         for panel, name, lead_mv in zip(column, LEADS, case.leads_mv.T):
             panel.plot(time_s(), lead_mv, color="#101010", linewidth=1.0)
-            panel.set_ylim(min(-0.75, lead_mv.min() - 0.1), max(0.75, lead_mv.max() + 0.1))
-            panel.set_yticks(np.arange(-3.0, 3.5, 0.5), minor=False)
+            panel.set_yticks(np.arange(-3.0, 3.5, 0.5))
             panel.set_ylim(min(-0.75, lead_mv.min() - 0.1), max(0.75, lead_mv.max() + 0.1))
             panel.set_xticks(np.arange(-0.2, 0.8, 0.2))
             panel.set_ylabel(name, fontsize=8)
