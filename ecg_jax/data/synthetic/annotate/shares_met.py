@@ -10,7 +10,7 @@ from ecg_jax.data.synthetic.annotate import criteria
 from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm
 from ecg_jax.data.synthetic.physiology.patient import Patient
 from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW
-from ecg_jax.data.synthetic.sources.gallery import beats
+from ecg_jax.data.synthetic.sources.hearts import beats
 from ecg_jax.data.synthetic.sources.one_beat import one_beat
 from ecg_jax.data.synthetic.sources.rows import Beat
 

@@ -25,7 +25,7 @@ from ecg_jax.data.synthetic.recorder.acquisition import Settings, heart_to_leads
 from ecg_jax.data.synthetic.recorder.devices import Recorder, recorded, sample_recorder
 from ecg_jax.data.synthetic.recorder.electrode_noise import ElectrodeNoise, fast_noise, slow_noise, white_noise
 from ecg_jax.data.synthetic.render.changing_beats import Banks, BeatTrain, banks_of, fiducials_s, leads_of, sinus_beats
-from ecg_jax.data.synthetic.sources import Beat, beat_of, sample_anatomy, sample_disease
+from ecg_jax.data.synthetic.sources import Beat, beat_of, sample_heart
 from ecg_jax.data.synthetic.variability import (
     BeatToBeat,
     Breath,
@@ -112,9 +112,9 @@ def _draw_one(
     rows: jax.Array, normals: jax.Array, morphology: jax.Array, recipe: Recipe, seconds: int
 ) -> tuple[Patient, Beat, BeatTrain, Changes, Breath, Settings | None]:
     patient = sample_patient(rows[Row.PATIENT], recipe.population)
-    state, patient = sample_disease(rows[Row.DISEASE], morphology, patient)
-    t_size_mv = recipe.population.t_size_mv(patient.age_years, patient.is_female)
-    beat = beat_of(sample_anatomy(rows[Row.ANATOMY], patient, t_size_mv), patient, state)
+    of_heart = rows[Row.ANATOMY], rows[Row.DISEASE]
+    anatomy, patient, state = sample_heart(*of_heart, morphology, patient, recipe.population)
+    beat = beat_of(anatomy, patient, state)
     breath = sample_breath(rows[Row.BREATH, :BREATH_DRAWS], recipe.breathing)
     spread, mean_rr_s = recipe.spread, patient.mean_rr_s
     variability_ms = sample_spread(rows[Row.SPREAD], patient.age_years, patient.is_female, mean_rr_s, spread)

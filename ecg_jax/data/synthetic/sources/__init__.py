@@ -4,6 +4,7 @@ The interface, from a patient and a state of the heart to kernel rows:
 
     state, patient = sample_disease(row, morphology, patient)  # or `healthy()`; `combined` puts two together
     anatomy = sample_anatomy(row, patient, t_size_mv)      # where this patient's heart lies and what the leads see
+    anatomy, patient, state = sample_heart(anatomy_row, disease_row, morphology, patient, population)  # both at once
     beat = beat_of(anatomy, patient, state)                # one kind of beat: `Beat`; `ventricular_focus` for others
     beat.p, beat.qrs, beat.t                               # `Rows`; they move with the trains of `rhythm.Trains`
     rows.centre_s, width_s, skew, flat                     # (R,) each: where and how each kernel lies
@@ -26,6 +27,7 @@ kernel that does not occur has a vector of zero.
 from ecg_jax.data.synthetic.sources.anatomy import Anatomy, sample_anatomy
 from ecg_jax.data.synthetic.sources.beat import beat_of
 from ecg_jax.data.synthetic.sources.diseases import sample_disease
+from ecg_jax.data.synthetic.sources.hearts import sample_heart
 from ecg_jax.data.synthetic.sources.rows import Beat, Rows, kernels_at
 from ecg_jax.data.synthetic.sources.state import HeartState, combined, healthy, ventricular_focus
 
@@ -40,5 +42,6 @@ __all__ = [
     "kernels_at",
     "sample_anatomy",
     "sample_disease",
+    "sample_heart",
     "ventricular_focus",
 ]

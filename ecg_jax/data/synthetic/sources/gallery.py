@@ -14,13 +14,9 @@ from matplotlib.figure import Figure
 
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.synthetic.physiology.conditions import Morphology
-from ecg_jax.data.synthetic.physiology.patient import ADULT, Patient, sample_patient
 from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW
-from ecg_jax.data.synthetic.sources.anatomy import sample_anatomy
-from ecg_jax.data.synthetic.sources.beat import beat_of
-from ecg_jax.data.synthetic.sources.diseases import sample_disease
+from ecg_jax.data.synthetic.sources.hearts import beats
 from ecg_jax.data.synthetic.sources.one_beat import one_beats, time_s
-from ecg_jax.data.synthetic.sources.rows import Beat
 
 #: Patients on a page, and the ages of the normal ones.
 COLUMNS = 4
@@ -33,24 +29,6 @@ class Case:
 
     title: str
     leads_mv: np.ndarray  # (samples, 12) at `one_beat.time_s`
-
-
-@jax.jit
-def beats(rows: jax.Array, morphology: jax.Array, age_years: jax.Array, is_female: jax.Array) -> tuple[Beat, Patient]:
-    """Beats of B patients from uniform draws `(B, 3, DRAWS_PER_ROW)`; age and sex `(B,)`, NaN: the patient's own."""
-
-    def one(row: jax.Array, morphology: jax.Array, age: jax.Array, sex: jax.Array) -> tuple[Beat, Patient]:
-        patient = sample_patient(row[0], ADULT)
-        patient = dataclasses.replace(
-            patient,
-            age_years=jnp.where(jnp.isnan(age), patient.age_years, age),
-            is_female=jnp.where(jnp.isnan(sex), patient.is_female, sex),
-        )
-        state, patient = sample_disease(row[2], morphology, patient)
-        size_mv = ADULT.t_size_mv(patient.age_years, patient.is_female)
-        return beat_of(sample_anatomy(row[1], patient, size_mv), patient, state), patient
-
-    return jax.vmap(one)(rows, morphology, age_years, is_female)
 
 
 def cases(morphologies: np.ndarray, seed: int, age_years: np.ndarray, is_female: np.ndarray) -> list[Case]:

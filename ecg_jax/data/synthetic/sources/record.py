@@ -16,10 +16,9 @@ from ecg_jax.data.synthetic.physiology.rhythm import WIDE_QRS_MS, Trains
 from ecg_jax.data.synthetic.randomness.draws import cut
 from ecg_jax.data.synthetic.sources import atria
 from ecg_jax.data.synthetic.sources.anatomy import DRAWS as ANATOMY_DRAWS
-from ecg_jax.data.synthetic.sources.anatomy import sample_anatomy
 from ecg_jax.data.synthetic.sources.beat import beat_of, retrograde_p
 from ecg_jax.data.synthetic.sources.diseases import DRAWS as DISEASE_DRAWS
-from ecg_jax.data.synthetic.sources.diseases import sample_disease
+from ecg_jax.data.synthetic.sources.hearts import sample_heart
 from ecg_jax.data.synthetic.sources.rows import Beat, Rows, kernels_at
 from ecg_jax.data.synthetic.sources.state import combined, ventricular_focus
 from ecg_jax.data.synthetic.sources.ventricles import Region
@@ -50,9 +49,7 @@ def sample_beats(
     Paced beats start at the right ventricle's apex, others from one focus of `VENTRICULAR_FOCI`.
     """
     of_anatomy, of_disease, which, of_atria = cut(row, (ANATOMY_DRAWS,), (DISEASE_DRAWS,), (), (atria.DRAWS,))
-    state, patient = sample_disease(of_disease, conditions.morphology, patient)
-    size_mv = population.t_size_mv(patient.age_years, patient.is_female)
-    anatomy = sample_anatomy(of_anatomy, patient, size_mv)
+    anatomy, patient, state = sample_heart(of_anatomy, of_disease, conditions.morphology, patient, population)
     foci = jnp.array(VENTRICULAR_FOCI)
     focus = foci[jnp.minimum((which * len(foci)).astype(jnp.int32), len(foci) - 1)]
     is_paced = (conditions.rhythm == Rhythm.PACED_VENTRICULAR) | (conditions.rhythm == Rhythm.PACED_DUAL)
