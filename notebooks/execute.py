@@ -23,6 +23,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from ecg_jax.files.whole_file import write_text
+
 #: Dots that a kept figure is wide, about, and the most bytes of a notebook.
 WIDTH, MOST_BYTES = 600, 450_000
 
@@ -47,14 +49,19 @@ def shown(value: Any, count: int) -> list[dict[str, Any]]:
     return [{"output_type": "execute_result", "execution_count": count, "data": data, "metadata": {}}]
 
 
-def run(source: str, where: str, namespace: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Runs a cell in `namespace`, and returns what it shows."""
+def evaluate(source: str, where: str, namespace: dict[str, Any]) -> Any:
+    """Runs a cell in `namespace`, and returns the value of its last expression, None where it ends with none."""
     tree = ast.parse(source)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, where, "exec"), namespace)
+    return None if last is None else eval(compile(ast.Expression(last.value), where, "eval"), namespace)
+
+
+def run(source: str, where: str, namespace: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Runs a cell in `namespace`, and returns what it shows."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(tree, where, "exec"), namespace)
-        value = None if last is None else eval(compile(ast.Expression(last.value), where, "eval"), namespace)
+        value = evaluate(source, where, namespace)
     text = printed.getvalue().splitlines(keepends=True)
     outputs = [{"output_type": "stream", "name": "stdout", "text": text}] if text else []
     outputs += shown(None if source.rstrip().endswith(";") else value, count)
@@ -78,7 +85,7 @@ def execute(path: Path) -> None:
     told = [folder for folder in (os.getcwd(), str(Path.home()), os.environ.get("SCALING_DATA_DIR")) if folder]
     if named := [folder for folder in told if len(folder) > 1 and folder in text]:
         raise ValueError(f"{path}: its outputs name {named}, which are of this machine")
-    path.write_text(text)
+    write_text(path, text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Every notebook runs from its first cell to its last, and shows its figures."""
 
-import ast
 import json
 import pathlib
 
@@ -8,6 +7,8 @@ import matplotlib
 import matplotlib.pyplot
 import pytest
 from matplotlib.figure import Figure
+
+from notebooks.execute import MOST_BYTES, evaluate
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 PNG = b"\x89PNG\r\n"
@@ -18,10 +19,7 @@ SHOWN = {"chinchilla": 3, "realism_ladder": 5}
 def shown_by(source: str, where: str, namespace: dict[str, object]) -> list[bytes]:
     """Runs a cell as a notebook does, and returns the images in its output: of the value of its last expression, which
     has to know how it is drawn, unless pyplot does, and of pyplot's open figures."""
-    tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, where, "exec"), namespace)
-    value = None if last is None else eval(compile(ast.Expression(last.value), where, "eval"), namespace)
+    value = evaluate(source, where, namespace)
     images = [value._repr_png_()] if hasattr(value, "_repr_png_") and not source.rstrip().endswith(";") else []
     if isinstance(value, Figure) and not images and "plt" in namespace:  # pyplot shows figures that are not its own
         images.append(PNG)
@@ -56,4 +54,4 @@ def test_a_notebook_is_committed_with_what_it_shows(path: pathlib.Path) -> None:
     outputs = [output for cell in cells for output in cell["outputs"]]
     images = [output for output in outputs if "image/png" in output.get("data", {})]
     assert len(images) == SHOWN[path.stem], "run notebooks/execute.py"
-    assert path.stat().st_size < 450_000
+    assert path.stat().st_size < MOST_BYTES
