@@ -14,8 +14,7 @@ from benchmarks.recorder import stages
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.synthetic import norms
 from ecg_jax.data.synthetic.norms.measure import variability as of_intervals
-from ecg_jax.data.synthetic.physiology.conditions import Rhythm as RhythmCode
-from ecg_jax.data.synthetic.physiology.conditions import only
+from ecg_jax.data.synthetic.physiology.conditions import Rhythm, only
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES
 from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render.source import draw_block, render_draft
@@ -68,7 +67,7 @@ def spectra() -> Figure:
 def strips() -> Figure:
     """Clean beats of version 2 under version 3's noise, as six devices write them: leads II, V2 and V5."""
     drawn = stages.draws(32, GRID, seed=3)
-    made_by = recipe(Tier.CONDITIONS, only(RhythmCode.SINUS))
+    made_by = recipe(Tier.CONDITIONS, only(Rhythm.SINUS))
     clean = render_draft(draw_block(5, 0, made_by, GRID.seconds), made_by, None, GRID)[1]
     written = np.asarray(stages.whole_3(drawn, clean, GRID))
     time_s = np.arange(GRID.samples) / GRID.sample_rate_hz

@@ -17,7 +17,7 @@ from ecg_jax.data.synthetic.physiology.patient import Patient
 from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, T_PEAK_CLEARANCE_S
 from ecg_jax.data.synthetic.physiology.sampling import LEAD_IN_S, Grid, around
 from ecg_jax.data.synthetic.sources import Beat, kernels_at
-from ecg_jax.data.synthetic.variability import Changes, Rhythm, turning_weights
+from ecg_jax.data.synthetic.variability import Changes, SinusBeats, turning_weights
 
 
 @jax.tree_util.register_dataclass
@@ -32,7 +32,7 @@ class BeatTrain:
     present: jax.Array  # 1, or 0 for an unused slot
 
 
-def sinus_beats(rhythm: Rhythm, changes: Changes, patient: Patient, seconds: int) -> BeatTrain:
+def sinus_beats(rhythm: SinusBeats, changes: Changes, patient: Patient, seconds: int) -> BeatTrain:
     """The events of a sinus rhythm, with each beat's own PR and QT; QT is Fridericia's of the intervals remembered."""
     onset_s = rhythm.onset_s
     present = onset_s < seconds + 1.0

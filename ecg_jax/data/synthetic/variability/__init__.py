@@ -2,14 +2,14 @@
 
 from ecg_jax.data.synthetic.variability.beats import BeatToBeat, Changes, changed, sample_changes, turning_weights
 from ecg_jax.data.synthetic.variability.breath import Breath, Breathing, sample_breath
-from ecg_jax.data.synthetic.variability.heart_rate import Rhythm, TenSeconds, sample_rhythm, sample_spread
+from ecg_jax.data.synthetic.variability.heart_rate import SinusBeats, TenSeconds, sample_rhythm, sample_spread
 
 __all__ = [
     "BeatToBeat",
     "Breath",
     "Breathing",
     "Changes",
-    "Rhythm",
+    "SinusBeats",
     "TenSeconds",
     "changed",
     "sample_breath",

@@ -75,7 +75,7 @@ class TenSeconds:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rhythm:
+class SinusBeats:
     """The sinus node's beats `(beats,)` of one record, timed by the QRS complexes that they would cause."""
 
     onset_s: jax.Array
@@ -101,7 +101,7 @@ def sample_rhythm(
     sdnn_ms: jax.Array,
     breath: Breath,
     beat_share: float,
-) -> Rhythm:
+) -> SinusBeats:
     """The beats of one record, the first in (-2, -1] mean intervals, from a row of uniform and `(beats,)` normal draws.
 
     The variance has a slow part, at 0.1 Hz (McSharry et al., IEEE Trans Biomed Eng 50:289, 2003), and a fast one: the
@@ -124,7 +124,7 @@ def sample_rhythm(
     rr_s = mean_rr_s + jnp.clip(slow_s * sin.sum(-1) + fast_s, -limit_s, limit_s)
     lag = omega * QT_MEMORY_S  # each slow component through 1 / (1 + iωτ); of the breath less than 1/30 would pass
     remembered_s = slow_s * ((sin - lag * cos) / (1.0 + lag**2)).sum(-1)
-    return Rhythm(
+    return SinusBeats(
         onset_s=start_s + jnp.cumsum(rr_s) - rr_s,
         rr_s=rr_s,
         remembered_rr_s=mean_rr_s + jnp.clip(remembered_s, -limit_s, limit_s),

@@ -16,7 +16,7 @@ from ecg_jax.data.synthetic.physiology.rhythm import assemble, no_waves, rr_proc
 from ecg_jax.data.synthetic.physiology.sampling import Grid, Heart, kernel_bank, timeline
 from ecg_jax.data.synthetic.render.changing_beats import BeatTrain, banks_of, fiducials_s, leads_of, sinus_beats
 from ecg_jax.data.synthetic.sources import Beat, Rows
-from ecg_jax.data.synthetic.variability import BeatToBeat, Rhythm, changed, sample_changes
+from ecg_jax.data.synthetic.variability import BeatToBeat, SinusBeats, changed, sample_changes
 from ecg_jax.data.synthetic.variability.beats import BEAT_DRAWS, CHANGE_DRAWS
 
 GRID, BEATS = Grid(250, 10), 30
@@ -47,10 +47,10 @@ def a_heart(seed: int = 0):
         return Rows(centre_s, waves.width_s[kernels], jnp.zeros_like(centre_s), flat, waves.vector_mv[kernels], field)
 
     beat = Beat(part(P), part(QRS), part(T), fiducials)
-    return patient, waves, beat, Rhythm(node.onset_s, node.rr_s, node.remembered_rr_s)
+    return patient, waves, beat, SinusBeats(node.onset_s, node.rr_s, node.remembered_rr_s)
 
 
-def changes_of(sizes: BeatToBeat, rhythm: Rhythm):
+def changes_of(sizes: BeatToBeat, rhythm: SinusBeats):
     rng = np.random.default_rng(1)
     breath = jnp.sin(2 * jnp.pi * 0.25 * rhythm.onset_s)
     noise = rng.standard_normal((BEATS, BEAT_DRAWS)).astype(np.float32)
