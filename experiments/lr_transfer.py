@@ -47,6 +47,7 @@ from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print
 
 STUDY = "lr_transfer"
 TIER = Tier.ACQUISITION
+QUESTIONS = ("width", "depth", "arm", "batch")
 #: The rate that cells start from: the former base rate. Another one would try other rates.
 START_RATE = 1.2e-2
 #: The smallest pool of the study's arms.
@@ -370,13 +371,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Example, a part: python -m experiments.lr_transfer --questions width --reach 2",
     )
     p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="which shapes, batches and budget")
-    p.add_argument(
-        "--questions",
-        nargs="+",
-        choices=("width", "depth", "arm", "batch"),
-        default=["width", "depth", "arm", "batch"],
-        help="which panels (default: all)",
-    )
+    p.add_argument("--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), help="panels (default: all)")
     add_dry_run(p)
     p.add_argument("--reach", type=int, default=1, help="neighbours of the best rate on either side (%(default)s)")
     p.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")

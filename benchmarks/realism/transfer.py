@@ -10,7 +10,8 @@ from benchmarks.realism.sources import SEED
 from benchmarks.realism.tell_apart import Scores
 from ecg_jax.data.ecg import RecordPool, normalise
 from ecg_jax.data.synthetic.annotate.annotation import annotate
-from ecg_jax.data.synthetic.physiology.conditions import SCP_CODES, ConditionMix, Morphology, Rhythm, weights
+from ecg_jax.data.synthetic.physiology.condition_mix import ConditionMix, weights
+from ecg_jax.data.synthetic.physiology.conditions import SCP_CODES, Morphology, Rhythm
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 

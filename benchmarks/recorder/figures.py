@@ -14,7 +14,8 @@ from benchmarks.recorder import stages
 from ecg_jax.data.ecg import LEADS
 from ecg_jax.data.synthetic import norms
 from ecg_jax.data.synthetic.norms.measure import variability as of_intervals
-from ecg_jax.data.synthetic.physiology.conditions import Rhythm, only
+from ecg_jax.data.synthetic.physiology.condition_mix import only
+from ecg_jax.data.synthetic.physiology.conditions import Rhythm
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES
 from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render.source import draw_block, render_draft

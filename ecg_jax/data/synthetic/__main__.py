@@ -15,14 +15,15 @@ import numpy as np
 from ecg_jax.data import ecg_plot
 from ecg_jax.data.synthetic.annotate import export, page
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
-from ecg_jax.data.synthetic.physiology import conditions
-from ecg_jax.data.synthetic.physiology.conditions import Condition, ConditionMix, Morphology, Rhythm
+from ecg_jax.data.synthetic.physiology import condition_mix, conditions
+from ecg_jax.data.synthetic.physiology.condition_mix import ConditionMix
+from ecg_jax.data.synthetic.physiology.conditions import Condition, Morphology, Rhythm
 from ecg_jax.data.synthetic.render.source import BLOCK_RECORDS, RATES_HZ, SyntheticSource, render
 from ecg_jax.data.synthetic.render.tiers import CONTENT, Recipe, Tier, recipe
 from ecg_jax.terminal.command import command
 from ecg_jax.terminal.stage import STDERR, Stage
 
-MIXES = {"prevalence": conditions.PREVALENCE, "uniform": conditions.UNIFORM}
+MIXES = {"prevalence": condition_mix.PREVALENCE, "uniform": condition_mix.UNIFORM}
 #: Each rhythm with a normal morphology and each morphology in sinus rhythm: 1 % of the records or more.
 _EACH = ConditionMix(
     tuple(1.0 if rhythm is Rhythm.SINUS else 1.0 / (len(Rhythm) - 1) for rhythm in Rhythm),
@@ -120,7 +121,7 @@ def _show(options: argparse.Namespace) -> None:
             raise ValueError(f"one record shows one {kind.__name__.lower()}, not {' and '.join(of_kind)}")
     if not 0 <= options.index < 2**64:
         raise ValueError(f"--index is {options.index}: from 0 to 2^64 - 1")
-    made = recipe(tier, conditions.only(*chosen) if chosen else conditions.PREVALENCE)
+    made = recipe(tier, condition_mix.only(*chosen) if chosen else condition_mix.PREVALENCE)
     index = np.array([options.index], np.uint64)
     origin = f"tier {tier.value}, seed {options.seed}, record {options.index}"
     if tier is Tier.ECGSYN and options.fiducials:
@@ -181,7 +182,7 @@ def _mix(options: argparse.Namespace, tier: Tier, chosen: list[Condition]) -> Co
     if options.mix is not None and (chosen or options.mix not in MIXES):
         raise ValueError(f"--mix {options.mix}: one of {', '.join(MIXES)}, and not together with --condition")
     _refuse_conditions(tier, "--mix", options.mix is not None)
-    return conditions.only(*chosen) if chosen else MIXES[options.mix or "prevalence"]
+    return condition_mix.only(*chosen) if chosen else MIXES[options.mix or "prevalence"]
 
 
 def _contact(options: argparse.Namespace) -> None:

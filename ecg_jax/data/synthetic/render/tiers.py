@@ -6,7 +6,7 @@ import dataclasses
 import enum
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.physiology.conditions import PREVALENCE, UNIFORM, ConditionMix
+from ecg_jax.data.synthetic.physiology.condition_mix import PREVALENCE, UNIFORM, ConditionMix
 from ecg_jax.data.synthetic.physiology.patient import ADULT, Population
 from ecg_jax.data.synthetic.recorder.acquisition import Acquisition
 from ecg_jax.data.synthetic.recorder.noise import Noise

@@ -11,7 +11,8 @@ import wfdb
 from ecg_jax.data.synthetic import __main__ as cli
 from ecg_jax.data.synthetic.annotate import page
 from ecg_jax.data.synthetic.annotate.annotation import annotate
-from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm, only
+from ecg_jax.data.synthetic.physiology.condition_mix import only
+from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 
 OUT = ["--out", "out.png"]

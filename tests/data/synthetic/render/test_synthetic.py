@@ -29,7 +29,8 @@ from ecg_jax.data.synthetic import (
     render,
 )
 from ecg_jax.data.synthetic.physiology import leads as lead_stage
-from ecg_jax.data.synthetic.physiology.conditions import ConditionMix, Morphology, Rhythm, named
+from ecg_jax.data.synthetic.physiology.condition_mix import ConditionMix
+from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm, named
 from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness.draws import cut
 from ecg_jax.data.synthetic.render import generator, source
