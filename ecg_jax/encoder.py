@@ -36,7 +36,6 @@ from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.models import Params
 from ecg_jax.notebook import facts_as_html
 from ecg_jax.objectives import masked
-from ecg_jax.outputs.model_card import CardFacts, model_card
 
 with needs("train"):
     import safetensors
@@ -188,8 +187,8 @@ def _remedy(given: int, samples: int, rate_hz: int) -> str:
     return f"cut to {samples / rate_hz:g} s, then ecg_jax.data.preprocess.apply_chain(ecg_mv, rate, {rate_hz})"
 
 
-def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardFacts) -> None:
-    """Writes weights, config and card of a trained model to `folder`, which appears whole or not at all.
+def export_encoder(folder: Path, config: RunConfig, params: Params, card: str) -> None:
+    """Writes weights, config and card (Markdown) of a trained model to `folder`, which appears whole or not at all.
 
     An encoder that is there already is replaced; raises FileExistsError when the folder holds anything else.
     """
@@ -201,7 +200,7 @@ def export_encoder(folder: Path, config: RunConfig, params: Params, facts: CardF
     with whole_folder(folder, replaces=True) as building:
         safetensors.numpy.save_file(tensors, building / TENSORS)
         write_json(building / CONFIG, {"format": FORMAT, "version": VERSION, "config": config.stored()})
-        write_text(building / CARD, model_card(config, facts))
+        write_text(building / CARD, card)
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:

@@ -71,6 +71,10 @@ def facts_of(store, config=CONFIG) -> CardFacts:
     return CardFacts(store.record(config), DATA.real, RESPONSE.heldout.pool)
 
 
+def card_of(store) -> str:
+    return model_card(CONFIG, facts_of(store))
+
+
 # ---- what a study keeps --------------------------------------------------------------------------------------------
 
 
@@ -98,7 +102,7 @@ def test_a_run_that_diverged_leaves_no_encoder(tmp_path, mesh):
 def test_features_are_those_of_the_trained_state_to_the_last_bit(kept, tmp_path, mesh):
     p, state, _ = trained([CONFIG], DATA, range(3))
     params = member(state.params, 0)
-    export_encoder(tmp_path / "e", CONFIG, params, facts_of(kept))
+    export_encoder(tmp_path / "e", CONFIG, params, card_of(kept))
     loaded = ecg_jax.load_encoder(str(tmp_path / "e"))
     for ours, theirs in zip(jax.tree.leaves(loaded._params), jax.tree.leaves(params), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -376,10 +380,10 @@ def test_nothing_but_the_fixed_names_is_read(copy, encoder):
 
 def test_an_encoder_appears_whole_or_not_at_all(kept, encoder, tmp_path, monkeypatch):
     def export():
-        export_encoder(tmp_path / "e", CONFIG, encoder._params, facts_of(kept))
+        export_encoder(tmp_path / "e", CONFIG, encoder._params, card_of(kept))
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(encoders, "model_card", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(encoders, "write_text", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
         export()
     assert list(tmp_path.iterdir()) == []
     export()
@@ -392,7 +396,7 @@ def test_an_encoder_appears_whole_or_not_at_all(kept, encoder, tmp_path, monkeyp
 def test_a_folder_of_other_things_is_not_overwritten(kept, encoder, tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(FileExistsError, match=r"holds thesis\.tex, which are no part of an encoder"):
-        export_encoder(tmp_path, CONFIG, encoder._params, facts_of(kept))
+        export_encoder(tmp_path, CONFIG, encoder._params, card_of(kept))
     assert (tmp_path / "thesis.tex").exists()
 
 

@@ -27,6 +27,7 @@ STORED = "synthetic"
 PUBLISHED = "published statistics"
 #: PTB-XL's folds that nothing is ever trained on: one validates, one is sealed.
 HELD_OUT_FOLDS = (9, 10)
+SEALED_FOLD = HELD_OUT_FOLDS[1]
 
 
 class Source(Protocol):
@@ -203,6 +204,17 @@ def check_folds(pool: RecordPool, where: str) -> None:
         raise ValueError(
             f"{len(rows)} records of PTB-XL's folds {HELD_OUT_FOLDS[0]} and {HELD_OUT_FOLDS[1]} are among {where}, "
             f"such as {pool.record_id[rows[0]]}: these folds are held out; take folds 1 to 8"
+        )
+
+
+def check_unsealed(pool: RecordPool) -> None:
+    """Raises ValueError, by name, where `pool` holds records of the fold of PTB-XL that is sealed: nothing is scored on
+    it but once per study, after its prediction."""
+    rows = [row for row in np.flatnonzero(pool.fold == SEALED_FOLD) if _is_ptbxl(pool.record_id[row])]
+    if rows:
+        raise ValueError(
+            f"{len(rows)} records of PTB-XL's fold {SEALED_FOLD} are to be scored, such as {pool.record_id[rows[0]]}: "
+            "this fold is sealed; score fold 9 (pool.in_folds((9,)))"
         )
 
 

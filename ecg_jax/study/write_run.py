@@ -18,7 +18,7 @@ from ecg_jax.evaluate import heldout as held
 from ecg_jax.evaluate.response import Response
 from ecg_jax.files.whole_file import jsonl, write_json, write_text
 from ecg_jax.models import Params
-from ecg_jax.outputs.model_card import CardFacts
+from ecg_jax.outputs.model_card import CardFacts, model_card
 from ecg_jax.outputs.row import row, sources
 from ecg_jax.store.curve import CURVE, curve_text, curve_until, points
 from ecg_jax.store.finished import CONFIG, PATIENTS, SOURCES, write_record
@@ -59,7 +59,8 @@ def write_run(
     record = row(config, pool, loss=loss, references=response.references, diverged=diverged)
     record |= machine | {"segments": len(segments)}
     if params is not None and not record["diverged"]:
-        export_encoder(store.encoder(config), config, params, CardFacts(record, pool, heldout.pool))
+        card = model_card(config, CardFacts(record, pool, heldout.pool))
+        export_encoder(store.encoder(config), config, params, card)
     write_record(folder, record, curve=curve_until(curve, config.branch_step))
     return record
 

@@ -87,14 +87,15 @@ def write_encoder(folder, _):
     from ecg_jax import models
     from ecg_jax.distributed.mesh import make_mesh
     from ecg_jax.encoder import export_encoder
-    from ecg_jax.outputs.model_card import CardFacts
+    from ecg_jax.outputs.model_card import CardFacts, model_card
 
     config = targets(model=ladder.model_config(10_000))[0]
     with jax.set_mesh(make_mesh(jax.devices()[:1])):
         shapes = jax.eval_shape(models.build(config.model).init, jax.random.key(0))
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
     record = finished_store(folder.parent / "elsewhere", [config]).record(config)
-    export_encoder(folder / "encoder", config, params, CardFacts(record, made_up_pool(3), made_up_pool(3)))
+    card = model_card(config, CardFacts(record, made_up_pool(3), made_up_pool(3)))
+    export_encoder(folder / "encoder", config, params, card)
 
 
 def merged(folder, elsewhere):
