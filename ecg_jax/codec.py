@@ -21,14 +21,15 @@ def added(schema: int, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"schema": schema})
 
 
-def to_json(config: Any) -> dict[str, Any]:
+def to_json(config: object) -> dict[str, Any]:
     """A dataclass as plain JSON types, less later fields at their default."""
     return json.loads(json.dumps(config, default=written_fields))
 
 
-def written_fields(config: Any) -> dict[str, Any]:
+def written_fields(config: object) -> dict[str, Any]:
     """The fields of a dataclass that its JSON form holds, by name: all, less later ones at their default."""
-    values = ((name, later, getattr(config, name)) for name, later in _fields_of(type(config)))
+    cls: type = type(config)
+    values = ((name, later, getattr(config, name)) for name, later in _fields_of(cls))
     return {name: value for name, later, value in values if later is None or value != later.default}
 
 
@@ -76,13 +77,14 @@ def from_json(cls: type, tree: dict[str, Any], schema: int) -> Any:
     return _read(cls, {key: value for key, value in tree.items() if key != "schema"}, cls.__name__, hint)
 
 
-def coerce_fields(config: Any) -> None:
+def coerce_fields(config: object) -> None:
     """Gives every field its declared type: an int where a float belongs, or an option's name, would otherwise make a
     config that is equal to another, or acts as another, of another identity. Raises ValueError by field."""
-    for name, kind in _types_of(type(config)).items():
+    cls: type = type(config)
+    for name, kind in _types_of(cls).items():
         value = getattr(config, name)
         if type(value) is not kind:
-            object.__setattr__(config, name, _value(kind, value, f"{type(config).__name__}.{name}", ""))
+            object.__setattr__(config, name, _value(kind, value, f"{cls.__name__}.{name}", ""))
 
 
 @functools.cache
@@ -121,7 +123,7 @@ _PLAIN = (str, int, float, type(None))
 def _value(kind: Any, value: Any, where: str, hint: str) -> Any:
     if type(value) is kind:
         return value
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _part(kind, value, where, hint)
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:

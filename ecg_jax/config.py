@@ -319,12 +319,13 @@ def served_by(objective: Objective) -> tuple[Attention, Readout]:
 
 def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:
     """The mixture of a run over its pool, whose sources share the real stream."""
-    weights = [part.weight for part in pool.parts]
+    parts = pool.parts
+    weights = tuple(part.weight for part in parts if part.weight is not None)
     return Mixture(
         seed=config.seed,
         batch_records=config.batch_records,
         ratio=config.data.ratio,
-        real_records=tuple(len(part.rows) for part in pool.parts),
+        real_records=tuple(len(part.rows) for part in parts),
         synthetic_records=config.data.synthetic_records,
-        real_weights=None if None in weights else tuple(weights),
+        real_weights=weights if len(weights) == len(parts) else None,
     )

@@ -7,13 +7,19 @@ on the int16 values, at load; so one stored record gives the same model input on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from ecg_jax.notebook import facts_as_html
+
+if TYPE_CHECKING:
+    import jax  # reading recordings needs none of it
+
+#: Arrays of the host and of an accelerator, where one function serves both.
+Array = TypeVar("Array", np.ndarray, "jax.Array")
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 #: The leads that carry independent measurements; III, aVR, aVL and aVF follow from I and II.
@@ -70,7 +76,7 @@ class Rows:
 
     def __init__(self, whole: np.ndarray | Rows, rows: np.ndarray):
         self.whole: np.ndarray = whole.whole if isinstance(whole, Rows) else whole
-        self.rows = whole.rows[rows] if isinstance(whole, Rows) else rows
+        self.rows: np.ndarray = whole.rows[rows] if isinstance(whole, Rows) else rows
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +101,9 @@ class Rows:
         if isinstance(index, tuple):
             raise IndexError("records that lie in another pool are indexed by record alone: index what that gives")
         return self.whole[self.rows[index]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self.__getitem__, range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.whole[self.rows], dtype)
@@ -272,7 +281,7 @@ def join(pools: Sequence[RecordPool], weights: Sequence[Fraction] | None = None)
     )
 
 
-def normalise(ecg: np.ndarray) -> np.ndarray:
+def normalise(ecg: Array) -> Array:
     """Scales int16 records `(..., samples, 12)` to zero mean and unit standard deviation per lead, as float32.
 
     A lead that is constant (all its samples equal) becomes zero. Works on NumPy and JAX arrays alike.

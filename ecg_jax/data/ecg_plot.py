@@ -163,7 +163,8 @@ def _page(
     size_mm: tuple[float, float], scale: float = 1.0, dpi: float = _PIXELS_PER_MM * _MM_PER_INCH
 ) -> tuple[Figure, Axes]:
     """A figure of `scale` times `size_mm`, and an axes over all of it in millimetres."""
-    figure = Figure(figsize=tuple(scale * side / _MM_PER_INCH for side in size_mm), dpi=dpi, facecolor="white")
+    width, height = (scale * side / _MM_PER_INCH for side in size_mm)
+    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, size_mm[0]), ylim=(0, size_mm[1]))
     axes.set_axis_off()
@@ -222,7 +223,7 @@ def _draw_strip(
         half_mm = 1.5 if is_mini else 2.5
         y = [row.baseline_mm - half_mm, row.baseline_mm + half_mm]
         axes.plot([begin_mm, begin_mm], y, color=_INK, lw=line_pt, zorder=3)
-    if is_mini:
+    if row.mini_scale is not None:
         _write(axes, begin_mm + 1.5, row.baseline_mm + 7.0, lead, 4.8 * row.mini_scale, color=_GREY)
     else:
         _write(axes, begin_mm + 1.5, row.baseline_mm + 12.0, lead, 3.6, weight="bold")
@@ -246,5 +247,5 @@ def _mark(axes: Axes, fiducials_s: np.ndarray, span_s: tuple[float, float], row:
 
 def _write(axes: Axes, x_mm: float, y_mm: float, text: str, height_mm: float, **style: str) -> None:
     """Text of a font size given in millimetres of paper; `$` stands for itself."""
-    style = {"color": _INK, "ha": "left", **style}
-    axes.text(x_mm, y_mm, text, fontsize=height_mm * _POINTS_PER_MM, parse_math=False, zorder=5, **style)
+    font = {"color": _INK, "ha": "left", **style}
+    axes.text(x_mm, y_mm, text, font, fontsize=height_mm * _POINTS_PER_MM, parse_math=False, zorder=5)

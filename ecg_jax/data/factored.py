@@ -35,9 +35,9 @@ class FactoredChain:
     `starts` says at which input sample the columns of each piece begin.
     """
 
-    local: jax.Array  # (pieces, columns, rows)
-    down: jax.Array  # (samples_in, rank)
-    up: jax.Array  # (rank, samples_out)
+    local: np.ndarray | jax.Array  # (pieces, columns, rows)
+    down: np.ndarray | jax.Array  # (samples_in, rank)
+    up: np.ndarray | jax.Array  # (rank, samples_out)
     starts: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
     def __call__(self, x_NxS: jax.Array) -> jax.Array:

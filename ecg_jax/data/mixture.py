@@ -60,7 +60,7 @@ class BatchIds(NamedTuple):
     """One global batch: source code, index within the source, epoch of that source; each `(batch,)` int64."""
 
     source: np.ndarray
-    index: np.ndarray
+    index: np.ndarray  # type: ignore[assignment]  # of a record, where a tuple has a method that nobody calls
     epoch: np.ndarray
 
 

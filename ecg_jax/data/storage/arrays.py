@@ -12,12 +12,14 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 _READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _PIECE = 1 << 22
+
+Kind = TypeVar("Kind")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Stored:
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     offset: int
 
     def mapped(self) -> np.ndarray:
@@ -119,14 +121,14 @@ def check(arrays: Mapping[str, Stored], expected: Mapping[str, tuple[str, tuple[
             raise ValueError(f"{name} is {found.dtype}{found.shape}, expected numpy kind {kinds!r} of shape ({wanted})")
 
 
-def field(tree: Any, name: str, kind: type, *, least: int | None = None) -> Any:
+def field(tree: Any, name: str, kind: type[Kind], *, least: int | None = None) -> Kind:
     """`tree[name]` of exactly that type, and not less than `least`. Raises ValueError, naming the field, otherwise."""
     if not isinstance(tree, dict):
         raise ValueError(f"its description is {type(tree).__name__}, no set of fields")
     if name not in tree:
         raise ValueError(f"its description has no {name}")
     value = tree[name]
-    if type(value) is not kind or (least is not None and value < least):
+    if type(value) is not kind or (least is not None and isinstance(value, int) and value < least):
         bound = "" if least is None else f" of at least {least}"
         raise ValueError(f"its {name} is {value!r:.60}, expected {kind.__name__}{bound}")
     return value

@@ -24,7 +24,7 @@ FASTEST_HZ = 100_000
 def save_pool(path: Path, pool: RecordPool) -> None:
     """Writes a pool, whole or not at all: int16 records, their ids, patients, folds, units and labels."""
     about = {"format": FORMAT, "source": pool.source, "sample_rate_hz": pool.sample_rate_hz, "labels": pool.labels}
-    origins = {}
+    held = {name: getattr(pool, name) for name in _ARRAYS}
     if pool.simulated is not None:
         about["simulated"] = pool.simulated._asdict()
     if pool.origins is not None:
@@ -33,9 +33,9 @@ def save_pool(path: Path, pool: RecordPool) -> None:
             "names": pool.origins.names,
             "weights": None if weights is None else list(map(str, weights)),
         }
-        origins["origin"] = pool.origins.of
+        held["origin"] = pool.origins.of
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, about=json.dumps(about), **{name: getattr(pool, name) for name in _ARRAYS}, **origins)
+        np.savez(file, about=json.dumps(about), **held)
 
 
 def load_pool(path: Path, checksums: Mapping[str, str] | None = None) -> RecordPool:

@@ -303,6 +303,6 @@ def check_amplitude(ecg_mv: np.ndarray, leads: Sequence[str]) -> None:
             f"amplitude: {spans_mv.max():.3g} mV peak to peak after filtering, expected {PLAUSIBLE_MV[0]:g} to "
             f"{PLAUSIBLE_MV[1]:g}; gain or unit are wrong"
         )
-    nothing = ", ".join(leads[k] for k in np.flatnonzero(spans_mv < 1 / preprocess.COUNTS_PER_UNIT))
+    nothing = ", ".join(leads[k] for k in np.flatnonzero(spans_mv < 1 / preprocess.COUNTS_PER_UNIT).tolist())
     if nothing:
         raise ValueError(f"amplitude: less than 1 µV is left of {nothing} after filtering; gain or unit are wrong")

@@ -78,10 +78,9 @@ def read_waves(header: Path) -> pd.DataFrame:
         inside = np.concatenate(([0], marks.sample, [last]))
         if (np.diff(inside) < 0).any():
             raise ValueError(f"{header.stem}.{lead.lower()}: its marks are not in order within {last + 1} samples")
-        rows += [
-            (lead, wave, *(mark / about.rate_hz for mark in place))
-            for wave, place in _waves(marks.symbol, marks.sample)
-        ]
+        for wave, place in _waves(marks.symbol, marks.sample):
+            onset_s, peak_s, offset_s = (mark / about.rate_hz for mark in place)
+            rows.append((lead, wave, onset_s, peak_s, offset_s))
     return pd.DataFrame(rows, columns=["lead", "wave", "onset_s", "peak_s", "offset_s"])
 
 

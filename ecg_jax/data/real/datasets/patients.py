@@ -51,7 +51,7 @@ def persons(rows: Mapping[str, Row], same: Mapping[str, str] = MappingProxyType(
     number_of = numbered(key.values())
     given = {key[record]: row.fold for record, row in rows.items() if row.fold is not None}
     return {
-        record: Person(number_of[of], given.get(of, fold_of(of[1])) if rows[record].fold is None else rows[record].fold)
+        record: Person(number_of[of], given.get(of, fold_of(of[1])) if (fold := rows[record].fold) is None else fold)
         for record, of in key.items()
     }
 

@@ -101,11 +101,13 @@ def list_ptbxl(data_dir: Path, output: Output) -> Catalogue:
             f"{data_dir / 'ptbxl_z100'} was filtered by its publisher: it takes no other steps than the standard ones; "
             f"for the raw recordings alone name their folder, {data_dir / 'ptbxl'}"
         )
-    how = {"steps": output.steps, "normalised": output.unit == "NU"}
     if output.factor is not None:
         raise ValueError("the amplitudes of PTB-XL are known: leave out --factor")
-    read = functools.partial(_read_slice, sample_rate_hz=output.sample_rate_hz, leave_out_damaged=True, **how)
-    return Catalogue(recordings, read, fingerprint(data_dir, output.sample_rate_hz, **how))
+    rate_hz, steps, normalised = output.sample_rate_hz, output.steps, output.unit == "NU"
+    read = functools.partial(
+        _read_slice, sample_rate_hz=rate_hz, leave_out_damaged=True, steps=steps, normalised=normalised
+    )
+    return Catalogue(recordings, read, fingerprint(data_dir, rate_hz, steps, normalised=normalised))
 
 
 def _read_slice(

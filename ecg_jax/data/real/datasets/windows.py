@@ -208,7 +208,7 @@ def load_windows(path: Path) -> Windows:
     """Reads what `save_windows` wrote. Raises FileNotFoundError, and ValueError for another or a damaged file."""
     try:
         stored = arrays.stored_arrays(path)
-        about = json.loads(str(stored["about"].read())) if "about" in stored else None
+        about = json.loads(str(stored["about"].read()) if "about" in stored else "null")
         leads, rate_hz = field(about, "leads", list), field(about, "sample_rate_hz", int, least=1)
         count = len(field(about, "labels", list))
         expected = {"ecg": ("i", (count, SECONDS * rate_hz, len(leads))), "present": ("b", (count, len(leads)))}

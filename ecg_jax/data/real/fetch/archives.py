@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -41,27 +42,28 @@ def extract(archive: Path, folder: Path) -> int:
         ) from error
 
 
-_Member = tuple[str, int, object]  # path ("" for a folder), bytes, and what opens it
+_Member = tuple[str, int, Callable[[], IO[bytes]]]  # path, bytes, and what opens it
 
 
-def _zip_member(archive: Path, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+def _zip_member(archive: Path, opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member | None:
     if info.is_dir():
-        return "", 0, None
+        return None
     if stat.S_ISLNK(info.external_attr >> 16):
         raise ValueError(f"{archive}: {info.filename!r:.200} is a link; nothing is written")
     return str(safe_path(info.filename, str(archive))), info.file_size, lambda: opened.open(info)
 
 
-def _tar_member(archive: Path, opened: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+def _tar_member(archive: Path, opened: tarfile.TarFile, info: tarfile.TarInfo) -> _Member | None:
     if info.isdir():
-        return "", 0, None
+        return None
     if not info.isfile():
         raise ValueError(f"{archive}: {info.name!r:.200} is a link or a device; nothing is written")
-    return str(safe_path(info.name, str(archive))), info.size, lambda: opened.extractfile(info)
+    # None only for what is no file, and refused above.
+    return str(safe_path(info.name, str(archive))), info.size, lambda: opened.extractfile(info) or io.BytesIO()
 
 
-def _extract_all(archive: Path, folder: Path, members: list[_Member]) -> int:
-    files = [member for member in members if member[0]]
+def _extract_all(archive: Path, folder: Path, members: Iterable[_Member | None]) -> int:
+    files = [member for member in members if member is not None]
     needed, free = sum(size for _, size, _ in files), shutil.disk_usage(folder).free
     if needed + _RESERVE > free:
         raise OSError(f"{archive} holds {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free in {folder}: make room")

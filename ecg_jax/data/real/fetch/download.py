@@ -70,7 +70,7 @@ def download(
         say(f"{len(chosen):,} of {len(files):,} files, into {folder}")
         _fetch_all(todo, folder, console, timeout_s, attempts)
         if publication.row_paths is not None:
-            _cut_table(folder, publication, chosen, say)
+            _cut_table(folder, *publication.row_paths, chosen, say)
         for file in todo:
             if is_archive(file.path):
                 say(f"{file.path}: {extract(folder / file.path, folder):,} files taken out")
@@ -92,8 +92,8 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
 
 def _fetch_all(files: Sequence[RemoteFile], folder: Path, console: Console, timeout_s: float, attempts: int) -> None:
     """Fetches all files, a few at a time; the first that cannot be had ends it, and the others are not begun."""
-    sizes = [file.size for file in files]
-    total = sum(sizes) if files and None not in sizes else None
+    sizes = [file.size for file in files if file.size is not None]
+    total = sum(sizes) if files and len(sizes) == len(files) else None
     bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -130,9 +130,8 @@ def _fetch_all(files: Sequence[RemoteFile], folder: Path, console: Console, time
             raise
 
 
-def _cut_table(folder: Path, publication: Publication, chosen: Sequence[RemoteFile], say: Say) -> None:
-    """Leaves in the table the rows whose recording was fetched; all of them after a whole download."""
-    name, column = publication.row_paths
+def _cut_table(folder: Path, name: str, column: str, chosen: Sequence[RemoteFile], say: Say) -> None:
+    """Leaves in the table `name` the rows whose recording was fetched; all of them after a whole download."""
     held = {record_name(file.path) for file in chosen if is_signal(file.path)}
     with (folder / name).open(newline="", encoding="utf-8") as table:
         reader = csv.DictReader(table)

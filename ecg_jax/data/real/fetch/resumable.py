@@ -11,7 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPMessage
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 #: Seconds without a byte after which a connection counts as broken.
 TIMEOUT_S = 30.0
@@ -182,11 +184,13 @@ def _whole(path: Path, file: RemoteFile) -> str | None:
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a redirection to the web only, and never from https to plain http."""
 
-    def redirect_request(self, request, answer, code, message, headers, url):
-        allowed = ("https://",) if request.full_url.startswith("https://") else ("https://", "http://")
-        if not url.startswith(allowed):
-            raise TransferError(f"{request.full_url}: redirected to {url!r:.200}, which is not followed")
-        return super().redirect_request(request, answer, code, message, headers, url)
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.startswith(allowed):
+            raise TransferError(f"{req.full_url}: redirected to {newurl!r:.200}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _open(url: str, start: int, timeout_s: float) -> http.client.HTTPResponse:

@@ -21,12 +21,12 @@ def flaw(ecg: np.ndarray, leads: Sequence[str] = LEADS) -> str | None:
     missing (NaN) samples, a flat lead, or one that is flat for most of the time, as when its electrode is off."""
     missing = np.isnan(ecg).sum(axis=0)
     if missing.any():
-        return "missing samples: " + ", ".join(f"{leads[i]} ({missing[i]})" for i in np.flatnonzero(missing))
-    flat = np.flatnonzero(np.ptp(ecg, axis=0) == 0)
-    if len(flat):
+        return "missing samples: " + ", ".join(f"{leads[i]} ({missing[i]})" for i in np.flatnonzero(missing).tolist())
+    flat = np.flatnonzero(np.ptp(ecg, axis=0) == 0).tolist()
+    if flat:
         return "flat lead: " + ", ".join(f"{leads[i]} (all samples {ecg[0, i]:g})" for i in flat)
     still = (ecg[1:] == ecg[:-1]).mean(axis=0)
-    shares = {i: _flat_share(ecg[:, i]) for i in np.flatnonzero(still > FLAT_SHARE / 2)}
+    shares = {i: _flat_share(ecg[:, i]) for i in np.flatnonzero(still > FLAT_SHARE / 2).tolist()}
     off = {i: share for i, share in shares.items() if share > FLAT_SHARE}
     if off:
         return "flat lead: " + ", ".join(f"{leads[i]} ({share:.0%} of its samples)" for i, share in off.items())

@@ -150,15 +150,17 @@ def _signal(file: _File, k: int, path: Path) -> Signal:
             f"header: {path.name}: the digital limits of {fields['label']} are {fields['digital minimum']!r} to "
             f"{fields['digital maximum']!r}, expected a minimum and a maximum of 16 bits"
         )
-    is_known = None not in (low, high, bottom, top) and low != high and bottom != top
+    gain, lowest = None, (0.0, 0.0)
+    if not (low is None or high is None or bottom is None or top is None or low == high or bottom == top):
+        gain, lowest = float((high - low) / (top - bottom)), (float(low), float(bottom))
     return Signal(
         name=fields["label"],
         unit=fields["unit"],
-        gain=float((high - low) / (top - bottom)) if is_known else None,
+        gain=gain,
         per_record=int(fields["samples per data record"]),
         first=file.starts[k],
-        digital_minimum=float(low) if is_known else 0.0,
-        physical_minimum=float(bottom) if is_known else 0.0,
+        digital_minimum=lowest[0],
+        physical_minimum=lowest[1],
     )
 
 

@@ -81,7 +81,7 @@ def parts_among(records: Collection[str], segments: Mapping[str, tuple[str, ...]
     for record, names in segments.items():
         for name in names:
             segment = "" if "/" in name else PurePosixPath(record).with_name(name).as_posix()
-            if segment not in records and len(alike := spelled.get(segment.lower(), ())) == 1:
+            if segment not in records and len(alike := spelled.get(segment.lower(), [])) == 1:
                 segment = alike[0]
             if segment in records and segment not in segments:
                 first, second = root(same, owner.setdefault(segment, record)), root(same, record)
@@ -165,13 +165,14 @@ def _joined(
             signals.setdefault(key, signal)
     chosen = [list(signals)[k] for k in choose([signal.name for signal in signals.values()])]
     pieces = []
-    for segment, record in parts:
+    for segment, part in parts:
         piece = np.full((round(segment.frames * rate_hz / header.rate_hz), len(chosen)), np.nan)
-        for k, key in enumerate(_keys(record.signals) if record is not None else ()):
-            if key in chosen:
-                scale = _in_unit_of(signals[key], record.signals[k], path)
-                piece[:, chosen.index(key)] = record.samples[:, k] * scale
         pieces.append(piece)
+        if part is None:
+            continue
+        for k, key in enumerate(_keys(part.signals)):
+            if key in chosen:
+                piece[:, chosen.index(key)] = part.samples[:, k] * _in_unit_of(signals[key], part.signals[k], path)
     comments = (*header.comments, *(comment for record in records for comment in record.comments))
     return WfdbRecord(rate_hz, np.concatenate(pieces), tuple(signals[key] for key in chosen), comments)
 

@@ -122,7 +122,7 @@ def _signal(text: str, where: str) -> Signal:
     while len(whole) < 5 and (word := re.match(r"([+-]?\d{1,18})(\.0*)?(\s+|$)", rest)):
         whole.append(int(word[1]))
         rest = rest[word.end() :]
-    _, zero, first, checksum = (*whole[:4], *(None,) * (4 - len(whole)))
+    _, zero, first, checksum = [*whole, None, None, None, None][:4]
     return Signal(
         name=rest.strip(),
         file=file,

@@ -65,7 +65,7 @@ def heart_rates(table: pd.DataFrame) -> Figure:
     figure = _figure(5, 3.2)
     axes = figure.subplots()
     known = table.heart_rate.dropna()
-    axes.hist(known.clip(20, 220), bins=np.arange(20, 222, 4), color=_GREEN)
+    axes.hist(known.clip(20, 220), bins=list(range(20, 222, 4)), color=_GREEN)
     axes.axvspan(60, 100, color="#eeeeee", zorder=0)
     axes.set_xlabel("heart rate (per minute; grey: 60 to 100)")
     axes.set_ylabel("records")
@@ -81,7 +81,7 @@ def algebra(table: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     known = table.algebra.dropna()
     if len(known):
-        axes.hist(known.clip(1e-5, 10), bins=np.geomspace(1e-5, 10, 49), color=_ORANGE)
+        axes.hist(known.clip(1e-5, 10), bins=np.geomspace(1e-5, 10, 49).tolist(), color=_ORANGE)
     axes.set_xscale("log")
     axes.set_xlim(1e-5, 10)
     axes.set_xlabel("III, aVR, aVL, aVF: miss of what I and II say (relative RMS)")

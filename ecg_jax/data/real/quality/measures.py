@@ -103,8 +103,8 @@ def spectra(pool: RecordPool, quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)) 
     step = max(1, len(pool) // 4000)
     x = pool.ecg[::step].astype(np.float32)
     deviation = x.std(axis=1, keepdims=True)
-    x = x / np.where(deviation > 0, deviation, 1)
-    hz, power = signal.welch(x, pool.sample_rate_hz, nperseg=2 * pool.sample_rate_hz, axis=1)
+    scaled = x / np.where(deviation > 0, deviation, 1)
+    hz, power = signal.welch(scaled, pool.sample_rate_hz, nperseg=2 * pool.sample_rate_hz, axis=1)
     power = np.where(deviation > 0, np.maximum(power, 1e-9), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a lead that is flat in every record has no quantiles
@@ -120,7 +120,7 @@ def spectra(pool: RecordPool, quantiles: tuple[float, ...] = (0.05, 0.5, 0.95)) 
 
 
 def _measured(pool: RecordPool) -> pd.DataFrame:
-    x = pool.ecg.astype(np.float32)
+    x = pool.ecg[:].astype(np.float32)
     deviation = x.std(axis=1)
     hz, power = signal.welch(x, pool.sample_rate_hz, nperseg=2 * pool.sample_rate_hz, axis=1)
     energy = power.sum(axis=1)
@@ -138,7 +138,7 @@ def _measured(pool: RecordPool) -> pd.DataFrame:
             "sd": np.median(deviation, axis=1) / COUNTS_PER_UNIT,
             "noise": np.nanmedian(noise, axis=1) if len(x) else [],
             "flat_leads": (deviation == 0).sum(axis=1),
-            "algebra": np.where(scaled, np.nan, algebra_residual(pool.ecg)),
+            "algebra": np.where(scaled, np.nan, algebra_residual(pool.ecg[:])),
         }
     )
 

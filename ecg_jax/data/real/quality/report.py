@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ecg_jax.data.ecg import SIMULATED, RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
@@ -246,7 +247,7 @@ def _cell(value: object) -> str:
     return f"<td>{html.escape(str(value))}</td>"
 
 
-def _image(figure: figures.Figure, caption: str) -> str:
+def _image(figure: Figure, caption: str) -> str:
     text = html.escape(caption)
     address = figures.as_image(figure)
     return f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>'
