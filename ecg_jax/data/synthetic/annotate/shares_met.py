@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.annotate import criteria
+from ecg_jax.data.synthetic.physiology.composition import flags_of
 from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm
 from ecg_jax.data.synthetic.physiology.patient import Patient
 from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW
@@ -20,11 +21,12 @@ SAMPLE_RATE_HZ = 500
 def shares_met(patients: int, seed: int) -> dict[Morphology, dict[Morphology, float]]:
     """Of so many patients with each morphology, the share that meets each definition (see `criteria`)."""
     codes = np.repeat(np.arange(len(Morphology)), patients)
+    flags = np.stack([flags_of(Morphology(code)) for code in codes])
     rows = jax.random.uniform(jax.random.key(seed), (len(codes), 3, DRAWS_PER_ROW))
     unknown = np.full(len(codes), np.nan)
     met = [
         criteria.morphologies_met(beat, Rhythm.SINUS)
-        for beat in measured(*beats(rows, jnp.asarray(codes), unknown, unknown))
+        for beat in measured(*beats(rows, jnp.asarray(flags), unknown, unknown))
     ]
     return {
         shape: {

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Condition, Morphology, Rhythm, names
+from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Condition, Morphology, Rhythm, named, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,16 +47,18 @@ def weights(kind: type[Rhythm] | type[Morphology], given: dict[Condition, float]
     return tuple(float(given.get(member, 0.0)) for member in kind)
 
 
-def only(*conditions: Condition) -> ConditionMix:
+def only(*conditions: Condition | str) -> ConditionMix:
     """A mix of the given conditions in equal parts: rhythms with a normal morphology, morphologies in sinus rhythm;
-    given both, every record has one of each.
+    given both, every record has one of each. Conditions may be given by name.
 
-    Raises ValueError for an empty set, and for rhythms and morphologies together that no record can show.
+    Raises ValueError for an empty set, for an unknown name, and for rhythms and morphologies together that no record
+    can show.
     """
     if not conditions:
         raise ValueError("an empty set of conditions: name at least one of " + ", ".join(names()))
-    rhythms = [c for c in conditions if isinstance(c, Rhythm)] or [Rhythm.SINUS]
-    morphologies = [c for c in conditions if isinstance(c, Morphology)] or [Morphology.NORMAL]
+    known = [named(c) if isinstance(c, str) else c for c in conditions]
+    rhythms = [c for c in known if isinstance(c, Rhythm)] or [Rhythm.SINUS]
+    morphologies = [c for c in known if isinstance(c, Morphology)] or [Morphology.NORMAL]
     apart = [f"{r.name} with {m.name}" for r in rhythms for m in morphologies if not CAN_JOIN[r, m]]
     if apart:
         raise ValueError(f"no record can show {apart[0]}")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.physiology.conditions import Morphology
+from ecg_jax.data.synthetic.physiology.composition import Group, flags_of
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, twelve_leads
 from ecg_jax.data.synthetic.physiology.patient import ADULT, Patient, Population, sample_patient
 from ecg_jax.data.synthetic.physiology.rhythm import beat_slots
@@ -95,8 +95,8 @@ def keys_of(seed: int, indices: np.ndarray) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "seconds"))
-def draw(keys: jax.Array, morphology: jax.Array, recipe: Recipe, seconds: int) -> Draft:
-    """Draws the hearts, rhythms and recorders of records with keys and morphologies `(B,)`."""
+def draw(keys: jax.Array, flags: jax.Array, recipe: Recipe, seconds: int) -> Draft:
+    """Draws the hearts, rhythms and recorders of records with keys `(B,)` and flags `(B, len(Morphology))`."""
     fold = jax.vmap(jax.vmap(jax.random.fold_in), (0, None))
     folded = fold(jnp.tile(keys[:, None], (1, len(Row) + 1)), jnp.array([*Row, WORDS]))
     words = jax.random.key_data(folded[:, -1])
@@ -104,16 +104,16 @@ def draw(keys: jax.Array, morphology: jax.Array, recipe: Recipe, seconds: int) -
     beats = beat_slots(recipe.population.heart_rate_max_bpm, seconds)
     normals = hashing.normals(hashing.forked(words, BEAT_STREAM), beats * (1 + BEAT_DRAWS))
     one = functools.partial(_draw_one, recipe=recipe, seconds=seconds)
-    drawn = jax.vmap(one)(uniform, normals.reshape(-1, beats, 1 + BEAT_DRAWS), morphology)
+    drawn = jax.vmap(one)(uniform, normals.reshape(-1, beats, 1 + BEAT_DRAWS), flags)
     return Draft(*drawn, uniform[:, Row.NOISE], words)
 
 
 def _draw_one(
-    rows: jax.Array, normals: jax.Array, morphology: jax.Array, recipe: Recipe, seconds: int
+    rows: jax.Array, normals: jax.Array, flags: jax.Array, recipe: Recipe, seconds: int
 ) -> tuple[Patient, Beat, BeatTrain, Changes, Breath, Settings | None]:
     patient = sample_patient(rows[Row.PATIENT], recipe.population)
     of_heart = rows[Row.ANATOMY], rows[Row.DISEASE]
-    anatomy, patient, state = sample_heart(*of_heart, morphology, patient, recipe.population)
+    anatomy, patient, state = sample_heart(*of_heart, flags, patient, recipe.population)
     beat = beat_of(anatomy, patient, state)
     breath = sample_breath(rows[Row.BREATH, :BREATH_DRAWS], recipe.breathing)
     spread, mean_rr_s = recipe.spread, patient.mean_rr_s
@@ -205,10 +205,13 @@ def fiducials_of(draft: Draft) -> jax.Array:
 
 
 def sinus_records(
-    seed: int, indices: np.ndarray, recipe: Recipe, grid: Grid, morphology: Morphology = Morphology.NORMAL
+    seed: int, indices: np.ndarray, recipe: Recipe, grid: Grid, morphologies: Group = ()
 ) -> tuple[Draft, np.ndarray, np.ndarray, np.ndarray]:
-    """Records in sinus rhythm: their draft, `(B, samples, 12)` as written and clean, and fiducials `(B, K, 3, 3)`."""
-    draft = draw(keys_of(seed, indices), np.full(len(indices), int(morphology)), recipe, grid.seconds)
+    """Records in sinus rhythm of hearts with all of these morphologies: their draft, `(B, samples, 12)` as written and
+    clean, and fiducials `(B, K, 3, 3)`.
+    """
+    flags = np.tile(flags_of(*morphologies), (len(indices), 1))
+    draft = draw(keys_of(seed, indices), flags, recipe, grid.seconds)
     written, clean = render(draft, recipe, grid)
     return draft, np.asarray(written), np.asarray(clean), np.asarray(fiducials_of(draft))
 

@@ -2,9 +2,9 @@
 
 The interface, from a patient and a state of the heart to kernel rows:
 
-    state, patient = sample_disease(row, morphology, patient)  # or `healthy()`; `combined` puts two together
+    state, patient = sample_disease(row, flags, patient)  # a flag a morphology; or `healthy()`; `combined`: two
     anatomy = sample_anatomy(row, patient, t_size_mv)      # where this patient's heart lies and what the leads see
-    anatomy, patient, state = sample_heart(anatomy_row, disease_row, morphology, patient, population)  # both at once
+    anatomy, patient, state = sample_heart(anatomy_row, disease_row, flags, patient, population)  # both at once
     beat = beat_of(anatomy, patient, state)                # one kind of beat: `Beat`; `ventricular_focus` for others
     beat.p, beat.qrs, beat.t                               # `Rows`; they move with the trains of `rhythm.Trains`
     rows.centre_s, width_s, skew, flat                     # (R,) each: where and how each kernel lies

@@ -2,9 +2,9 @@
 
 A disease says which fascicles are blocked, where a pathway enters, which regions lost or gained muscle, which are
 injured, and where action potentials changed. What the leads show follows. Amounts are ranges from the mildest to the
-severest, drawn with one severity for the patient (design, to meet the cited definitions: AHA: AHA/ACCF/HRS
-recommendations 2009, Circulation 119:e235, e241, e251; MI: Fourth Universal Definition of Myocardial Infarction,
-Circulation 138:e618, 2018).
+severest, drawn with one severity for each of a patient's morphologies (design, to meet the cited definitions: AHA:
+AHA/ACCF/HRS recommendations 2009, Circulation 119:e235, e241, e251; MI: Fourth Universal Definition of Myocardial
+Infarction, Circulation 138:e618, 2018).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LEFT_BUNDLE = (Fascicle.LEFT_SEPTAL, Fascicle.LEFT_ANTERIOR, Fascicle.LEFT_POSTE
 #: A draw of a disease's amounts keeps to the patient's severity within half of this either way.
 SEVERITY_SPREAD = 0.4
 #: Uniform draws that `sample_disease` takes.
-DRAWS = 16
+DRAWS = len(Morphology) + 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,40 +187,81 @@ def _row(disease: Disease) -> np.ndarray:
 DISEASE_TABLE = np.stack([_row(DISEASES[morphology]) for morphology in Morphology])
 
 
-def sample_disease(row: jax.Array, morphology: jax.Array, patient: Patient) -> tuple[HeartState, Patient]:
-    """The state of a heart with the morphology of that code, and the patient with the latents that it sets.
+@dataclasses.dataclass(frozen=True)
+class _Amounts:
+    """What each morphology would do to one patient's heart, by morphology code `(M, ...)`."""
 
-    `row` holds at least `DRAWS` uniform draws: severity first, then one for each kind of change.
-    """
-    severity, of_regions, of_scalars, which, of_latents = cut(row[:DRAWS], (), (4,), (4,), (2,), (5,))
-    table = jnp.asarray(DISEASE_TABLE)[morphology]
-    regional, scalar, delay, pathways, pathway_ms, latents = cut(
-        table, (4, REGIONS, 2), (4, 2), (4,), (MOST_PATHWAYS,), (2,), (5, 2)
-    )
+    regional: jax.Array  # (M, 4, 12)
+    scalar: jax.Array  # (M, 4)
+    delay_ms: jax.Array  # (M, 4)
+    focus_ms: jax.Array  # (M, 12)
+    latents: jax.Array  # (M, 5, 2) ranges, NaN where a latent stays
+
+
+def _amounts(severity: jax.Array, draws: jax.Array) -> _Amounts:
+    """Every morphology at its severity `(M,)`."""
+    of_regions, of_scalars, which = cut(draws, (4,), (4,), (2,))
+    regional, scalar, delay_ms, pathways, pathway_ms, latents = jax.vmap(
+        lambda row: tuple(cut(row, (4, REGIONS, 2), (4, 2), (4,), (MOST_PATHWAYS,), (2,), (5, 2)))
+    )(jnp.asarray(DISEASE_TABLE))
 
     def amount(draw: jax.Array) -> jax.Array:
-        return jnp.clip(severity + SEVERITY_SPREAD * (draw - 0.5), 0.0, 1.0)
+        return jnp.clip(severity[:, None] + SEVERITY_SPREAD * (draw - 0.5), 0.0, 1.0)
 
-    def within(ends: jax.Array, share: jax.Array) -> jax.Array:
-        return ends[..., 0] + (ends[..., 1] - ends[..., 0]) * share
-
-    muscle, gradient, apd_ms, injury = within(regional, amount(of_regions)[:, None])
-    j_wave, right, left, left_delay = within(scalar, amount(of_scalars))
-    pathway = pathways[jnp.minimum((which[0] * MOST_PATHWAYS).astype(jnp.int32), MOST_PATHWAYS - 1)]
-    focus_ms = jnp.where(jnp.arange(REGIONS) == pathway, within(pathway_ms, which[1]), NEVER_MS)
-    state = HeartState(
-        Conduction(delay, focus_ms, jnp.zeros(REGIONS)),
-        muscle,
-        gradient,
-        apd_ms,
-        injury,
-        j_wave,
-        right,
-        left,
-        left_delay,
+    pathway = pathways[:, jnp.minimum((which[0] * MOST_PATHWAYS).astype(jnp.int32), MOST_PATHWAYS - 1), None]
+    enters = jnp.arange(REGIONS) == pathway
+    return _Amounts(
+        _within(regional, amount(of_regions)[..., None]),
+        _within(scalar, amount(of_scalars)),
+        delay_ms,
+        jnp.where(enters, _within(pathway_ms, which[1])[:, None], NEVER_MS),
+        latents,
     )
-    drawn = within(latents, of_latents)
-    changed = {name: jnp.where(jnp.isnan(value), getattr(patient, name), value) for name, value in zip(_LATENTS, drawn)}
+
+
+def _within(ends: jax.Array, share: jax.Array) -> jax.Array:
+    return ends[..., 0] + (ends[..., 1] - ends[..., 0]) * share
+
+
+def sample_disease(row: jax.Array, flags: jax.Array, patient: Patient) -> tuple[HeartState, Patient]:
+    """The state of a heart with every morphology whose flag `(len(Morphology),)` is set, and the patient with the
+    latents that they set.
+
+    `row` holds at least `DRAWS` uniform draws: a severity for each morphology, then one for each kind of change.
+    Several compose as `state.combined` says. A latent that several set comes from where their ranges overlap; where
+    they do not, from between them.
+    """
+    severity, draws, of_latents = cut(row[:DRAWS], (len(Morphology),), (10,), (5,))
+    made = _amounts(severity, draws)
+    is_set = flags > 0
+
+    def product(factors: jax.Array) -> jax.Array:
+        return jnp.where(is_set.reshape(-1, *[1] * (factors.ndim - 1)), factors, 1.0).prod(0)
+
+    def total(amounts: jax.Array) -> jax.Array:
+        return jnp.where(is_set.reshape(-1, *[1] * (amounts.ndim - 1)), amounts, 0.0).sum(0)
+
+    state = HeartState(
+        conduction=Conduction(
+            jnp.minimum(total(made.delay_ms), NEVER_MS),
+            jnp.where(is_set[:, None], made.focus_ms, NEVER_MS).min(0),
+            jnp.zeros(REGIONS),
+        ),
+        muscle=product(made.regional[:, 0]),
+        gradient=product(made.regional[:, 1]),
+        apd_ms=total(made.regional[:, 2]),
+        injury=total(made.regional[:, 3]),
+        j_wave_mv=total(made.scalar[:, 0]),
+        right_atrium=product(made.scalar[:, 1]),
+        left_atrium=product(made.scalar[:, 2]),
+        left_atrium_delay=total(made.scalar[:, 3]),
+        severity=jnp.where(is_set, severity, 0.0),
+    )
+    given = is_set[:, None] & ~jnp.isnan(made.latents[..., 0])
+    low = jnp.where(given, made.latents[..., 0], -jnp.inf).max(0)
+    high = jnp.where(given, made.latents[..., 1], jnp.inf).min(0)
+    drawn = low + (high - low) * of_latents
+    changed = {name: jnp.where(given[:, i].any(), drawn[i], getattr(patient, name)) for i, name in enumerate(_LATENTS)}
     return state, dataclasses.replace(patient, **changed)
 
 

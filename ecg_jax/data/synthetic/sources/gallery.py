@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ecg_jax.data.ecg import LEADS
+from ecg_jax.data.synthetic.physiology.composition import Group, flags_of
 from ecg_jax.data.synthetic.physiology.conditions import Morphology
 from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW
 from ecg_jax.data.synthetic.sources.hearts import beats
@@ -31,28 +32,30 @@ class Case:
     leads_mv: np.ndarray  # (samples, 12) at `one_beat.time_s`
 
 
-def cases(morphologies: np.ndarray, seed: int, age_years: np.ndarray, is_female: np.ndarray) -> list[Case]:
-    """Beats of so many patients of a seed; ages and sexes NaN where the patients' own."""
-    rows = jax.random.uniform(jax.random.key(seed), (len(morphologies), 3, DRAWS_PER_ROW))
-    drawn, patients = beats(rows, jnp.asarray(morphologies), jnp.asarray(age_years), jnp.asarray(is_female))
+def cases(groups: Sequence[Group], seed: int, age_years: np.ndarray, is_female: np.ndarray) -> list[Case]:
+    """Beats of patients of a seed, each with a group of morphologies; ages and sexes NaN where the patients' own."""
+    rows = jax.random.uniform(jax.random.key(seed), (len(groups), 3, DRAWS_PER_ROW))
+    flags = np.stack([flags_of(*group) for group in groups])
+    drawn, patients = beats(rows, jnp.asarray(flags), jnp.asarray(age_years), jnp.asarray(is_female))
     found = []
     leads_mv = np.asarray(one_beats(drawn, patients))
-    for code, age, female, leads in zip(morphologies, patients.age_years, patients.is_female, leads_mv):
+    for group, age, female, leads in zip(groups, patients.age_years, patients.is_female, leads_mv):
         sex = "woman" if female > 0.5 else "man"
-        found.append(Case(f"{Morphology(int(code)).name}, {sex} of {float(age):.0f}", leads))
+        names = " + ".join(shape.name for shape in group) or Morphology.NORMAL.name
+        found.append(Case(f"{names}, {sex} of {float(age):.0f}", leads))
     return found
 
 
 def patients_by_age_and_sex(seed: int) -> list[Case]:
     """A young and an old man, a young and an old woman, each with a normal heart."""
     ages, sexes = np.array([YOUNG_YEARS, OLD_YEARS] * 2), np.array([0.0, 0.0, 1.0, 1.0])
-    return cases(np.zeros(4, int), seed, ages, sexes)
+    return cases([()] * 4, seed, ages, sexes)
 
 
-def patients_with(morphology: Morphology, seed: int) -> list[Case]:
-    """Four patients with one morphology."""
+def patients_with(group: Group, seed: int) -> list[Case]:
+    """Four patients with a group of morphologies."""
     unknown = np.full(COLUMNS, np.nan)
-    return cases(np.full(COLUMNS, int(morphology)), seed, unknown, unknown)
+    return cases([group] * COLUMNS, seed, unknown, unknown)
 
 
 def draw_beats(drawn: Sequence[Case], path: Path) -> None:

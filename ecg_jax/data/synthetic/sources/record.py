@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.physiology.atrial import atrial_phase, harmonics
-from ecg_jax.data.synthetic.physiology.conditions import Conditions, Rhythm
+from ecg_jax.data.synthetic.physiology.conditions import Conditions, Morphology, Rhythm
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS
 from ecg_jax.data.synthetic.physiology.patient import Patient, Population
 from ecg_jax.data.synthetic.physiology.rhythm import WIDE_QRS_MS, Trains
@@ -49,7 +49,8 @@ def sample_beats(
     Paced beats start at the right ventricle's apex, others from one focus of `VENTRICULAR_FOCI`.
     """
     of_anatomy, of_disease, which, of_atria = cut(row, (ANATOMY_DRAWS,), (DISEASE_DRAWS,), (), (atria.DRAWS,))
-    anatomy, patient, state = sample_heart(of_anatomy, of_disease, conditions.morphology, patient, population)
+    flags = jnp.arange(len(Morphology)) == conditions.morphology
+    anatomy, patient, state = sample_heart(of_anatomy, of_disease, flags, patient, population)
     foci = jnp.array(VENTRICULAR_FOCI)
     focus = foci[jnp.minimum((which * len(foci)).astype(jnp.int32), len(foci) - 1)]
     is_paced = (conditions.rhythm == Rhythm.PACED_VENTRICULAR) | (conditions.rhythm == Rhythm.PACED_DUAL)

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.physiology.conditions import Morphology
 from ecg_jax.data.synthetic.sources.conduction import NEVER_MS, Conduction, Fascicle, normal_conduction
 from ecg_jax.data.synthetic.sources.ventricles import REGIONS
 
@@ -25,12 +26,14 @@ class HeartState:
     right_atrium: jax.Array  # () factor of its muscle
     left_atrium: jax.Array  # ()
     left_atrium_delay: jax.Array  # () share of the P wave by which the left atrium is later
+    severity: jax.Array  # (len(Morphology),) 0 to 1 of each morphology that the heart has; 0 of others
 
 
 def healthy() -> HeartState:
     """A heart without disease."""
     ones, zeros, one, zero = jnp.ones(REGIONS), jnp.zeros(REGIONS), jnp.ones(()), jnp.zeros(())
-    return HeartState(normal_conduction(), ones, ones, zeros, zeros, zero, one, one, zero)
+    severity = jnp.zeros(len(Morphology))
+    return HeartState(normal_conduction(), ones, ones, zeros, zeros, zero, one, one, zero, severity)
 
 
 def combined(first: HeartState, second: HeartState) -> HeartState:
@@ -46,6 +49,7 @@ def combined(first: HeartState, second: HeartState) -> HeartState:
         right_atrium=first.right_atrium * second.right_atrium,
         left_atrium=first.left_atrium * second.left_atrium,
         left_atrium_delay=first.left_atrium_delay + second.left_atrium_delay,
+        severity=jnp.maximum(first.severity, second.severity),
     )
 
 

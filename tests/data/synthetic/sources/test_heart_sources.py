@@ -10,6 +10,7 @@ import pytest
 from ecg_jax.data.synthetic.annotate import criteria
 from ecg_jax.data.synthetic.annotate.shares_met import measured as measured_for_criteria
 from ecg_jax.data.synthetic.physiology.atrial import HARMONICS
+from ecg_jax.data.synthetic.physiology.composition import flags_of
 from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm
 from ecg_jax.data.synthetic.physiology.kernels import AVF, AVL, AVR, II, III, V1, V2, V3, V4, V5, V6, I
 from ecg_jax.data.synthetic.physiology.leads import DOWER, ELECTRODES_TO_LEADS, twelve_leads
@@ -20,6 +21,7 @@ from ecg_jax.data.synthetic.sources import atria, gallery, record
 from ecg_jax.data.synthetic.sources.anatomy import sample_anatomy
 from ecg_jax.data.synthetic.sources.beat import beat_of, retrograde_p
 from ecg_jax.data.synthetic.sources.conduction import NEVER_MS, Fascicle, activate, normal_conduction
+from ecg_jax.data.synthetic.sources.diseases import sample_disease
 from ecg_jax.data.synthetic.sources.one_beat import one_beat, one_beats, time_s
 from ecg_jax.data.synthetic.sources.rows import kernels_at
 from ecg_jax.data.synthetic.sources.state import HeartState, combined, healthy, ventricular_focus
@@ -87,7 +89,7 @@ def drawn():
     rows = np.array(jax.random.uniform(jax.random.key(1), (len(codes), 3, DRAWS_PER_ROW)))
     rows[: len(Morphology)] = 0.5
     unknown = np.full(len(codes), np.nan)
-    beats, patients = gallery.beats(jnp.asarray(rows), jnp.asarray(codes), unknown, unknown)
+    beats, patients = gallery.beats(jnp.asarray(rows), jnp.eye(len(Morphology))[codes], unknown, unknown)
     leads_mv = np.asarray(one_beats(beats, patients))
     qrs_s = np.asarray(beats.fiducials.qrs_s)[:, 2]
     measured = [Measured(leads, 1e3 * float(end)) for leads, end in zip(leads_mv, qrs_s)]
@@ -372,3 +374,20 @@ def test_a_record_is_its_beats_at_their_events(anatomy):
     np.testing.assert_allclose(leads, alone, atol=2e-3)
     second = twelve_leads(np.asarray(jax.jit(record.render_record)(beats, trains, jnp.asarray(time_s() + 2.5))).T)
     assert np.abs(second[: round(0.25 * 500)]).max() < 0.05 < np.abs(second[160:200, V1]).max()  # no P, then QRS
+
+
+def test_flags_compose_and_a_latent_comes_from_where_ranges_overlap():
+    patient = sample_patient(jnp.full(DRAWS_PER_ROW, 0.5), ADULT)
+    sample = jax.jit(sample_disease)
+    rows = jax.random.uniform(jax.random.key(2), (20, DRAWS_PER_ROW))
+    both = flags_of(Morphology.RBBB, Morphology.LAFB)
+    for row in rows:
+        state, latents = sample(row, both, patient)
+        assert list(np.flatnonzero(state.conduction.delay_ms)) == [Fascicle.LEFT_ANTERIOR, Fascicle.RIGHT]
+        assert 96 <= latents.qrs_ms <= 98  # of 96 to 110 and of 76 to 98
+        of_right, alone = sample(row, flags_of(Morphology.RBBB), patient)
+        assert of_right.severity[Morphology.RBBB] == state.severity[Morphology.RBBB] > 0
+        assert alone.qtcf_ms == latents.qtcf_ms == patient.qtcf_ms
+    state, latents = sample(rows[0], flags_of(), patient)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, state, healthy())))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, latents, patient)))
