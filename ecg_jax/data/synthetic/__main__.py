@@ -71,21 +71,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    plain = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": EXAMPLES}
-    parser = _Parser(prog="ecg-jax synthetic", description=__doc__, **plain)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="ecg-jax synthetic", description=__doc__, formatter_class=as_written, epilog=EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="{show,export,store,contact,list}")
-    show = commands.add_parser("show", help="draw one record", description="Draw one record as a sheet.", **plain)
+    show = commands.add_parser(
+        "show",
+        help="draw one record",
+        description="Draw one record as a sheet.",
+        formatter_class=as_written,
+        epilog=EXAMPLES,
+    )
     show.set_defaults(command=_show)
     show.add_argument("--index", type=int, default=0, help="which record (default: %(default)s)")
     show.add_argument("--fiducials", action="store_true", help="mark onset, peak and offset of P, QRS and T")
-    write = commands.add_parser("export", help="write WFDB records", description="Write WFDB records.", **plain)
+    write = commands.add_parser(
+        "export",
+        help="write WFDB records",
+        description="Write WFDB records.",
+        formatter_class=as_written,
+        epilog=EXAMPLES,
+    )
     write.set_defaults(command=_export)
     write.add_argument("--records", type=int, default=100, help="how many (default: %(default)s)")
     store = commands.add_parser(
         "store",
         help="store a finite pool for training",
         description="Render a finite pool once and store it, preprocessed, as ArrayRecord shards that TFDS opens.",
-        **plain,
+        formatter_class=as_written,
+        epilog=EXAMPLES,
     )
     store.set_defaults(command=_store)
     store.add_argument("--patients", type=int, default=1000, help="how many (default: %(default)s)")
@@ -93,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     for verb in (write, store):
         verb.add_argument("--mix", help="prevalence (as in primary care; the default) or uniform")
     contact = commands.add_parser(
-        "contact", help="draw every condition", description="Draw every rhythm and morphology on one page.", **plain
+        "contact",
+        help="draw every condition",
+        description="Draw every rhythm and morphology on one page.",
+        formatter_class=as_written,
+        epilog=EXAMPLES,
     )
     contact.set_defaults(command=_contact)
     for verb in (show, write, store):

@@ -81,10 +81,11 @@ def choose_mixture(x_NxD: np.ndarray, seed: int) -> Mixture:
     held_out = np.zeros(len(x_NxD), bool)
     held_out[rng.permutation(len(x_NxD))[: max(1, round(HELD_OUT_SHARE * len(x_NxD)))]] = True
     most = max(1, 3 * len(x_NxD) // (2 * x_NxD.shape[1]))
-    best = max(
-        ((k, shrinkage) for k in COMPONENTS if k <= most for shrinkage in SHRINKAGE),
-        key=lambda setting: fit_mixture(x_NxD[~held_out], *setting, rng).log_density(x_NxD[held_out]).mean(),
-    )
+
+    def held_out_density(setting: tuple[int, float]) -> float:
+        return fit_mixture(x_NxD[~held_out], *setting, rng).log_density(x_NxD[held_out]).mean()
+
+    best = max(((k, shrinkage) for k in COMPONENTS if k <= most for shrinkage in SHRINKAGE), key=held_out_density)
     return fit_mixture(x_NxD, *best, rng)
 
 

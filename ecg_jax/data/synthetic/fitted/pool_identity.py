@@ -68,7 +68,7 @@ def identify(pool: RecordPool) -> PoolIdentity:
     digest = hashlib.sha256()
     for index in np.argsort(pool.record_id):
         digest.update(f"{pool.record_id[index]}\n".encode())
-        digest.update(np.ascontiguousarray(pool.ecg[index], "<i2"))
+        digest.update(np.ascontiguousarray(pool.ecg[index], "<i2").data)
     return PoolIdentity(
         digest=digest.hexdigest(),
         patients=len(np.unique(pool.patient_id)),

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
+from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, Array, RecordPool, normalise
 from ecg_jax.data.storage.arrays import checksums, stored_arrays
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.fitted import decomposition
@@ -121,17 +121,14 @@ def fit_priors(pool: RecordPool, *, progress: Callable[[int, int], None] | None 
     values_NxD = np.concatenate([scores, scalars_NxA], 1)
     mixture = choose_mixture(_normal_scores(values_NxD), _SEED)
     shortest_rr_s = float(np.exp(scalars_NxA[:, 0].min()))
-    arrays = (
-        np.cumsum(mixture.weight),
-        mixture.mean,
-        mixture.factor,
-        waveform_mean,
-        basis,
-        np.quantile(values_NxD, special.ndtr(SCORES), axis=0).T,
-    )
     return Priors(
-        *(jnp.asarray(array, jnp.float32) for array in arrays),
-        jnp.asarray(_residual_factor(parts, pool.sample_rate_hz), jnp.complex64),
+        cumulative_weight=jnp.asarray(np.cumsum(mixture.weight), jnp.float32),
+        mean=jnp.asarray(mixture.mean, jnp.float32),
+        factor=jnp.asarray(mixture.factor, jnp.float32),
+        waveform_mean=jnp.asarray(waveform_mean, jnp.float32),
+        waveform_basis=jnp.asarray(basis, jnp.float32),
+        marginal=jnp.asarray(np.quantile(values_NxD, special.ndtr(SCORES), axis=0).T, jnp.float32),
+        residual_factor=jnp.asarray(_residual_factor(parts, pool.sample_rate_hz), jnp.complex64),
         pool=identity,
         beats=math.ceil(1.1 * identity.seconds / shortest_rr_s) + 4,
         excluded=tuple(excluded),
@@ -160,14 +157,14 @@ def _normal_scores(values_NxD: np.ndarray) -> np.ndarray:
     return special.ndtri((rank + 0.5) / len(values_NxD))
 
 
-def _level(log_band: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
+def _level(log_band: Array, frequency_hz: np.ndarray) -> Array:
     """Amplitude per frequency, `(..., frequencies)`: the bands' log power as steps."""
     band = np.clip(np.searchsorted(BAND_EDGES_HZ, frequency_hz, "right") - 1, 0, BANDS - 1)
     xp = np if isinstance(log_band, np.ndarray) else jnp
     return xp.exp(0.5 * log_band)[..., band]
 
 
-def _lead_gain(log_lead: np.ndarray) -> np.ndarray:
+def _lead_gain(log_lead: Array) -> Array:
     """Amplitude per lead, of unit mean square over the leads."""
     xp = np if isinstance(log_lead, np.ndarray) else jnp
     power = xp.exp(log_lead)
@@ -209,11 +206,11 @@ def render_fitted(
     distance_s, beat = _distances(r_peak_s, time_s)
     # One wave's kernels are neighbours in the bank, and every sample sees one beat per wave.
     stretch = jnp.sqrt(jnp.clip(mean_rr_s, *decomposition.STRETCH_RR_S))
-    waves = ((decomposition.P, 1.0), (decomposition.QRS, 1.0), (decomposition.T, 1.0 / stretch))
+    scales: tuple[float | jax.Array, ...] = (1.0, 1.0, 1.0 / stretch)
     bank_GxS = jnp.concatenate(
         [
             jnp.exp(-0.5 * ((d * scale - CENTRE_S[wave, None]) / WIDTH_S[wave, None]) ** 2)
-            for d, (wave, scale) in zip(distance_s, waves)
+            for d, wave, scale in zip(distance_s, (decomposition.P, decomposition.QRS, decomposition.T), scales)
         ]
     )
     ecg_CxS = (weights_GxC.T @ bank_GxS) * gain[beat]
@@ -290,7 +287,7 @@ def _residual(words: jax.Array, scalars: jax.Array, priors: Priors, sample_rate_
     # Of unit mean square at the knots.
     slow = white[:, frequencies:].ravel()
     wander = jnp.exp(scalars[BURST] * slow[:knots] - scalars[BURST] ** 2)
-    envelope = _interpolation(samples, sample_rate_hz, knots) @ wander
+    envelope = jnp.asarray(_interpolation(samples, sample_rate_hz, knots)) @ wander
     noise_CxS = envelope * (samples * jnp.fft.irfft(shaped_CxF, samples, axis=1))
     # Twice the logarithm of a deviation is that of a variance; of it the noise itself makes one part.
     extra = jnp.sqrt(jnp.maximum(jnp.expm1(2.0 * scalars[LOG_START_EXCESS : LOG_END_EXCESS + 1]), 0.0))
@@ -315,12 +312,10 @@ def _interpolation(samples: int, sample_rate_hz: int, knots: int) -> np.ndarray:
 
 def save(priors: Priors, path: Path) -> None:
     """Writes priors as an .npz file without pickled objects, under a temporary name first."""
-    static = {f"pool_{name}": value for name, value in dataclasses.asdict(priors.pool).items()}
-    arrays = {name: np.asarray(getattr(priors, name)) for name in _ARRAYS}
+    held = {f"pool_{name}": value for name, value in dataclasses.asdict(priors.pool).items()}
+    held |= {name: np.asarray(getattr(priors, name)) for name in _ARRAYS}
     with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file, format=_FORMAT, beats=priors.beats, excluded=np.array(priors.excluded, str), **static, **arrays
-        )  # fmt: skip
+        np.savez(file, format=_FORMAT, beats=priors.beats, excluded=np.array(priors.excluded, str), **held)
 
 
 def load(path: Path) -> Priors:

@@ -129,7 +129,8 @@ def _t_wave(beats: criteria.Beats, from_ms: float) -> np.ndarray:
 
 def _amplitudes(beats: criteria.Beats) -> dict[str, float]:
     """Peaks by lead. S is the deepest point after the R wave, of a QS complex its depth; T is of either sign."""
-    found, p, qrs, t = {}, _p_wave(beats), beats.qrs, _t_wave(beats, beats.qrs_ms)
+    found: dict[str, float] = {}
+    p, qrs, t = _p_wave(beats), beats.qrs, _t_wave(beats, beats.qrs_ms)
     r, r_at = np.maximum(qrs.max(0), 0.0), qrs.argmax(0)
     s = np.array([max(-qrs[r_at[lead] if r[lead] > 0.02 else 0 :, lead].min(), 0.0) for lead in range(12)])
     at_j = beats.mv[beats.at(beats.qrs_ms)]

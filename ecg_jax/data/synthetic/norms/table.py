@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib.resources
 import math
+from typing import Any
 
 from ecg_jax.data.synthetic.norms.measure import MEASURES
 
@@ -60,8 +61,9 @@ def published() -> tuple[Norm, ...]:
     norms: dict[tuple[str, ...], Norm] = {}
     for line, row in enumerate(_rows("published.csv"), 2):
         try:
-            numbers = {"age_from": int(row["age_from"]), "age_to": int(row["age_to"]), "value": float(row["value"])}
-            norm = Norm(**{**row, **numbers})
+            fields: dict[str, Any] = dict(row)
+            fields |= {"age_from": int(row["age_from"]), "age_to": int(row["age_to"]), "value": float(row["value"])}
+            norm = Norm(**fields)
         except (TypeError, ValueError) as error:
             raise ValueError(f"published.csv, line {line}: {error}") from error
         key = (norm.measure, norm.sex, row["age_from"], row["age_to"], norm.statistic, norm.source)

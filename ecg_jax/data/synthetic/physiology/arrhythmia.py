@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -178,7 +179,7 @@ def _timing(
     rhythm: jax.Array,
     course: dict[str, jax.Array],
     draw: dict[str, jax.Array],
-    per_beat: tuple[jax.Array, jax.Array],
+    per_beat: Sequence[jax.Array],
     node: SinusNode,
     patient: Patient,
     seconds: int,

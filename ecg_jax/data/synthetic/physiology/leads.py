@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ecg_jax.data.ecg import Array
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.physiology.patient import Population
 from ecg_jax.data.synthetic.randomness.draws import cut, truncated_normal
@@ -97,7 +98,7 @@ def sample_weights(
     return Weights(potential_Gx9, breath_Gx9)
 
 
-def twelve_leads(independent: jax.Array) -> jax.Array:
+def twelve_leads(independent: Array) -> Array:
     """Completes leads I, II, V1–V6 `(..., 8)` to the twelve in the record's order, by Einthoven and Goldberger.
 
     Works on NumPy and JAX arrays alike.

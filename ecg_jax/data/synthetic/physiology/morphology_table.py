@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.physiology.conditions import Conditions, Morphology
@@ -319,7 +320,7 @@ def _target_row(target: Target | None) -> list[float]:
 
 def _row(edit: Edit) -> np.ndarray:
     voltage = [getattr(edit.voltage, field.name) for field in dataclasses.fields(Voltage)]
-    parts = (
+    parts: tuple[ArrayLike, ...] = (
         _qrs_table(edit),
         to_unit(np.array(edit.p), P_THRESHOLD_MV),
         voltage,
@@ -370,9 +371,11 @@ class Shape:
 def shape_of(conditions: Conditions | None) -> Shape:
     """The shape that a record's morphology asks for; the normal one without conditions."""
     row = jnp.asarray(EDIT_TABLE)[0 if conditions is None else conditions.morphology]
-    qrs, p, voltage, goals, *rest = cut(row, (8, 5), (2, 5), (5, 2), (4, 7), (8,), (2,), (3,), (3,), (), ())
-    goals = [Goal(goals[i, :4].astype(jnp.int32), goals[i, 4], goals[i, 5:]) for i in range(4)]
-    return Shape(qrs, p, voltage, *goals, *rest)
+    qrs, p, voltage, targets, *rest = cut(row, (8, 5), (2, 5), (5, 2), (4, 7), (8,), (2,), (3,), (3,), (), ())
+    of_qrs, of_p, of_t, of_st = (
+        Goal(targets[i, :4].astype(jnp.int32), targets[i, 4], targets[i, 5:]) for i in range(4)
+    )
+    return Shape(qrs, p, voltage, of_qrs, of_p, of_t, of_st, *rest)
 
 
 def within(bounds: tuple[float, float] | jax.Array, uniform: jax.Array) -> jax.Array:

@@ -102,7 +102,7 @@ def between(ends: Range, uniform: jax.Array) -> jax.Array:
     return ends[0] + (ends[1] - ends[0]) * uniform
 
 
-def count(ends: jax.Array | tuple[int, int], uniform: jax.Array) -> jax.Array:
+def count(ends: jax.Array | tuple[int | jax.Array, int | jax.Array], uniform: jax.Array) -> jax.Array:
     """An integer from both ends on."""
     return ends[0] + jnp.floor((ends[1] - ends[0] + 1) * uniform)
 

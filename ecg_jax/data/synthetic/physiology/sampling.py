@@ -94,7 +94,8 @@ def around(events_s: jax.Array, columns: tuple[jax.Array, ...], grid: Grid) -> t
     position = jnp.cumsum(marks[:-1])
     rows = jnp.pad(jnp.stack([events_s, *columns], axis=-1), ((1, 1), (0, 0)))
     rows = rows.at[0, 0].set(-ABSENT_S).at[-1, 0].set(ABSENT_S)
-    return tuple(jnp.repeat(rows[at].T, grid.bin_samples, axis=1) for at in (position, position + 1))
+    last, following = (jnp.repeat(rows[at].T, grid.bin_samples, axis=1) for at in (position, position + 1))
+    return last, following
 
 
 def timeline(heart: Heart, grid: Grid) -> Timeline:
@@ -152,12 +153,12 @@ def kernel_bank(heart: Heart, line: Timeline, grid: Grid) -> jax.Array:
     onset_s, *gains = line.qrs
     banks = ((narrow, QRS), None if wide is None else (wide, QRS_WIDE))
     qrs = _both(time_s - onset_s - LEAD_IN_S, tuple(gains), banks)
-    t, banks = [], ((narrow, T), None if wide is None else (wide, T_WIDE))
+    events, banks = [], ((narrow, T), None if wide is None else (wide, T_WIDE))
     for peak_s, *gains, stretch in line.t:
         distance_s = (time_s - peak_s) / jnp.maximum(stretch, 0.1)  # 0 where there is no event
-        t.append(_both(distance_s, tuple(gains), banks, flat_first=True))
-    t = [last + following for last, following in zip(*t)]
-    if wide is None:
+        events.append(_both(distance_s, tuple(gains), banks, flat_first=True))
+    t = [last + following for last, following in zip(*events)]
+    if line.atrial is None:
         return jnp.concatenate([p, qrs[0], t[0]])
     atrial = heart.trains.fibrillation.gain * harmonics(*line.atrial)
     return jnp.concatenate([p, qrs[0], t[0], qrs[1], t[1], atrial])

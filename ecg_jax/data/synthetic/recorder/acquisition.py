@@ -179,12 +179,12 @@ def faultless() -> Settings:
 def heart_to_leads(settings: Settings) -> jax.Array:
     """The heart's potentials at the nine electrodes to leads I, II, V1–V6 as recorded: `(8, 9)`."""
     # A swap is its own inverse, so the permutation serves the columns as well.
-    return (ELECTRODES_TO_LEADS * settings.electrode_gain)[:, settings.permutation]
+    return (jnp.asarray(ELECTRODES_TO_LEADS) * settings.electrode_gain)[:, settings.permutation]
 
 
 def noise_to_leads(settings: Settings) -> jax.Array:
     """Noise at the nine electrodes to leads I, II, V1–V6 as recorded, `(8, 9)`: a loose contact has more of it."""
-    return (ELECTRODES_TO_LEADS * settings.noise_gain)[:, settings.permutation]
+    return (jnp.asarray(ELECTRODES_TO_LEADS) * settings.noise_gain)[:, settings.permutation]
 
 
 def smoothed(width_s: jax.Array, weights: jax.Array, sigma_s: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -191,7 +191,9 @@ def breath_pattern(noise: Noise, z: jax.Array) -> jax.Array:
     return jnp.where(_LIMBS, noise.limb_respiration, 1.0) * (1.0 + 0.5 * z) / math.sqrt(1.25)
 
 
-def motion_events(draws: jax.Array, z_9xEv: jax.Array, noise: Noise, time_s: np.ndarray) -> tuple[jax.Array, jax.Array]:
+def motion_events(
+    draws: jax.Array, z_9xEv: jax.Array, noise: Noise, time_s: np.ndarray | jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Events of electrode motion and their weights (mV): a critically damped jerk, x exp(1 - x) from its onset on.
 
     Each event is one electrode's, up or down, and moves the others a little. The process starts 1 s before the record.
@@ -273,7 +275,7 @@ def _emg_filter(corner_hz: float, sample_rate_hz: int) -> tuple[float, float]:
     return math.sqrt(density * sample_rate_hz) / (1.0 - a), a
 
 
-def burst_gain(draws: jax.Array, noise: Noise, time_s: np.ndarray, seconds: int) -> jax.Array:
+def burst_gain(draws: jax.Array, noise: Noise, time_s: np.ndarray | jax.Array, seconds: int) -> jax.Array:
     """What a burst of muscle noise adds to a gain of 1, `(S,)`: flat in the middle, 1 / (1 + z⁴)."""
     present, at, length, peak = draws
     gain = noise.burst_gain[0] * (noise.burst_gain[1] / noise.burst_gain[0]) ** peak

@@ -116,8 +116,10 @@ def _u_wave(anatomy: Anatomy, patient: Patient, gradient: jax.Array) -> Rows:
 
 
 def _one(centre_ms: jax.Array, width_ms: jax.Array | float, flat: float, vector: jax.Array, field: jax.Array) -> Rows:
-    values = (1e-3 * centre_ms, 1e-3 * width_ms, 0.0, flat)
-    return Rows(*(jnp.asarray(value, jnp.float32)[None] for value in values), vector[None], field[None])
+    centre_s, width_s, skew, bluntness = (
+        jnp.asarray(value, jnp.float32)[None] for value in (1e-3 * centre_ms, 1e-3 * width_ms, 0.0, flat)
+    )
+    return Rows(centre_s, width_s, skew, bluntness, vector[None], field[None])
 
 
 def _p_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> tuple[Rows, jax.Array]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,15 @@ import numpy as np
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.randomness.draws import cut, truncated_normal
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 #: Draws of a row that `sample_changes` takes, and normal draws a beat.
 CHANGE_DRAWS, BEAT_DRAWS = 5, 6
 
 
 #: A beat of `sources`: three waves (p, qrs, t), each with rows of `vector_mv`, `width_s` and `centre_s`.
-_Beat = TypeVar("_Beat")
+_Beat = TypeVar("_Beat", bound="DataclassInstance")
 
 
 @dataclasses.dataclass(frozen=True)
