@@ -155,7 +155,9 @@ def compile_step(config: RunConfig, topology: str, *, scan: bool = True) -> Comp
         scalar = shape((1,), jnp.float32, P("member"))
         lowered = made.train_step.lower(state, None, shape(batch, jnp.int16, P("member", "data")), scalar, scalar)
         compiled = lowered.compile()
-    memory, costs = compiled.memory_analysis(), compiled.cost_analysis()
+    memory, costs, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    if memory is None or costs is None or text is None:
+        raise RuntimeError(f"the compiler for {topology} tells nothing of what it made")
     return Compiled(
         topology=topology,
         chips=len(devices),
@@ -166,7 +168,7 @@ def compile_step(config: RunConfig, topology: str, *, scan: bool = True) -> Comp
         flops=config.batch_records * train_flops_per_record(config.model),
         xla_flops=costs.get("flops", float("nan")),
         memory_traffic=costs.get("bytes accessed", float("nan")),
-        moved_bytes=sum(received_bytes(compiled.as_text()).values()),
+        moved_bytes=sum(received_bytes(text).values()),
         weight_bytes=2 if config.model.precision is Precision.BFLOAT16 else 4,
         compile_seconds=time.perf_counter() - began,
     )

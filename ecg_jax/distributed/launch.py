@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import os
 from collections.abc import Mapping
 
@@ -66,11 +67,8 @@ def launch_of(environment: Mapping[str, str]) -> Launch:
 
 def _explicit(environment: Mapping[str, str]) -> Launch:
     index = environment.get("ECG_PROCESS", environment.get("JOB_COMPLETION_INDEX"))
-    numbers = {"ECG_PROCESSES": environment.get("ECG_PROCESSES"), "ECG_PROCESS": index}
-    for name, value in numbers.items():
-        if value is None or not value.isdigit():
-            raise ValueError(f"ECG_COORDINATOR is set, and {name} is {value!r}: it must be a whole number")
-    processes, process = (int(value) for value in numbers.values())
+    processes = _whole_number("ECG_PROCESSES", environment.get("ECG_PROCESSES"))
+    process = _whole_number("ECG_PROCESS", index)
     if process >= processes:
         raise ValueError(f"ECG_PROCESS = {process} of ECG_PROCESSES = {processes}: they are numbered from 0")
     host, _, port = environment["ECG_COORDINATOR"].rpartition(":")
@@ -79,31 +77,46 @@ def _explicit(environment: Mapping[str, str]) -> Launch:
     return Launch(Cluster.EXPLICIT, environment["ECG_COORDINATOR"], processes, process)
 
 
+def _whole_number(name: str, value: str | None) -> int:
+    if value is None or not value.isdigit():
+        raise ValueError(f"ECG_COORDINATOR is set, and {name} is {value!r}: it must be a whole number")
+    return int(value)
+
+
 def start(launch: Launch) -> None:
     """Joins the other processes; to be called before the first array is made.
 
-    Raises ProcessesError, within a minute, when the coordinator cannot be reached or not all processes come.
+    Raises ProcessesError, within a minute, when the coordinator cannot be reached or not all processes come, and
+    ValueError for an explicit launch that does not tell all three of coordinator, processes and process.
     """
-    times = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS, "initialization_timeout": ARRIVAL_SECONDS}
+    join = functools.partial(
+        jax.distributed.initialize,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        initialization_timeout=ARRIVAL_SECONDS,
+    )
     match launch.cluster:
         case Cluster.SINGLE:
             return
         case Cluster.EXPLICIT:
+            if launch.coordinator is None or launch.processes is None or launch.process is None:
+                raise ValueError(f"{launch}: coordinator, processes and process are needed")
             roll_call(launch.coordinator, launch.processes, launch.process, ARRIVAL_SECONDS)
-            arguments = {
-                "coordinator_address": launch.coordinator,
-                "num_processes": launch.processes,
-                "process_id": launch.process,
-                "cluster_detection_method": "deactivate",
-            }
+            join = functools.partial(
+                join,
+                coordinator_address=launch.coordinator,
+                num_processes=launch.processes,
+                process_id=launch.process,
+                cluster_detection_method="deactivate",
+            )
         case Cluster.SLURM:
-            arguments = {"cluster_detection_method": "slurm", "local_device_ids": _gpus_of_task(os.environ)}
+            gpus = _gpus_of_task(os.environ)
+            join = functools.partial(join, cluster_detection_method="slurm", local_device_ids=gpus)
         case Cluster.TPU:
             # Kubernetes names the workers in the environment, Compute Engine in the machine's metadata.
             in_kubernetes = "TPU_WORKER_HOSTNAMES" in os.environ
-            arguments = {"cluster_detection_method": "gketpu" if in_kubernetes else "gcetpu"}
+            join = functools.partial(join, cluster_detection_method="gketpu" if in_kubernetes else "gcetpu")
     try:
-        jax.distributed.initialize(**arguments, **times)
+        join()
     except RuntimeError as error:
         where = launch.coordinator or f"the coordinator that {launch.cluster} names"
         raise ProcessesError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +58,20 @@ class Keys:
         return jax.random.fold_in(self._key, np.uint32(self._count - 1))
 
 
-def functional(config: ModelConfig, build: Callable[[Keys], nnx.Module]) -> Model:
-    """Turns the builder of an NNX module with `__call__` and `tokens` into pure functions. Needs a mesh in force."""
+class Network(Protocol):
+    """What an architecture's NNX module does: see `Model.apply` and `Model.tokens`."""
+
+    def __call__(self, ecg_BxSxE: jax.Array, visible_BxTxE: jax.Array) -> jax.Array:
+        """The prediction."""
+        ...
+
+    def tokens(self, ecg_BxSxE: jax.Array, visible_BxTxE: jax.Array) -> jax.Array:
+        """Features per token."""
+        ...
+
+
+def functional(config: ModelConfig, build: Callable[[Keys], Network]) -> Model:
+    """Turns the builder of an NNX module into pure functions. Needs a mesh in force."""
     graphdef, state = nnx.split(nnx.eval_shape(lambda: build(Keys(jax.random.key(0)))), nnx.Param, ...)[:2]
     expected = _shapes(nnx.as_pure(state))
 

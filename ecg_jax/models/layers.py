@@ -32,9 +32,21 @@ def linear(c: ModelConfig, role: mup.Role, size_in: int, size_out: int, *, rngs:
     spec = (None, across) if across else (shardable(size_in), None)
     deviation = mup.initial_deviation(c, role, size_in)
     init = functools.partial(jax.nn.initializers.normal(deviation), out_sharding=P(*spec))
-    return nnx.Linear(size_in, size_out, use_bias=False, kernel_init=init, dtype=compute_dtype(c), rngs=rngs)
+    return nnx.Linear(
+        size_in,
+        size_out,
+        use_bias=False,
+        kernel_init=init,
+        dtype=compute_dtype(c),
+        rngs=rngs,  # type: ignore[arg-type]  # NNX asks of its `Rngs` no more than `Keys` has
+    )
 
 
 def norm(c: ModelConfig, *, rngs: Keys) -> nnx.LayerNorm:
     """Layer normalisation with a gain; statistics in float32."""
-    return nnx.LayerNorm(c.width, use_bias=False, dtype=compute_dtype(c), rngs=rngs)
+    return nnx.LayerNorm(
+        c.width,
+        use_bias=False,
+        dtype=compute_dtype(c),
+        rngs=rngs,  # type: ignore[arg-type]  # as above
+    )

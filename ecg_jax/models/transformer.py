@@ -7,6 +7,7 @@ Letters: B batch, L tokens of a record, M width, H heads, K head size, F feed-fo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -87,13 +88,15 @@ class Block(nnx.Module):
         return self.mix(mixed_BxLxHxK.reshape(x_RxM.shape, out_sharding=SHARED), out_sharding=SHARED)
 
 
-def _attend(c: ModelConfig, execution: Execution, *qkv_BxLxHxK: jax.Array) -> jax.Array:
+def _attend(
+    c: ModelConfig, execution: Execution, q_BxLxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array
+) -> jax.Array:
     """softmax(q k' x scale) v per head, `(B, L, H, K)`; softmax in float32."""
     scale, seen_LxL = mup.attention_scale(c), None
     if c.attention is Attention.CAUSAL:  # leads of one time see each other
         seen_LxL = np.less_equal.outer(times(c), times(c)).T
     if not execution.fused_attention:
-        return _softmax_attention(*qkv_BxLxHxK, seen_LxL, scale)
+        return _softmax_attention(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, seen_LxL, scale)
 
     def local(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         causal = c.attention is Attention.CAUSAL and c.tokens is Tokens.TIME
@@ -101,7 +104,7 @@ def _attend(c: ModelConfig, execution: Execution, *qkv_BxLxHxK: jax.Array) -> ja
         return jax.nn.dot_product_attention(q, k, v, mask=seen, scale=scale, is_causal=causal, implementation="cudnn")
 
     # cuDNN's kernel loses its sharding outside a manual region.
-    return jax.shard_map(local, in_specs=(SHARED,) * 3, out_specs=SHARED)(*qkv_BxLxHxK)
+    return jax.shard_map(local, in_specs=(SHARED,) * 3, out_specs=SHARED)(q_BxLxHxK, k_BxLxHxK, v_BxLxHxK)
 
 
 def _softmax_attention(
@@ -120,7 +123,7 @@ def _softmax_attention(
 def _unrolled(model: Transformer, x_RxM: jax.Array) -> jax.Array:
     for block in model.blocks:
         graph, params = nnx.split(block)
-        x_RxM = _kept(model.execution.remat, lambda p, x, graph=graph: nnx.merge(graph, p)(x))(params, x_RxM)
+        x_RxM = _kept(model.execution.remat, functools.partial(_block, graph))(params, x_RxM)
     return x_RxM
 
 
@@ -128,8 +131,12 @@ def _scanned(model: Transformer, x_RxM: jax.Array) -> jax.Array:
     """The blocks as one loop. Weights are stacked here, so that checkpoints know nothing of it."""
     graphs, params = zip(*(nnx.split(block) for block in model.blocks))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-    run = _kept(model.execution.remat, lambda p, x: nnx.merge(graphs[0], p)(x))
+    run = _kept(model.execution.remat, functools.partial(_block, graphs[0]))
     return jax.lax.scan(lambda x, p: (run(p, x), None), x_RxM, stacked)[0]
+
+
+def _block(graph: nnx.GraphDef[Block], params: nnx.State, x_RxM: jax.Array) -> jax.Array:
+    return nnx.merge(graph, params)(x_RxM)
 
 
 def _kept(remat: Remat, run: _Run) -> _Run:

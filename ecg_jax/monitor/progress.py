@@ -48,9 +48,8 @@ class StudyProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._study = self._bars.add_task(
-            "study", total=self._total, completed=self._done, detail=self._tally(), left=""
-        )
+        self._study = self._bars.add_task("study", total=self._total, detail=self._tally(), left="")
+        self._bars.update(self._study, completed=self._done)
         self._run = self._bars.add_task("run", total=1, detail="", left="")
         self._line, self._leave = f"{self._tally()}: the first step compiles", threading.Event()
         self._teller = threading.Thread(target=self._tell, daemon=True)

@@ -197,6 +197,6 @@ def watch(stores: Sequence[Store], console: Console) -> None:
 
 
 def _text(group: Group) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(group)
-    return console.file.getvalue()
+    file = io.StringIO()
+    Console(file=file, width=120).print(group)
+    return file.getvalue()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ def read_sources(runs: Sequence[Finished]) -> pd.DataFrame | None:
     return frame
 
 
-def read_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> pd.DataFrame:
+def read_curves(trunks: Mapping[Path, Sequence[tuple[RunConfig, Finished]]]) -> pd.DataFrame:
     """The curves of the trunks in these folders, each with the runs of it that are done: columns trunk_id,
     records_seen, loss. Raises OSError or ValueError, naming the file, unless a curve reaches to where the last of its
     runs that did not diverge left it."""
@@ -171,7 +171,7 @@ def read_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> pd.
     return frame
 
 
-def check_curves(trunks: dict[Path, Sequence[tuple[RunConfig, Finished]]]) -> None:
+def check_curves(trunks: Mapping[Path, Sequence[tuple[RunConfig, Finished]]]) -> None:
     """Raises OSError or ValueError, naming the file, where the curve of a trunk is not what the last of all its runs
     that are done left there. Of several that left it at one step, on several machines, one must know it; records of
     earlier versions know none."""

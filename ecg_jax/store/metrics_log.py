@@ -29,7 +29,8 @@ class MetricsLog:
         lines = read_metrics(path)
         if writes and may_write():
             write_text(path, jsonl(lines))  # without a line that a kill cut short
-        self._path, self._pending, self._writes, self._may_write = path, [], writes, may_write
+        self._path, self._writes, self._may_write = path, writes, may_write
+        self._pending: list[str] = []
         self._held = {line_key(line) for line in lines}
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -92,10 +93,10 @@ def reach(path: Path, lines: Sequence[dict[str, Any]]) -> float:
     infinite where it holds all up to where the trunk diverged."""
     trained = {line["step"] for line in lines if LOSS in line}
     last = next(step for step in range(len(trained) + 1) if step not in trained)
-    end = divergence(path, lines)
-    whole, measured = end is not None and end[0] < last, points(lines)
-    gaps = [step - 1 for step in curve_steps(end[0] if whole else last) if step not in measured]
-    return min(gaps, default=math.inf if whole else last)
+    end, measured = divergence(path, lines), points(lines)
+    upto, whole = (end[0], math.inf) if end is not None and end[0] < last else (last, last)
+    gaps = [step - 1 for step in curve_steps(upto) if step not in measured]
+    return min(gaps, default=whole)
 
 
 def read_trunk_log(path: Path, steps: int) -> list[dict[str, Any]]:

@@ -115,23 +115,27 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract_state: Any) -> Any | None:
-        metadata, failed = None, ""
+        metadata: Any = None
+        failed = ""
         try:
             metadata = self._checkpointer.metadata(step)
             found = metadata.custom_metadata["digests"]
         except Exception as error:
             failed = f"its metadata cannot be read ({error})"
         if failed := broadcast_from_primary(failed):
-            return self.set_aside(step, failed)
+            self.set_aside(step, failed)
+            return None
         _check_shapes(self._directory / str(step), metadata.metadata, abstract_state)
         try:
             state = self._checkpointer.load(step, abstract_state)
         except Exception as error:
-            return self.set_aside(step, f"it cannot be read ({error})")
+            self.set_aside(step, f"it cannot be read ({error})")
+            return None
         now = digests(state)
         changed = sorted(name for name in now if now[name] != found.get(name))
         if changed:
-            return self.set_aside(step, f"{len(changed)} of {len(now)} arrays changed on disk, such as {changed[0]}")
+            self.set_aside(step, f"{len(changed)} of {len(now)} arrays changed on disk, such as {changed[0]}")
+            return None
         return state
 
     def set_aside(self, step: int, reason: str) -> None:

@@ -79,18 +79,20 @@ class Reader:
                 found = jnp.zeros((*high_KxB.shape, *rendered.shape[2:]), jnp.int16)
             chosen = jnp.where(is_rendered_KxB[part][:, :, None, None] == 1, rendered, found[part])
             found = chosen if members == everybody else found.at[part].set(chosen)
+        if found is None:
+            raise ValueError("neither a pool nor a source that renders is given: there is nothing to read")
         return found
 
 
 def _render(source: SyntheticSource, high_B: jax.Array, low_B: jax.Array) -> jax.Array:
-    keys = index_keys(jnp.uint32(source.seed), high_B, low_B, source.records_per_patient)
+    patient_keys, record_keys = index_keys(jnp.uint32(source.seed), high_B, low_B, source.records_per_patient)
     made_by = source.made_by.compiled
     if made_by.needs_priors:
         grid = Grid(source.sample_rate_hz, source.seconds)
-        leads_BxLxS = generator.synthesise(*keys, made_by, source.fitted, grid)
+        leads_BxLxS = generator.synthesise(patient_keys, record_keys, made_by, source.fitted, grid)
     else:
         grid = Grid(RENDER_RATE_HZ, source.seconds, GUARD_SAMPLES)
-        rendered = generator.synthesise(*keys, source.made_by, None, grid)
+        rendered = generator.synthesise(patient_keys, record_keys, source.made_by, None, grid)
         chain = factored_chain(source.seconds, RENDER_RATE_HZ, source.sample_rate_hz, GUARD_SAMPLES)
         leads_BxLxS = chain(rendered.reshape(-1, rendered.shape[-1])).reshape(*rendered.shape[:2], -1)
     counts = jnp.rint(generator.all_leads(leads_BxLxS) * COUNTS_PER_UNIT)

@@ -63,7 +63,7 @@ class Program:
 
     model: Model
     init_pack: Callable[[jax.Array], TrainState]
-    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    train_step: jax.stages.Wrapped
 
     def init(self, seeds: np.ndarray) -> TrainState:
         """The state of a pack with these seeds, `(K,)`."""
@@ -78,8 +78,9 @@ def program(config: RunConfig, read: Read | None = None, *, execution: Execution
     """
     mesh = jax.sharding.get_abstract_mesh()
     # Rates, decay and warm-up act outside the program: they are taken out of its identity.
-    neutral = {"learning_rate": 1.0, "weight_decay": 0.0, "warmup_records": 0, "cooldown_fraction": 0.5}
-    optimiser = dataclasses.replace(config.optim, **neutral)
+    optimiser = dataclasses.replace(
+        config.optim, learning_rate=1.0, weight_decay=0.0, warmup_records=0, cooldown_fraction=0.5
+    )
     return _program(config.model, optimiser, config.objective, config.mask_ratio, read, execution, mesh)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +106,7 @@ def _last_synthetic(config: RunConfig) -> int:
 def _length(source: Source) -> int | None:
     """How many records a source holds; None for an unbounded one."""
     try:
-        return len(source) if hasattr(source, "read") else None
+        return len(source) if isinstance(source, Sized) and hasattr(source, "read") else None
     except TypeError:
         return None
 
