@@ -117,7 +117,7 @@ def _annotate_block(seed: int, block: int, made_by: Recipe, grid: Grid) -> tuple
     if made_by.acquisition:
         without_recorder = dataclasses.replace(made_by, noise=None, acquisition=None)
         _, clean = render_draft(dataclasses.replace(draft, settings=None), without_recorder, None, grid)
-    heart = draft.heart
+    heart = draft.hearts
     codes = heart.conditions
     nothing = np.zeros(BLOCK_RECORDS, np.int32)
     rhythm, shape = (nothing, nothing) if codes is None else (codes.rhythm, codes.morphology)
@@ -136,7 +136,7 @@ def _annotate_block(seed: int, block: int, made_by: Recipe, grid: Grid) -> tuple
 
 def _spike_heights(draft: Draft, grid: Grid) -> np.ndarray:
     """How high the tallest pacing spike stands in some lead behind the recorder's low-pass, `(B,)` in mV."""
-    if draft.heart.wide is None:
+    if draft.hearts.wide is None:
         return np.zeros(BLOCK_RECORDS, np.float32)
     hearts = recorded_hearts(draft, grid=grid)
     spikes = [kernels.ATRIAL_SPIKE, kernels.NARROW_KERNELS + kernels.VENTRICULAR_SPIKE]

@@ -21,7 +21,7 @@ SAMPLE_RATE_HZ = 500
 def shares_met(patients: int, seed: int) -> dict[Morphology, dict[Morphology, float]]:
     """Of so many patients with each morphology, the share that meets each definition (see `criteria`)."""
     codes = np.repeat(np.arange(len(Morphology)), patients)
-    flags = np.stack([flags_of(Morphology(code)) for code in codes])
+    flags = np.stack([flags_of(Morphology(code)) for code in codes.tolist()])
     rows = jax.random.uniform(jax.random.key(seed), (len(codes), 3, DRAWS_PER_ROW))
     unknown = np.full(len(codes), np.nan)
     met = [

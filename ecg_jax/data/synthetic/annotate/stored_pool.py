@@ -59,7 +59,9 @@ def _labels(source: SyntheticSource, index: np.ndarray) -> tuple[tuple[str, ...]
     codes = []
     for block in range(int(index[0]) // BLOCK_RECORDS, int(index[-1]) // BLOCK_RECORDS + 1):
         arguments = (source.seed, block, source.made_by, source.seconds, source.records_per_patient)
-        drawn = on_host(draw_block, *arguments).result().heart.conditions
+        drawn = on_host(draw_block, *arguments).result().hearts.conditions
+        if drawn is None:
+            raise ValueError(f"{source.made_by} has conditions, and its hearts none")
         pairs = zip(np.asarray(drawn.rhythm), np.asarray(drawn.morphology))
         codes += [SCP_CODES[Rhythm(int(rhythm))] + SCP_CODES[Morphology(int(shape))] for rhythm, shape in pairs]
     return tuple(codes[i - int(index[0]) // BLOCK_RECORDS * BLOCK_RECORDS] for i in index)

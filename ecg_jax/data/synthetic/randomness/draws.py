@@ -11,6 +11,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ecg_jax.data.synthetic.constants import declare
 
@@ -47,7 +48,7 @@ VISITS = 2000
 
 
 def record_keys(
-    seed: jax.Array, index_high: jax.Array, index_low: jax.Array, version: int = GENERATOR_VERSION
+    seed: ArrayLike, index_high: ArrayLike, index_low: ArrayLike, version: int = GENERATOR_VERSION
 ) -> jax.Array:
     """Threefry keys `(B,)` of a generator's records at 64-bit indices given as two uint32 halves `(B,)`."""
     words = jnp.stack([jnp.uint32(version), jnp.asarray(seed, jnp.uint32)])

@@ -86,7 +86,7 @@ def ecgsyn_lead(
 
 
 def _past_average(
-    since_r_s: jax.Array, rr_s: jax.Array, centre: jax.Array, width: jax.Array, weights_5xC: jax.Array
+    since_r_s: jax.Array, rr_s: jax.Array, centre: np.ndarray, width: np.ndarray, weights_5xC: jax.Array
 ) -> jax.Array:
     """∫ exp(t/τ) g(t) dt / τ over all t < 0 of a periodic sum of Gaussians whose last R peak lies `since_r_s` back."""
     turn_s = rr_s / (2.0 * math.pi)

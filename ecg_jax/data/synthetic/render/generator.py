@@ -22,7 +22,7 @@ from ecg_jax.data.synthetic.physiology.atrial import sample_atrial_vectors
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, sample_weights, twelve_leads
 from ecg_jax.data.synthetic.physiology.morphology import sample_waves
 from ecg_jax.data.synthetic.physiology.patient import sample_patient
-from ecg_jax.data.synthetic.physiology.rhythm import beat_slots
+from ecg_jax.data.synthetic.physiology.rhythm import beat_slots, sinus_trains
 from ecg_jax.data.synthetic.physiology.sampling import Grid, Heart, Timeline, kernel_bank, project, timeline
 from ecg_jax.data.synthetic.physiology.wide_beats import sample_wide
 from ecg_jax.data.synthetic.randomness.draws import Stage, draw_rows
@@ -59,6 +59,13 @@ class Draft:
     rows: dict[Stage, jax.Array]
     words: jax.Array  # (B, 2) uint32
 
+    @property
+    def hearts(self) -> Heart:
+        """The hearts of a recipe that draws them. Raises ValueError for another."""
+        if self.heart is None:
+            raise ValueError("these records were not made of hearts: their recipe draws none")
+        return self.heart
+
 
 def _stages(recipe: Recipe) -> tuple[Stage, ...]:
     """The stages that a recipe draws."""
@@ -92,25 +99,24 @@ def _draw_heart(rows: dict[Stage, jax.Array], edges: jax.Array | None, recipe: R
     patient, conditions, wide = sample_patient(rows[Stage.PATIENT], recipe.population), None, None
     fastest_bpm = recipe.population.heart_rate_max_bpm
     if recipe.conditions:
+        if edges is None:
+            raise ValueError("a recipe of conditions needs the edges of its mix (ConditionMix.edges)")
         conditions = ailments.sample_conditions(rows[Stage.CONDITIONS], edges)
         patient = ailments.afflicted(rows[Stage.CONDITIONS], patient, conditions)
         fastest_bpm = max(fastest_bpm, FASTEST_BPM)
     if recipe.signal is Signal.ECGSYN:
         seconds += 2  # ECGSYN's beats stretch with the interval that follows: the one after the last must be there
-    trains = sample_trains(
-        rows[Stage.RHYTHM],
-        rows.get(Stage.BEATS),
-        patient,
-        conditions.rhythm if conditions else None,
-        beat_slots(fastest_bpm, seconds),
-        seconds,
-        with_arrhythmia=conditions is not None,
-    )
+    beats, of_rhythm = beat_slots(fastest_bpm, seconds), rows[Stage.RHYTHM]
+    if conditions is None:
+        trains = sinus_trains(of_rhythm, patient, beats, seconds)
+    else:
+        of_beats, rhythm = rows[Stage.BEATS], conditions.rhythm
+        trains = sample_trains(of_rhythm, of_beats, patient, rhythm, beats, seconds, with_arrhythmia=True)
     if recipe.signal is Signal.ECGSYN:
-        return Heart(patient, None, trains, None, None, None)
+        return Heart(patient, None, trains, None, None, None)  # type: ignore[arg-type]  # its waves are ECGSYN's own
     narrow = sample_waves(rows[Stage.MORPHOLOGY], patient, recipe.population, conditions)
     vectors_mv = [narrow.vector_mv]
-    if conditions:
+    if conditions is not None:
         wide = sample_wide(rows[Stage.WIDE], patient, conditions)
         atrial_mv = sample_atrial_vectors(rows[Stage.WIDE][-ATRIAL_DRAWS:], trains.fibrillation.is_flutter)
         vectors_mv += [wide.vector_mv, atrial_mv]
@@ -129,7 +135,7 @@ def _draw_heart(rows: dict[Stage, jax.Array], edges: jax.Array | None, recipe: R
 
 def recorded_hearts(draft: Draft, grid: Grid) -> Heart:
     """The hearts of a draft with the weights of the leads, behind the recorder's electrodes and low-pass."""
-    return jax.vmap(functools.partial(_recorded_heart, grid=grid))(draft.heart, draft.settings)
+    return jax.vmap(functools.partial(_recorded_heart, grid=grid))(draft.hearts, draft.settings)
 
 
 def timelines(hearts: Heart, grid: Grid) -> Timeline:
@@ -154,23 +160,26 @@ def other_leads(draft: Draft, recipe: Recipe, fitted: Fitted | None, grid: Grid)
     Those fitted to a pool come in standard deviations of lead I for I and II, of their own for V1–V6, so that the other
     four can be derived; they have the pool's noise, and no guard samples.
     """
-    match recipe.signal:
-        case Signal.SURROGATE:
-            leads = render_surrogate(draft.words, fitted, grid.sample_rate_hz, grid.seconds)
-            leads = leads.at[:, :, 1].multiply(fitted.ii_to_i)
-        case Signal.FITTED:
+    match recipe.signal, fitted:
+        case Signal.SURROGATE, Spectrum() as spectrum:
+            leads = render_surrogate(draft.words, spectrum, grid.sample_rate_hz, grid.seconds)
+            leads = leads.at[:, :, 1].multiply(spectrum.ii_to_i)
+        case Signal.FITTED, Priors() as priors:
             one = functools.partial(
-                render_fitted, priors=fitted, sample_rate_hz=grid.sample_rate_hz, seconds=grid.seconds
+                render_fitted, priors=priors, sample_rate_hz=grid.sample_rate_hz, seconds=grid.seconds
             )
             rows = draft.rows[Stage.PATIENT]
             leads = jax.vmap(one)(rows, draft.rows[Stage.BEATS], draft.words)
-            ratio = jax.vmap(functools.partial(ii_to_i, priors=fitted))(rows)
+            ratio = jax.vmap(functools.partial(ii_to_i, priors=priors))(rows)
             leads = leads.at[:, :, 1].multiply(ratio[:, None])
-        case Signal.ECGSYN:
-            one = functools.partial(_ecgsyn, grid=grid)
-            leads = jax.vmap(one)(draft.heart)
-        case Signal.VECTORS:
+        case Signal.ECGSYN, _:
+            leads = jax.vmap(functools.partial(_ecgsyn, grid=grid))(draft.hearts)
+        case Signal.VECTORS, _:
             raise ValueError("wave vectors are rendered by kernel_banks and project_hearts")
+        case _:
+            raise ValueError(
+                f"a recipe of signal {recipe.signal.value!r} is given {type(fitted).__name__}: fit its own"
+            )
     return jnp.swapaxes(leads, 1, 2)
 
 
@@ -205,7 +214,10 @@ def _recorded_heart(heart: Heart, settings: Settings | None, grid: Grid) -> Hear
 
 
 def noise_leads(draft: Draft, recipe: Recipe, grid: Grid) -> jax.Array:
-    """Noise in leads I, II, V1–V6 as recorded: `(B, 8, grid.samples)` in mV."""
+    """Noise in leads I, II, V1–V6 as recorded: `(B, 8, grid.samples)` in mV. Raises ValueError for a recipe without."""
+    noise = recipe.noise
+    if noise is None:
+        raise ValueError("this recipe has no noise")
     rate_hz, seconds, guard = dataclasses.astuple(grid)
     settings = draft.settings
     if settings is None:
@@ -214,11 +226,11 @@ def noise_leads(draft: Draft, recipe: Recipe, grid: Grid) -> jax.Array:
 
     def one(row: jax.Array, words: jax.Array, white: jax.Array, heart: Heart, settings: Settings) -> jax.Array:
         phase, breathing_hz = heart.trains.breath_phase, heart.patient.respiration_hz
-        noise_mv = sample_noise(row, words, white, phase, breathing_hz, settings, recipe.noise, rate_hz, seconds, guard)
+        noise_mv = sample_noise(row, words, white, phase, breathing_hz, settings, noise, rate_hz, seconds, guard)
         return recorder.noise_to_leads(settings) @ noise_mv
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(draft.rows[Stage.NOISE], draft.words, white, draft.heart, settings)
+        return jax.vmap(one)(draft.rows[Stage.NOISE], draft.words, white, draft.hearts, settings)
 
 
 def acquired(clean_mv: jax.Array, noise_mv: jax.Array | None, settings: Settings | None, grid: Grid) -> jax.Array:

@@ -86,6 +86,13 @@ class Draft:
     noise_row: jax.Array  # (B, draws)
     words: jax.Array  # (B, 2) uint32
 
+    @property
+    def recorders(self) -> Settings:
+        """The settings of a recipe with a recorder. Raises ValueError for another."""
+        if self.settings is None:
+            raise ValueError("this recipe has no recorder: leave out its noise as well, or give one")
+        return self.settings
+
 
 def keys_of(seed: int, indices: np.ndarray) -> jax.Array:
     """Threefry keys `(B,)` of the records at indices from 0 on."""
@@ -148,8 +155,8 @@ def clean_leads(draft: Draft, grid: Grid) -> jax.Array:
 
 def recorded_leads(draft: Draft, grid: Grid) -> jax.Array:
     """The same behind the recorder's electrodes and low-pass."""
-    to_leads = jax.vmap(heart_to_leads)(draft.settings)
-    return _projected(draft, _banks(draft, draft.settings.lowpass_sigma_s, grid), to_leads)
+    to_leads = jax.vmap(heart_to_leads)(draft.recorders)
+    return _projected(draft, _banks(draft, draft.recorders.lowpass_sigma_s, grid), to_leads)
 
 
 @functools.partial(jax.jit, static_argnames=("noise", "grid"))
@@ -161,7 +168,7 @@ def slow_leads(draft: Draft, noise: ElectrodeNoise, grid: Grid) -> jax.Array:
         return slow_noise(row, words, air, settings, noise, grid, noise_to_leads(settings))
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(draft.noise_row, draft.words, draft.breath, draft.settings)
+        return jax.vmap(one)(draft.noise_row, draft.words, draft.breath, draft.recorders)
 
 
 @functools.partial(jax.jit, static_argnames=("noise", "grid"))
@@ -172,7 +179,7 @@ def fast_leads(draft: Draft, noise: ElectrodeNoise, grid: Grid) -> jax.Array:
         return noise_to_leads(settings) @ fast_noise(row, words, white, settings, noise, grid)
 
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(one)(draft.noise_row, draft.words, white_noise(draft.words, grid), draft.settings)
+        return jax.vmap(one)(draft.noise_row, draft.words, white_noise(draft.words, grid), draft.recorders)
 
 
 @functools.partial(jax.jit, static_argnames="grid")
