@@ -19,7 +19,6 @@ from benchmarks.harness.writing import PALETTE, new_figure, write_csv, write_fig
 from ecg_jax.data.synthetic import Rhythm, Tier, only, recipe
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
 from ecg_jax.data.synthetic.norms import AGE_GROUPS, MEASURES, Comparison, compare, coverage, measure, published
-from ecg_jax.data.synthetic.physiology.rhythm import Beat
 from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.render import version_3
 
@@ -67,14 +66,14 @@ def measured_normals(seed: int, records: int, generator: int) -> tuple[dict[str,
 def normals_of_version_3(seed: int, indices: np.ndarray) -> Annotated:
     """Normal records of version 3 without noise and recorder, in as far as they are measured."""
     bare = version_3.Recipe(noise=None, recorder=None)
-    draft, _, clean, fiducials_s = version_3.sinus_records(seed, indices, bare, Grid(RATE_HZ, 10))
+    draft, _, clean, fiducials_s = version_3.records(seed, indices, bare, Grid(RATE_HZ, 10))
     nothing, none = np.zeros(len(indices), np.int32), ((),) * len(indices)
     return Annotated(
         ecg_mv=clean,
         clean_mv=clean,
         sample_rate_hz=RATE_HZ,
         fiducials_s=fiducials_s,
-        beat=np.where(np.asarray(draft.train.present) > 0, Beat.NORMAL, Beat.NONE),
+        beat=np.asarray(draft.train.beat),
         rhythm=nothing,
         morphology=nothing,
         met=none,

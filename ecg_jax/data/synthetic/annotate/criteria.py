@@ -166,8 +166,8 @@ def _bundle_branch(beats: Beats, is_preexcited: bool) -> Morphology:
 def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
     """The morphologies whose criteria the beat meets.
 
-    ST and T changes secondary to a wide QRS complex do not count, nor do those under flutter waves, or P waves that do
-    not come from the sinus node.
+    ST and T changes secondary to a wide QRS complex do not count, nor do those under flutter waves, ST depression under
+    a P wave that follows the QRS complex, or P waves that do not come from the sinus node.
     """
     r, s = np.maximum(beats.qrs.max(0), 0), np.maximum(-beats.qrs.min(0), 0)
     narrow, axis = beats.qrs_ms < 120, beats.axis_deg
@@ -206,6 +206,8 @@ def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
         Morphology.EARLY_REPOLARISATION: narrow and _two(slurred, (*LATERAL, *INFERIOR)),
         Morphology.LOW_VOLTAGE: bool(((r + s)[:6] < 0.5).all() and ((r + s)[6:] < 1.0).all()),
     }
+    if beats.pr_ms < 0:  # a P wave sent back lies on the ST segment
+        found[Morphology.ISCHAEMIA] = False
     if rhythm in FLUTTER:
         found |= dict.fromkeys(OF_REPOLARISATION, False)
     if 0 < beats.pr_ms < 1e3 * BEFORE_S and rhythm not in (*WITHOUT_P_WAVE, Rhythm.PACED_ATRIAL):

@@ -23,7 +23,7 @@ from ecg_jax.data.synthetic.physiology.rhythm import (
     WIDE_QRS_MS,
     AtrialWaves,
     Beat,
-    SinusNode,
+    SinusBeats,
     Trains,
     assemble,
     beat_slots,
@@ -114,7 +114,7 @@ def af_rr_intervals(exponential: jax.Array, slow: jax.Array, rate_hz: jax.Array,
     return jnp.matmul(jnp.asarray(recursion), drive_s, precision=jax.lax.Precision.HIGHEST) + decay * first_rr_s
 
 
-def _conduction(
+def conduction(
     rhythm: jax.Array, course: dict[str, jax.Array], draw: dict[str, jax.Array], beats: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Second-degree block: by how much each PR is longer than the patient's, in s, and which beats are blocked (both
@@ -137,11 +137,12 @@ def _flutter_block(rhythm: jax.Array, draw: dict[str, jax.Array], early: jax.Arr
     return jnp.where(rhythm == Rhythm.ATRIAL_FLUTTER_VARIABLE, variable, fixed)
 
 
-def _is_junctional_escape(draw: dict[str, jax.Array]) -> jax.Array:
+def is_junctional_escape(draw: dict[str, jax.Array]) -> jax.Array:
+    """Whether the focus below a complete block lies in the junction."""
     return draw["escape_focus"] < JUNCTIONAL_ESCAPE_PROBABILITY
 
 
-def _p_waves(
+def p_waves(
     rhythm: jax.Array,
     course: dict[str, jax.Array],
     draw: dict[str, jax.Array],
@@ -166,7 +167,7 @@ def _p_waves(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Timing:
+class Timing:
     """When the QRS complexes of one record begin, where they follow from intervals."""
 
     qrs_onset_s: jax.Array  # (beats,)
@@ -175,15 +176,15 @@ class _Timing:
     atrial_rate_hz: jax.Array  # of fibrillation or flutter
 
 
-def _timing(
+def timing(
     rhythm: jax.Array,
     course: dict[str, jax.Array],
     draw: dict[str, jax.Array],
     per_beat: Sequence[jax.Array],
-    node: SinusNode,
+    node: SinusBeats,
     patient: Patient,
     seconds: int,
-) -> _Timing:
+) -> Timing:
     """Beats of all pacemakers but the sinus node, and those of the node with premature beats among them."""
     pacemaker = course["pacemaker"]
     is_flutter, is_ectopic_course = pacemaker == Pacemaker.FLUTTER, pacemaker == Pacemaker.ECTOPIC
@@ -196,7 +197,7 @@ def _timing(
     flutter_s = _flutter_block(rhythm, draw, early) / flutter_hz
     junctional_bpm = between(JUNCTIONAL_ESCAPE_BPM, draw["escape_rate"])
     ventricular_bpm = between(VENTRICULAR_ESCAPE_BPM, draw["escape_rate"])
-    escape_s = 60.0 / jnp.where(_is_junctional_escape(draw), junctional_bpm, ventricular_bpm)
+    escape_s = 60.0 / jnp.where(is_junctional_escape(draw), junctional_bpm, ventricular_bpm)
 
     ectopy = premature_beats(course, draw, early, node, patient, seconds)
     interval_s = jnp.where(is_ectopic_course, ectopy.interval_s, escape_s)
@@ -209,7 +210,7 @@ def _timing(
         node.onset_s[ectopy.anchor] - since_first_s[ectopy.anchor],
         -(LEAD_IN_BEATS + draw["start"]) * own_rr_s,
     )
-    return _Timing(
+    return Timing(
         first_s + since_first_s,
         ectopy.is_ectopic & is_ectopic_course,
         own_rr_s,
@@ -217,7 +218,7 @@ def _timing(
     )
 
 
-def _atrial_waves(
+def atrial_waves(
     rhythm: jax.Array, pacemaker: jax.Array, draw: dict[str, jax.Array], rate_hz: jax.Array, qrs_onset_s: jax.Array
 ) -> AtrialWaves:
     """Waves of fibrillation, also under some ventricular pacing, or of flutter, each QRS at the same phase of these."""
@@ -268,24 +269,24 @@ def sample_trains(
     node = rr_process(rhythm_row, patient, beats)
     lead_in_s = jnp.where(is_node, 0.0, (LEAD_IN_BEATS - 1.0) * patient.mean_rr_s)
     node = dataclasses.replace(node, onset_s=node.onset_s - lead_in_s)
-    timing = _timing(rhythm, course, draw, cut(beats_row, (beats,), (beats,)), node, patient, seconds)
-    later_s, blocked, conducted = _conduction(rhythm, course, draw, beats)
+    timed = timing(rhythm, course, draw, cut(beats_row, (beats,), (beats,)), node, patient, seconds)
+    later_s, blocked, conducted = conduction(rhythm, course, draw, beats)
     by_node = is_node | is_blocked_node
-    qrs_onset_s = jnp.where(by_node, node.onset_s + later_s, timing.qrs_onset_s)
+    qrs_onset_s = jnp.where(by_node, node.onset_s + later_s, timed.qrs_onset_s)
 
-    is_ventricular = timing.is_ectopic & (course["ectopic"] == Beat.VENTRICULAR)
-    is_narrow_escape = is_escape & _is_junctional_escape(draw)
+    is_ventricular = timed.is_ectopic & (course["ectopic"] == Beat.VENTRICULAR)
+    is_narrow_escape = is_escape & is_junctional_escape(draw)
     beat = jnp.where(is_narrow_escape, Beat.JUNCTIONAL, course["beat"])
-    beat = jnp.where(timing.is_ectopic, course["ectopic"], jnp.where(blocked, Beat.NONE, beat))
+    beat = jnp.where(timed.is_ectopic, course["ectopic"], jnp.where(blocked, Beat.NONE, beat))
     wide = (is_ventricular | (course["wide"] & ~is_narrow_escape)).astype(jnp.float32)
-    p_before_s, p_gain = _p_waves(rhythm, course, draw, patient, timing.is_ectopic, is_ventricular)
+    p_before_s, p_gain = p_waves(rhythm, course, draw, patient, timed.is_ectopic, is_ventricular)
     node_p_s = node.onset_s - 1e-3 * patient.pr_ms
 
     # QT remembers the RR intervals of the sinus node, or else the mean of the record's own.
-    own_rr_s = jnp.where(is_blocked_node, patient.mean_rr_s / conducted, timing.own_rr_s)
+    own_rr_s = jnp.where(is_blocked_node, patient.mean_rr_s / conducted, timed.own_rr_s)
     remembered_rr_s = jnp.where(is_node | is_ectopic_course, node.remembered_rr_s, own_rr_s)
     qt_s = 1e-3 * (patient.qtcf_ms + wide * (WIDE_QRS_MS - patient.qrs_ms))
-    preceding_s = jnp.concatenate([timing.own_rr_s[None], jnp.diff(qrs_onset_s)])
+    preceding_s = jnp.concatenate([timed.own_rr_s[None], jnp.diff(qrs_onset_s)])
     limit = jnp.where(by_node, jnp.inf, MAX_QT_OF_RR * preceding_s / qt_s)
     return assemble(
         patient,
@@ -295,7 +296,7 @@ def sample_trains(
         wide=wide,
         beat=beat,
         stretch=jnp.minimum(jnp.cbrt(remembered_rr_s), limit),
-        fibrillation=_atrial_waves(rhythm, pacemaker, draw, timing.atrial_rate_hz, qrs_onset_s[0]),
+        fibrillation=atrial_waves(rhythm, pacemaker, draw, timed.atrial_rate_hz, qrs_onset_s[0]),
         breath_phase=node.breath_phase,
         seconds=seconds,
     )

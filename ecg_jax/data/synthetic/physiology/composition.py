@@ -20,6 +20,8 @@ from ecg_jax.data.synthetic.physiology.condition_mix import PREVALENCE, weights
 from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Condition, Morphology, Rhythm, named, names
 
 Group = tuple[Morphology, ...]
+#: Groups of morphologies that a mix's table has room for, or a multiple of it.
+GROUPS_OF_TABLE = 64
 _WIDE = (Morphology.RBBB, Morphology.LBBB)
 _ACUTE = (Morphology.STEMI_ANTERIOR, Morphology.STEMI_INFERIOR, Morphology.STEMI_LATERAL)
 
@@ -116,14 +118,37 @@ class HeartMix:
         """The normal group, then the others in their order."""
         return [(), *(group for group, _ in self.groups if group)]
 
+    def table(self) -> MixTable:
+        """The mix as arrays, of the same shape for all mixes of up to `GROUPS_OF_TABLE` groups."""
+        groups = self.all_groups()
+        spare = -len(groups) % GROUPS_OF_TABLE
+        sums = np.cumsum(np.pad(self.probabilities(), ((0, 0), (0, spare))).reshape(-1))
+        flags = np.pad(np.stack([flags_of(*group) for group in groups]), ((0, spare), (0, 0)))
+        return MixTable((sums / sums[-1])[:-1].astype(np.float32), flags)
 
-def sample_heart_conditions(pick: jax.Array, mix: HeartMix) -> tuple[jax.Array, jax.Array]:
-    """A rhythm's code () int32 and flags `(len(Morphology),)` from one uniform draw."""
-    sums = np.cumsum(mix.probabilities().reshape(-1))
-    pair = (pick >= jnp.asarray((sums / sums[-1])[:-1], jnp.float32)).sum()
-    groups = mix.all_groups()
-    rhythm, group = jnp.divmod(pair, len(groups))
-    return rhythm.astype(jnp.int32), jnp.asarray(np.stack([flags_of(*of) for of in groups]))[group]
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MixTable:
+    """A `HeartMix` as arrays, so that another mix compiles nothing."""
+
+    edges: jax.Array  # (rhythms * groups - 1,) where a uniform draw passes from one pair to the next
+    flags: jax.Array  # (groups, len(Morphology))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeartConditions:
+    """The conditions of one record (or of a batch: a leading axis)."""
+
+    rhythm: jax.Array  # () int32 code
+    flags: jax.Array  # (len(Morphology),) float32
+
+
+def sample_heart_conditions(pick: jax.Array, table: MixTable) -> HeartConditions:
+    """A rhythm and the flags of a group from one uniform draw."""
+    rhythm, group = jnp.divmod((pick >= table.edges).sum(), len(table.flags))
+    return HeartConditions(rhythm.astype(jnp.int32), table.flags[group])
 
 
 def together(*conditions: Condition | str) -> HeartMix:
@@ -210,4 +235,4 @@ def _prevalence() -> HeartMix:
 
 HEART_PREVALENCE = _prevalence()
 
-declare("composition", vars(), "_WIDE _ACUTE APART MAY_JOIN TOGETHER HEART_PREVALENCE", version=3)
+declare("composition", vars(), "GROUPS_OF_TABLE _WIDE _ACUTE APART MAY_JOIN TOGETHER HEART_PREVALENCE", version=3)

@@ -194,6 +194,9 @@ EFFECTS: dict[Condition, Effect] = {
 #: a finding of its own (AHA: normal -30 to 90), and beyond 75 normal complexes begin to look like fascicular blocks.
 AXIS_LIMITS_DEG = (-30.0, 75.0)
 
+#: A PR interval that no condition sets is shortened for a fast heart down to this.
+SHORTEST_USUAL_PR_MS = 110.0
+
 #: Rhythms whose beats all start in the ventricle, so that no morphology of conducted beats can show; complete block is
 #: among them because the escape beats replace conducted ones.
 WITHOUT_MORPHOLOGY = (Rhythm.PACED_VENTRICULAR, Rhythm.PACED_DUAL, Rhythm.AV_BLOCK_3)
@@ -325,6 +328,33 @@ def afflicted(uniforms: jax.Array, patient: Patient, conditions: Conditions) -> 
     return dataclasses.replace(patient, **latents)
 
 
+def with_rhythm(uniforms: jax.Array, patient: Patient, rhythm: jax.Array) -> tuple[Patient, dict[str, jax.Array]]:
+    """The patient with the latents that its rhythm draws anew, and by name which these are."""
+    _, draws = cut(uniforms, (), (len(_LATENTS),))
+    ranges = jnp.asarray(_RHYTHM_EFFECTS)[rhythm]
+    drawn, is_set = ranges[:, 0] + (ranges[:, 1] - ranges[:, 0]) * draws, ~jnp.isnan(ranges[:, 0])
+    latents = {name: jnp.where(is_set[i], drawn[i], getattr(patient, name)) for i, name in enumerate(_LATENTS)}
+    return dataclasses.replace(patient, **latents), dict(zip(_LATENTS, is_set))
+
+
+def with_room(patient: Patient, keeps_pr: jax.Array) -> Patient:
+    """The patient with PR and QT that fit the beat, PR + QT <= 0.95 RR: first by a shorter PR, unless a condition set
+    it (`keeps_pr`), then by a slower heart; and with a P wave that ends before the QRS complex begins.
+    """
+    rr_ms = 1e3 * patient.mean_rr_s
+
+    def qt_ms(rr_ms: jax.Array) -> jax.Array:
+        return patient.qtcf_ms * jnp.cbrt(rr_ms / 1000.0)
+
+    shortest = jnp.where(keeps_pr, patient.pr_ms, jnp.minimum(patient.pr_ms, SHORTEST_USUAL_PR_MS))
+    pr_ms = jnp.clip(0.95 * rr_ms - qt_ms(rr_ms), shortest, patient.pr_ms)
+    for _ in range(4):  # rr = (pr + qt(rr)) / 0.95, a contraction
+        rr_ms = jnp.maximum(rr_ms, (pr_ms + qt_ms(rr_ms)) / 0.95)
+    p_duration_ms = jnp.minimum(patient.p_duration_ms, 0.9 * pr_ms)
+    return dataclasses.replace(patient, pr_ms=pr_ms, heart_rate_bpm=60_000.0 / rr_ms, p_duration_ms=p_duration_ms)
+
+
+declare("conditions", vars(), "SHORTEST_USUAL_PR_MS", version=3)
 declare(
     "conditions",
     vars(),

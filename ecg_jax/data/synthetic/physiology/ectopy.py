@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.physiology.patient import Patient
-from ecg_jax.data.synthetic.physiology.rhythm import Beat, SinusNode
+from ecg_jax.data.synthetic.physiology.rhythm import Beat, SinusBeats
 from ecg_jax.data.synthetic.physiology.rhythm_table import Range, between, count
 
 #: What a rhythm's label promises lies this far inside the record.
@@ -42,7 +42,7 @@ def premature_beats(
     course: dict[str, jax.Array],
     draw: dict[str, jax.Array],
     early: jax.Array,
-    node: SinusNode,
+    node: SinusBeats,
     patient: Patient,
     seconds: int,
 ) -> Ectopy:

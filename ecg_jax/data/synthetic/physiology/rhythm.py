@@ -83,12 +83,19 @@ class Trains:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class SinusNode:
-    """The sinus node's beats `(beats,)`, timed by the QRS complexes that they would cause."""
+class SinusBeats:
+    """The sinus node's beats `(beats,)` of one record, timed by the QRS complexes that they would cause."""
 
     onset_s: jax.Array
     rr_s: jax.Array  # from each beat to the next
     remembered_rr_s: jax.Array  # as repolarisation remembers it
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SinusNode(SinusBeats):
+    """The sinus node's beats with the phase of the breath that moves them."""
+
     breath_phase: jax.Array
 
 

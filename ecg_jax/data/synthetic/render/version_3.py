@@ -1,6 +1,6 @@
 """Version 3 of the generator as functions that trace: keys -> hearts, beats and recorder -> leads as written.
 
-So far hearts in sinus rhythm, with any morphology of `sources`. No tier names it: it is chosen by calling it.
+No tier names it yet: it is chosen by calling it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.physiology.composition import Group, flags_of
+from ecg_jax.data.synthetic.physiology.arrhythmia import FASTEST_BPM
+from ecg_jax.data.synthetic.physiology.composition import (
+    HEART_PREVALENCE,
+    HeartConditions,
+    HeartMix,
+    MixTable,
+    flags_of,
+    sample_heart_conditions,
+)
+from ecg_jax.data.synthetic.physiology.conditions import with_rhythm, with_room
+from ecg_jax.data.synthetic.physiology.events import sample_events, sinus_events
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, twelve_leads
 from ecg_jax.data.synthetic.physiology.patient import ADULT, Patient, Population, sample_patient
 from ecg_jax.data.synthetic.physiology.rhythm import beat_slots
@@ -24,8 +34,16 @@ from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW, record_keys
 from ecg_jax.data.synthetic.recorder.acquisition import Settings, heart_to_leads, noise_to_leads
 from ecg_jax.data.synthetic.recorder.devices import Recorder, recorded, sample_recorder
 from ecg_jax.data.synthetic.recorder.electrode_noise import ElectrodeNoise, fast_noise, slow_noise, white_noise
-from ecg_jax.data.synthetic.render.changing_beats import Banks, BeatTrain, banks_of, fiducials_s, leads_of, sinus_beats
-from ecg_jax.data.synthetic.sources import Beat, beat_of, sample_heart
+from ecg_jax.data.synthetic.render.changing_beats import (
+    BeatTrain,
+    Wave,
+    banks_of,
+    fiducials_s,
+    leads_of,
+    smoothed,
+    train_of,
+)
+from ecg_jax.data.synthetic.sources import Kinds, conducted_alone, sample_heart, sample_kinds
 from ecg_jax.data.synthetic.variability import (
     BeatToBeat,
     Breath,
@@ -36,6 +54,7 @@ from ecg_jax.data.synthetic.variability import (
     sample_changes,
     sample_rhythm,
     sample_spread,
+    scaled_spread,
 )
 from ecg_jax.data.synthetic.variability.beats import BEAT_DRAWS, CHANGE_DRAWS
 from ecg_jax.data.synthetic.variability.breath import BREATH_DRAWS
@@ -58,27 +77,38 @@ class Row(enum.IntEnum):
     CHANGES = 6
     NOISE = 7
     RECORDER = 8
+    CONDITIONS = 9
+    EVENTS = 10
+    KINDS = 11
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a record of version 3 besides its seed and index; noise and recorder may be left out."""
+    """Everything that decides a record of version 3 besides its seed and index; conditions, noise and recorder may be
+    left out."""
 
     population: Population = ADULT
     spread: TenSeconds = TenSeconds()  # noqa: RUF009 (frozen)
     breathing: Breathing = Breathing()  # noqa: RUF009
     beats: BeatToBeat = BeatToBeat()  # noqa: RUF009
+    conditions: HeartMix | None = None
     noise: ElectrodeNoise | None = ElectrodeNoise()  # noqa: RUF009
     recorder: Recorder | None = Recorder()  # noqa: RUF009
+
+    @property
+    def compiled(self) -> Recipe:
+        """The recipe as compiled programs know it: how frequent the conditions are is data, and compiles nothing."""
+        return self if self.conditions is None else dataclasses.replace(self, conditions=HEART_PREVALENCE)
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """All that is drawn of a batch of records; `settings` is None where the recipe has no recorder."""
+    """All that is drawn of a batch of records; `conditions` and `settings` are None where the recipe has none."""
 
     patient: Patient
-    beat: Beat
+    conditions: HeartConditions | None
+    kinds: Kinds
     train: BeatTrain
     changes: Changes
     breath: Breath
@@ -102,61 +132,96 @@ def keys_of(seed: int, indices: np.ndarray) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "seconds"))
-def draw(keys: jax.Array, flags: jax.Array, recipe: Recipe, seconds: int) -> Draft:
-    """Draws the hearts, rhythms and recorders of records with keys `(B,)` and flags `(B, len(Morphology))`."""
+def draw(keys: jax.Array, mix: MixTable | None, recipe: Recipe, seconds: int) -> Draft:
+    """Draws the hearts, rhythms and recorders of records with keys `(B,)`; `mix` is the table of its conditions."""
     fold = jax.vmap(jax.vmap(jax.random.fold_in), (0, None))
     folded = fold(jnp.tile(keys[:, None], (1, len(Row) + 1)), jnp.array([*Row, WORDS]))
     words = jax.random.key_data(folded[:, -1])
     uniform = jax.vmap(jax.vmap(lambda key: jax.random.uniform(key, (2 * DRAWS_PER_ROW,))))(folded[:, :-1])
-    beats = beat_slots(recipe.population.heart_rate_max_bpm, seconds)
+    fastest_bpm = recipe.population.heart_rate_max_bpm
+    beats = beat_slots(max(fastest_bpm, FASTEST_BPM) if recipe.conditions else fastest_bpm, seconds)
     normals = hashing.normals(hashing.forked(words, BEAT_STREAM), beats * (1 + BEAT_DRAWS))
-    one = functools.partial(_draw_one, recipe=recipe, seconds=seconds)
-    drawn = jax.vmap(one)(uniform, normals.reshape(-1, beats, 1 + BEAT_DRAWS), flags)
+    one = functools.partial(_draw_one, mix=mix, recipe=recipe, seconds=seconds)
+    drawn = jax.vmap(one)(uniform, normals.reshape(-1, beats, 1 + BEAT_DRAWS))
     return Draft(*drawn, uniform[:, Row.NOISE], words)
 
 
 def _draw_one(
-    rows: jax.Array, normals: jax.Array, flags: jax.Array, recipe: Recipe, seconds: int
-) -> tuple[Patient, Beat, BeatTrain, Changes, Breath, Settings | None]:
-    patient = sample_patient(rows[Row.PATIENT], recipe.population)
-    of_heart = rows[Row.ANATOMY], rows[Row.DISEASE]
-    anatomy, patient, state = sample_heart(*of_heart, flags, patient, recipe.population)
-    beat = beat_of(anatomy, patient, state)
+    rows: jax.Array, normals: jax.Array, mix: MixTable | None, recipe: Recipe, seconds: int
+) -> tuple[Patient, HeartConditions | None, Kinds, BeatTrain, Changes, Breath, Settings | None]:
+    patient, conditions, kinds, sdnn_ms = _draw_heart(rows, mix, recipe)
     breath = sample_breath(rows[Row.BREATH, :BREATH_DRAWS], recipe.breathing)
     spread, mean_rr_s = recipe.spread, patient.mean_rr_s
     variability_ms = sample_spread(rows[Row.SPREAD], patient.age_years, patient.is_female, mean_rr_s, spread)
-    rhythm = sample_rhythm(rows[Row.RHYTHM], normals[:, 0], mean_rr_s, *variability_ms, breath, spread.beat_share)
-    of_changes = rows[Row.CHANGES, :CHANGE_DRAWS]
-    changes = sample_changes(of_changes, normals[:, 1:], breath.at(rhythm.onset_s), rhythm.rr_s, recipe.beats)
+    if conditions:
+        of_rhythm = scaled_spread(*variability_ms, sdnn_ms)
+        variability_ms = [
+            jnp.where(jnp.isnan(sdnn_ms), usual, set_ms) for usual, set_ms in zip(variability_ms, of_rhythm)
+        ]
+    node = sample_rhythm(rows[Row.RHYTHM], normals[:, 0], mean_rr_s, *variability_ms, breath, spread.beat_share)
+    if conditions:
+        events = sample_events(rows[Row.EVENTS], node, patient, conditions.rhythm, seconds)
+    else:
+        events = sinus_events(node, patient)
+    rr_s = jnp.append(jnp.diff(events.qrs_onset_s), mean_rr_s)
+    of_changes, at_beats = rows[Row.CHANGES, :CHANGE_DRAWS], breath.at(events.qrs_onset_s)
+    changes = sample_changes(of_changes, normals[:, 1:], at_beats, rr_s, recipe.beats)
+    train = train_of(events, changes, patient, seconds)
     settings = sample_recorder(rows[Row.RECORDER], recipe.recorder) if recipe.recorder else None
-    return patient, beat, sinus_beats(rhythm, changes, patient, seconds), changes, breath, settings
+    patient = dataclasses.replace(patient, sdnn_ms=variability_ms[1], respiration_hz=breath.rate_hz)
+    return patient, conditions, kinds, train, changes, breath, settings
+
+
+def _draw_heart(
+    rows: jax.Array, mix: MixTable | None, recipe: Recipe
+) -> tuple[Patient, HeartConditions | None, Kinds, jax.Array]:
+    """The patient, its conditions, its kinds of beat, and the SDNN (ms) that its rhythm sets, NaN for none."""
+    patient = sample_patient(rows[Row.PATIENT], recipe.population)
+    of_heart = rows[Row.ANATOMY], rows[Row.DISEASE]
+    if recipe.conditions is None:
+        anatomy, patient, state = sample_heart(*of_heart, jnp.asarray(flags_of()), patient, recipe.population)
+        return patient, None, conducted_alone(anatomy, patient, state), jnp.full((), jnp.nan)
+    conditions = sample_heart_conditions(rows[Row.CONDITIONS, 0], mix)
+    patient, is_set = with_rhythm(rows[Row.CONDITIONS], patient, conditions.rhythm)
+    before = patient
+    anatomy, patient, state = sample_heart(*of_heart, conditions.flags, patient, recipe.population)
+    patient = with_room(patient, is_set["pr_ms"] | (patient.pr_ms != before.pr_ms))
+    kinds = sample_kinds(rows[Row.KINDS], conditions.rhythm, anatomy, patient, state)
+    return patient, conditions, kinds, jnp.where(is_set["sdnn_ms"], patient.sdnn_ms, jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames="grid")
-def _banks(draft: Draft, low_pass_s: jax.Array, grid: Grid) -> Banks:
-    of_one = functools.partial(banks_of, grid=grid)
-    return jax.vmap(lambda *drawn: of_one(*drawn[:3], low_pass_s=drawn[3]))(
-        draft.beat, draft.train, draft.changes, low_pass_s
-    )
+def smoothed_kinds(draft: Draft, grid: Grid) -> Kinds:
+    """The kinds of beat of every record behind its recorder's low-pass."""
+    records = len(draft.words)
+    low_pass_s = jnp.zeros(records) if draft.settings is None else draft.settings.lowpass_sigma_s
+    return jax.vmap(functools.partial(smoothed, sample_rate_hz=grid.sample_rate_hz))(draft.kinds, low_pass_s)
+
+
+@functools.partial(jax.jit, static_argnames="grid")
+def _banks(draft: Draft, kinds: Kinds, grid: Grid) -> tuple[tuple[Wave, Wave, Wave], jax.Array]:
+    return jax.vmap(functools.partial(banks_of, grid=grid))(kinds, draft.train, draft.changes)
 
 
 @jax.jit
-def _projected(draft: Draft, banks: Banks, to_leads: jax.Array) -> jax.Array:
+def _projected(draft: Draft, kinds: Kinds, banks: tuple[tuple[Wave, Wave, Wave], jax.Array]) -> jax.Array:
+    if draft.settings is None:
+        to_leads = jnp.broadcast_to(jnp.asarray(ELECTRODES_TO_LEADS), (len(draft.words), *ELECTRODES_TO_LEADS.shape))
+    else:
+        to_leads = jax.vmap(heart_to_leads)(draft.settings)
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(leads_of)(draft.beat, draft.changes, banks, to_leads)
-
-
-def clean_leads(draft: Draft, grid: Grid) -> jax.Array:
-    """Leads I, II, V1–V6 before noise and recorder, `(B, 8, samples)` in mV."""
-    records = len(draft.words)
-    to_leads = jnp.broadcast_to(jnp.asarray(ELECTRODES_TO_LEADS), (records, *ELECTRODES_TO_LEADS.shape))
-    return _projected(draft, _banks(draft, jnp.zeros(records), grid), to_leads)
+        return jax.vmap(leads_of)(kinds, draft.changes, banks, to_leads)
 
 
 def recorded_leads(draft: Draft, grid: Grid) -> jax.Array:
-    """The same behind the recorder's electrodes and low-pass."""
-    to_leads = jax.vmap(heart_to_leads)(draft.recorders)
-    return _projected(draft, _banks(draft, draft.recorders.lowpass_sigma_s, grid), to_leads)
+    """Leads I, II, V1–V6 behind the recorder's electrodes and low-pass, without noise, `(B, 8, samples)` in mV."""
+    kinds = smoothed_kinds(draft, grid)
+    return _projected(draft, kinds, _banks(draft, kinds, grid))
+
+
+def clean_leads(draft: Draft, grid: Grid) -> jax.Array:
+    """The same before any recorder."""
+    return recorded_leads(dataclasses.replace(draft, settings=None), grid)
 
 
 @functools.partial(jax.jit, static_argnames=("noise", "grid"))
@@ -208,17 +273,15 @@ def render(draft: Draft, recipe: Recipe, grid: Grid) -> tuple[jax.Array, jax.Arr
 @jax.jit
 def fiducials_of(draft: Draft) -> jax.Array:
     """Onset, peak and end of P, QRS and T of every beat, `(B, K, 3, 3)` in seconds; NaN in unused slots."""
-    return jax.vmap(fiducials_s)(draft.beat, draft.train, draft.changes)
+    return jax.vmap(fiducials_s)(draft.kinds, draft.train, draft.changes)
 
 
-def sinus_records(
-    seed: int, indices: np.ndarray, recipe: Recipe, grid: Grid, morphologies: Group = ()
+def records(
+    seed: int, indices: np.ndarray, recipe: Recipe, grid: Grid
 ) -> tuple[Draft, np.ndarray, np.ndarray, np.ndarray]:
-    """Records in sinus rhythm of hearts with all of these morphologies: their draft, `(B, samples, 12)` as written and
-    clean, and fiducials `(B, K, 3, 3)`.
-    """
-    flags = np.tile(flags_of(*morphologies), (len(indices), 1))
-    draft = draw(keys_of(seed, indices), flags, recipe, grid.seconds)
+    """Records: their draft, `(B, samples, 12)` as written and clean, and fiducials `(B, K, 3, 3)`."""
+    mix = recipe.conditions.table() if recipe.conditions else None
+    draft = draw(keys_of(seed, indices), mix, recipe.compiled, grid.seconds)
     written, clean = render(draft, recipe, grid)
     return draft, np.asarray(written), np.asarray(clean), np.asarray(fiducials_of(draft))
 

@@ -6,7 +6,8 @@ The interface, from a patient and a state of the heart to kernel rows:
     anatomy = sample_anatomy(row, patient, t_size_mv)      # where this patient's heart lies and what the leads see
     anatomy, patient, state = sample_heart(anatomy_row, disease_row, flags, patient, population)  # both at once
     beat = beat_of(anatomy, patient, state)                # one kind of beat: `Beat`; `ventricular_focus` for others
-    beat.p, beat.qrs, beat.t                               # `Rows`; they move with the trains of `rhythm.Trains`
+    kinds = sample_kinds(row, rhythm, anatomy, patient, state)  # the conducted one, and what the rhythm adds
+    beat.p, beat.qrs, beat.t                               # `Rows`; they move with the events of `physiology.events`
     rows.centre_s, width_s, skew, flat                     # (R,) each: where and how each kernel lies
     rows.vector_mv, rows.field                             # (R, 3) and (R, 9, 3): weights are their product
     rows.weights_mv                                        # (R, 9): what each kernel adds at each electrode
@@ -28,6 +29,7 @@ from ecg_jax.data.synthetic.sources.anatomy import Anatomy, sample_anatomy
 from ecg_jax.data.synthetic.sources.beat import beat_of
 from ecg_jax.data.synthetic.sources.diseases import sample_disease
 from ecg_jax.data.synthetic.sources.hearts import sample_heart
+from ecg_jax.data.synthetic.sources.kinds import Kinds, conducted_alone, sample_kinds
 from ecg_jax.data.synthetic.sources.rows import Beat, Rows, kernels_at
 from ecg_jax.data.synthetic.sources.state import HeartState, combined, healthy, ventricular_focus
 
@@ -35,13 +37,16 @@ __all__ = [
     "Anatomy",
     "Beat",
     "HeartState",
+    "Kinds",
     "Rows",
     "beat_of",
     "combined",
+    "conducted_alone",
     "healthy",
     "kernels_at",
     "sample_anatomy",
     "sample_disease",
     "sample_heart",
+    "sample_kinds",
     "ventricular_focus",
 ]

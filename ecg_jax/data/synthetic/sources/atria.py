@@ -7,6 +7,7 @@ the atria's own place.
 
 from __future__ import annotations
 
+import enum
 import math
 
 import jax
@@ -37,6 +38,8 @@ VECTOR_MV = np.array(
 #: 2009; recalled).
 REPOLARISATION, REPOLARISATION_CENTRE, REPOLARISATION_WIDTH = -0.12, 1.75, 0.65
 
+#: The right atrium's body and the left atrium, where f and F waves run.
+WAVE_REGIONS = (1, LEFT_ATRIUM)
 #: f waves: root mean square in mV of the moment of the right and the left atrium along X, Y, Z, uniform in these
 #: ranges. Largest in V1, where the right atrium is near (Petrėnas et al., Physiol Meas 38:2058, 2017: largest along Z;
 #: median amplitude in II near 0.035 mV: Park et al., Sci Rep 9:2746, 2019).
@@ -56,17 +59,37 @@ def atrial_fields(chest_shift_cm: jax.Array | float = 0.0) -> jax.Array:
     return lead_fields(jnp.asarray(POSITION_CM), chest_shift_cm)
 
 
-def retrograde(centre: jax.Array, vector_mv: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Centres and vectors of the regions for a wave that starts at the AV node: the other order, the other way.
+class AtrialFocus(enum.IntEnum):
+    """Where an atrial activation starts, if not in the sinus node."""
 
-    Both atria are activated upwards at once; what runs from right to left then cancels.
-    """
-    turned = vector_mv * jnp.array([0.25, -0.8, 0.6])
-    return 1.0 - 0.8 * centre, turned
+    AV_NODE = 0  # backwards
+    RIGHT_APPENDAGE = 1  # an atrial pacing lead
+    LEFT_VEINS = 2
+    LOW_RIGHT = 3
+    CRISTA = 4
 
 
-def sample_fibrillation(uniforms: jax.Array, is_flutter: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Moments (mV) of `atrial.harmonics` in two regions, `(2, 2 * HARMONICS, 3)`, and those regions' fields.
+#: Where they lie, cm as `POSITION_CM` (design: anatomy).
+FOCUS_CM = np.array(
+    [[-3.0, 0.5, 1.0], [-4.5, -4.0, -4.0], [0.5, -5.0, 5.5], [-4.5, 0.5, 0.5], [-6.0, -3.0, -0.5]], np.float32
+)
+#: Shares of the P wave's duration at which a focus' own surroundings are activated, and by which a centimetre more
+#: takes: the time and way from the sinus node to the left atrium in `CENTRE`, 1.2 m/s.
+FIRST_SHARE, SHARE_PER_CM = 0.15, 0.072
+#: Nearer than this a front has no direction yet.
+COHERENT_CM = 1.5
+
+
+def route_from(focus: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Centres (shares of the P wave's duration) and vectors (mV) of the regions for a wave that starts at a focus."""
+    way = jnp.asarray(POSITION_CM) - jnp.asarray(FOCUS_CM)[focus]
+    distance = jnp.sqrt((way**2).sum(-1, keepdims=True))
+    size = np.linalg.norm(VECTOR_MV, axis=1, keepdims=True)
+    return FIRST_SHARE + SHARE_PER_CM * distance[:, 0], size * way / jnp.sqrt(distance**2 + COHERENT_CM**2)
+
+
+def sample_fibrillation(uniforms: jax.Array, is_flutter: jax.Array) -> jax.Array:
+    """Moments (mV) of `atrial.harmonics` in the regions `WAVE_REGIONS`, `(2, 2 * HARMONICS, 3)`.
 
     In fibrillation the regions and axes are out of phase; in flutter one wave goes round.
     """
@@ -79,14 +102,14 @@ def sample_fibrillation(uniforms: jax.Array, is_flutter: jax.Array) -> tuple[jax
     flutter_mv = jnp.asarray(FLUTTER_MV)[:, None] * jnp.exp(FLUTTER_LOG_SD * truncated_normal(size))
     flutter = jnp.concatenate([jnp.broadcast_to(flutter_mv, (2, HARMONICS, 3)), jnp.zeros((2, HARMONICS, 3))], axis=1)
     chosen = jnp.where(is_flutter > 0, flutter, fibrillation)
-    fields = lead_fields(jnp.asarray(POSITION_CM[[1, LEFT_ATRIUM]]))
-    return jnp.tile(HARMONIC_GAIN, 2)[:, None] * chosen, fields
+    return jnp.tile(HARMONIC_GAIN, 2)[:, None] * chosen
 
 
 declare(
     "sources.atria",
     vars(),
     "POSITION_CM LEFT_ATRIUM CENTRE WIDTH VECTOR_MV REPOLARISATION REPOLARISATION_CENTRE REPOLARISATION_WIDTH "
-    "FIBRILLATION_RMS_MV FLUTTER_MV FLUTTER_LOG_SD DRAWS",
+    "WAVE_REGIONS FIBRILLATION_RMS_MV FLUTTER_MV FLUTTER_LOG_SD DRAWS AtrialFocus FOCUS_CM FIRST_SHARE SHARE_PER_CM "
+    "COHERENT_CM",
     version=3,
 )

@@ -43,7 +43,14 @@ U_RATE_BPM, U_RATE_FALL_BPM = 60.0, 25.0
 
 
 def beat_of(anatomy: Anatomy, patient: Patient, state: HeartState) -> Beat:
-    """The beat of one patient's heart in a state: rows of P, QRS and T, and where its waves lie.
+    """The beat of one patient's heart in a state: rows of P, QRS and T, and where its waves lie."""
+    p, p_s = p_rows(anatomy, patient, state)
+    qrs, t, qrs_s, t_s = ventricular_rows(anatomy, patient, state)
+    return Beat(p, qrs, t, Fiducials(p_s, qrs_s, t_s))
+
+
+def ventricular_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> tuple[Rows, Rows, jax.Array, jax.Array]:
+    """The rows of QRS and of T (with J, ST and U), and where the two waves lie `(3,)` each, s.
 
     QRS rows count from the beat's own QRS onset, wherever its activation begins.
     """
@@ -70,10 +77,9 @@ def beat_of(anatomy: Anatomy, patient: Patient, state: HeartState) -> Beat:
         _j_wave(anatomy, state, j_ms),
         _u_wave(anatomy, patient, gradient),
     )
-    p, p_s = _p_rows(anatomy, patient, state)
     qrs_s = jnp.stack([jnp.zeros_like(onset_s), peak_s - onset_s, end_s - onset_s])
     t_and_rest = jax.tree.map(lambda *parts: jnp.concatenate(parts), t, *rest)
-    return Beat(p, qrs, t_and_rest, Fiducials(p_s, qrs_s, _t_limits(t)))
+    return qrs, t_and_rest, qrs_s, _t_limits(t)
 
 
 def _early_plateau(anatomy: Anatomy, healthy_area: jax.Array, j_ms: jax.Array) -> Rows:
@@ -122,16 +128,23 @@ def _one(centre_ms: jax.Array, width_ms: jax.Array | float, flat: float, vector:
     return Rows(centre_s, width_s, skew, bluntness, vector[None], field[None])
 
 
-def _p_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> tuple[Rows, jax.Array]:
-    """P's four kernels and atrial repolarisation, from the P onset; and its onset, peak and end."""
+def p_rows(
+    anatomy: Anatomy, patient: Patient, state: HeartState, route: tuple[jax.Array, jax.Array] | None = None
+) -> tuple[Rows, jax.Array]:
+    """P's four kernels and atrial repolarisation, from the P onset; and its onset, peak and end.
+
+    `route` are the centres and vectors of another origin than the sinus node (`atria.route_from`). Rows count from that
+    wave's own onset.
+    """
     duration_s = 1e-3 * patient.p_duration_ms
     is_left = np.arange(4) == atria.LEFT_ATRIUM
     right, left = anatomy.atrial_gain * jnp.stack([state.right_atrium, state.left_atrium])
     # The roof between the atria counts for both.
     gain = jnp.stack([right, right, (right + left) / 2, left])
-    centre = jnp.asarray(atria.CENTRE) + jnp.where(is_left, state.left_atrium_delay, 0.0)
-    vector = gain[:, None] * jnp.asarray(atria.VECTOR_MV)
-    angle = rotation_to_axis((jnp.asarray(atria.WIDTH)[:, None] * vector).sum(0), patient.p_axis_deg)
+    usual = gain[:, None] * jnp.asarray(atria.VECTOR_MV)
+    angle = rotation_to_axis((jnp.asarray(atria.WIDTH)[:, None] * usual).sum(0), patient.p_axis_deg)
+    centre, vector = (jnp.asarray(atria.CENTRE), usual) if route is None else (route[0], gain[:, None] * route[1])
+    centre = centre + jnp.where(is_left, state.left_atrium_delay, 0.0)
     vector = turned(vector, angle, 0, 1)
     total, field = repolarisation.merged_field(vector, anatomy.atrial_field)
     zeros = jnp.zeros(4)
@@ -145,19 +158,6 @@ def _p_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> tuple[Rows
     )
     p_s = jnp.stack(limits(wave, jnp.asarray(np.arange(-0.06, 0.26, 0.002), jnp.float32), P_THRESHOLD_MV))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), wave, slow), p_s
-
-
-def retrograde_p(anatomy: Anatomy, patient: Patient, state: HeartState) -> Rows:
-    """The rows of a P wave that starts at the AV node, in the place of those of `Beat.p`."""
-    forwards, _ = _p_rows(anatomy, patient, state)
-    duration_s = 1e-3 * patient.p_duration_ms
-    centre, vector = atria.retrograde(forwards.centre_s / duration_s, forwards.vector_mv)
-    is_wave = jnp.arange(len(centre)) < len(atria.CENTRE)
-    return dataclasses.replace(
-        forwards,
-        centre_s=jnp.where(is_wave, duration_s * centre, forwards.centre_s),
-        vector_mv=jnp.where(is_wave[:, None], vector, -forwards.vector_mv),
-    )
 
 
 def _t_limits(rows: Rows) -> jax.Array:

@@ -133,6 +133,8 @@ class Conduction:
     delay_ms: jax.Array  # (4,) of each fascicle; `NEVER_MS` for a block
     focus_ms: jax.Array  # (12,) when a focus, lead or pathway enters a region; `NEVER_MS` for none
     jitter_ms: jax.Array  # (12,) by which a patient's terminals differ from the table
+    crossed_spread: jax.Array | float = 1.0  # () factor of the spread of activation in regions that a front crosses
+    travel: jax.Array | float = 1.0  # () factor of times through muscle
 
 
 @jax.tree_util.register_dataclass
@@ -154,13 +156,17 @@ def activate(conduction: Conduction) -> Activation:
     """Activation times, spreads and directions of the regions under a state of conduction."""
     terminals_ms = (jnp.asarray(ENTRY_MS) + conduction.delay_ms[:, None]).min(0) + conduction.jitter_ms
     entry_ms = jnp.minimum(terminals_ms, conduction.focus_ms)
-    route_ms = entry_ms[:, None] + jnp.asarray(TRAVEL_MS)
+    route_ms = entry_ms[:, None] + conduction.travel * jnp.asarray(TRAVEL_MS)
     share = jax.nn.softmax(-(route_ms - route_ms.min(0)) / FUSION_MS, axis=0)
     time_ms = (share * jnp.minimum(route_ms, 2 * NEVER_MS)).sum(0)
     own = jnp.diagonal(share)
     by_focus = own * jax.nn.sigmoid((terminals_ms - conduction.focus_ms) / FUSION_MS)
     by_terminal = own - by_focus
-    spread_ms = by_terminal * TERMINAL_SPREAD_MS + by_focus * FOCUS_SPREAD_MS + (1.0 - own) * CROSSED_SPREAD_MS
+    spread_ms = (
+        by_terminal * TERMINAL_SPREAD_MS
+        + by_focus * FOCUS_SPREAD_MS
+        + (1.0 - own) * (conduction.crossed_spread * CROSSED_SPREAD_MS)
+    )
     direction = jnp.einsum("kr,krx->rx", share, jnp.asarray(ARRIVAL))
     direction = direction + by_focus[:, None] * jnp.asarray(FROM_FOCUS - NORMAL)
     return Activation(time_ms, spread_ms, direction)

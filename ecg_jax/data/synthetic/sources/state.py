@@ -7,9 +7,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from ecg_jax.data.synthetic.constants import declare
 from ecg_jax.data.synthetic.physiology.conditions import Morphology
 from ecg_jax.data.synthetic.sources.conduction import NEVER_MS, Conduction, Fascicle, normal_conduction
 from ecg_jax.data.synthetic.sources.ventricles import REGIONS
+
+#: Where all activation starts in one place, each region takes longer than in bundle branch block, and no fronts within
+#: it cancel, as those from the Purkinje net partly do: ectopic complexes are taller than conducted ones, and smooth.
+#: Fronts find the Purkinje net on their way and use it in part: complexes last some 125 to 200 ms (design, all three).
+FOCAL_SPREAD, FOCAL_GAIN, FOCAL_TRAVEL = 1.35, 1.6, 0.8
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +46,13 @@ def combined(first: HeartState, second: HeartState) -> HeartState:
     """Both at once: factors multiply, delays, shifts and injuries add up, the earliest entry counts."""
     a, b = first.conduction, second.conduction
     return HeartState(
-        conduction=Conduction(a.delay_ms + b.delay_ms, jnp.minimum(a.focus_ms, b.focus_ms), a.jitter_ms + b.jitter_ms),
+        conduction=Conduction(
+            a.delay_ms + b.delay_ms,
+            jnp.minimum(a.focus_ms, b.focus_ms),
+            a.jitter_ms + b.jitter_ms,
+            a.crossed_spread * b.crossed_spread,
+            a.travel * b.travel,
+        ),
         muscle=first.muscle * second.muscle,
         gradient=first.gradient * second.gradient,
         apd_ms=first.apd_ms + second.apd_ms,
@@ -60,5 +72,12 @@ def ventricular_focus(region: jax.Array) -> HeartState:
         state.conduction,
         delay_ms=jnp.full(len(Fascicle), NEVER_MS),
         focus_ms=jnp.where(jnp.arange(REGIONS) == region, 0.0, NEVER_MS),
+        crossed_spread=FOCAL_SPREAD,
+        travel=FOCAL_TRAVEL,
     )
-    return dataclasses.replace(state, conduction=alone)
+    return dataclasses.replace(
+        state, conduction=alone, muscle=jnp.full(REGIONS, FOCAL_GAIN), gradient=jnp.full(REGIONS, 1.0 / FOCAL_GAIN)
+    )
+
+
+declare("sources.state", vars(), "FOCAL_SPREAD FOCAL_GAIN FOCAL_TRAVEL", version=3)

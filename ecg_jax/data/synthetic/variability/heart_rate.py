@@ -13,13 +13,22 @@ import jax
 import jax.numpy as jnp
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.physiology.rhythm import LF_COMPONENTS, LF_HZ, LF_SD_HZ, MAX_RR_DEVIATION, QT_MEMORY_S
+from ecg_jax.data.synthetic.physiology.rhythm import (
+    LF_COMPONENTS,
+    LF_HZ,
+    LF_SD_HZ,
+    MAX_RR_DEVIATION,
+    QT_MEMORY_S,
+    SinusBeats,
+)
 from ecg_jax.data.synthetic.randomness.draws import cut, truncated_normal
 from ecg_jax.data.synthetic.randomness.sine import sine
 from ecg_jax.data.synthetic.variability.breath import Breath
 
 #: Shares of the fast part of the variance that breath and what is left (from beat to beat) may have.
 FAST_SHARE = (0.05, 0.95)
+#: An SDNN above this is the breath's: RMSSD is then so many times SDNN.
+BREATH_ALONE_MS, OF_BREATH_ALONE = 80.0, 1.35
 #: Slowest and fastest oscillations are sampled once a beat: below this the arithmetic would divide by nothing.
 _LEAST_GAIN = 0.05
 
@@ -73,16 +82,6 @@ class TenSeconds:
         return median(self.rmssd_men_ms, self.rmssd_women_ms), median(self.sdnn_men_ms, self.sdnn_women_ms)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class SinusBeats:
-    """The sinus node's beats `(beats,)` of one record, timed by the QRS complexes that they would cause."""
-
-    onset_s: jax.Array
-    rr_s: jax.Array  # from each beat to the next
-    remembered_rr_s: jax.Array  # as repolarisation remembers it
-
-
 def sample_spread(
     row: jax.Array, age_years: jax.Array, is_female: jax.Array, mean_rr_s: jax.Array, spread: TenSeconds
 ) -> tuple[jax.Array, jax.Array]:
@@ -91,6 +90,12 @@ def sample_spread(
     rmssd_ms, sdnn_ms = spread.medians_ms(age_years, is_female)
     size = jnp.exp(spread.log_sd * z_size) * (mean_rr_s / spread.reference_rr_s) ** spread.rr_exponent
     return rmssd_ms * size, sdnn_ms * size * jnp.exp(spread.ratio_log_sd * z_ratio)
+
+
+def scaled_spread(rmssd_ms: jax.Array, sdnn_ms: jax.Array, to_sdnn_ms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """RMSSD and SDNN with another SDNN; beyond what is usual the breath alone makes it (sinus arrhythmia)."""
+    ratio = jnp.where(to_sdnn_ms > BREATH_ALONE_MS, OF_BREATH_ALONE, rmssd_ms / sdnn_ms)
+    return ratio * to_sdnn_ms, to_sdnn_ms
 
 
 def sample_rhythm(
@@ -159,4 +164,4 @@ def _sizes_s(
     return slow_s, breath_s, jnp.sqrt(share * beat_share * variance_s2)
 
 
-declare("variability.heart_rate", vars(), "FAST_SHARE _LEAST_GAIN", version=3)
+declare("variability.heart_rate", vars(), "FAST_SHARE BREATH_ALONE_MS OF_BREATH_ALONE _LEAST_GAIN", version=3)

@@ -18,7 +18,8 @@ from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Morphology, R
 
 def drawn(mix, draws=400):
     picks = (np.arange(draws) + 0.5) / draws
-    found = [sample_heart_conditions(pick, mix) for pick in picks.astype(np.float32)]
+    drawn = [sample_heart_conditions(pick, mix.table()) for pick in picks.astype(np.float32)]
+    found = [(one.rhythm, one.flags) for one in drawn]
     return np.array([int(rhythm) for rhythm, _ in found]), np.stack([flags for _, flags in found])
 
 

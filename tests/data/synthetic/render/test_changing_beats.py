@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from ecg_jax.data.synthetic.physiology import morphology
+from ecg_jax.data.synthetic.physiology.atrial import HARMONICS
+from ecg_jax.data.synthetic.physiology.events import sinus_events
 from ecg_jax.data.synthetic.physiology.kernels import QRS, P, T
 from ecg_jax.data.synthetic.physiology.leads import ELECTRODES_TO_LEADS, LEAD_FIELD
 from ecg_jax.data.synthetic.physiology.patient import ADULT, sample_patient
-from ecg_jax.data.synthetic.physiology.rhythm import assemble, no_waves, rr_process
+from ecg_jax.data.synthetic.physiology.rhythm import SinusBeats, assemble, no_waves, rr_process
 from ecg_jax.data.synthetic.physiology.sampling import Grid, Heart, kernel_bank, timeline
-from ecg_jax.data.synthetic.render.changing_beats import BeatTrain, banks_of, fiducials_s, leads_of, sinus_beats
-from ecg_jax.data.synthetic.sources import Beat, Rows
-from ecg_jax.data.synthetic.variability import BeatToBeat, SinusBeats, changed, sample_changes
+from ecg_jax.data.synthetic.render.changing_beats import BeatTrain, banks_of, fiducials_s, leads_of, smoothed, train_of
+from ecg_jax.data.synthetic.sources import Beat, Kinds, Rows
+from ecg_jax.data.synthetic.variability import BeatToBeat, changed, sample_changes
 from ecg_jax.data.synthetic.variability.beats import BEAT_DRAWS, CHANGE_DRAWS
 
 GRID, BEATS = Grid(250, 10), 30
@@ -58,16 +60,22 @@ def changes_of(sizes: BeatToBeat, rhythm: SinusBeats):
     return sample(jnp.asarray(rng.random(CHANGE_DRAWS), jnp.float32), noise, breath, rhythm.rr_s)
 
 
+def kinds_of(beat: Beat) -> Kinds:
+    """A heart with one kind of beat."""
+    return Kinds(jax.tree.map(lambda leaf: leaf[None], beat), jnp.zeros((2 * HARMONICS, 9)))
+
+
 @functools.partial(jax.jit, static_argnames="grid")
 def leads_in(beat, train, changes, grid: Grid, low_pass_s=0.0):
-    return leads_of(beat, changes, banks_of(beat, train, changes, grid, low_pass_s), jnp.asarray(ELECTRODES_TO_LEADS))
+    kinds = smoothed(kinds_of(beat), low_pass_s, grid.sample_rate_hz)
+    return leads_of(kinds, changes, banks_of(kinds, train, changes, grid), jnp.asarray(ELECTRODES_TO_LEADS))
 
 
 @functools.cache
 def rendered(sizes: BeatToBeat, grid: Grid = GRID, low_pass_s: float = 0.0):
     patient, _, beat, rhythm = a_heart()
     changes = changes_of(sizes, rhythm)
-    train = sinus_beats(rhythm, changes, patient, grid.seconds)
+    train = train_of(sinus_events(rhythm, patient), changes, patient, grid.seconds)
     return np.asarray(leads_in(beat, train, changes, grid, low_pass_s)), train, changes, beat
 
 
@@ -81,7 +89,7 @@ def test_beats_that_do_not_change_are_rendered_as_version_2_does():
     heart = Heart(patient, None, trains, waves, None, None)
     bank = kernel_bank(heart, timeline(heart, GRID), GRID)
     weights = waves.vector_mv @ (patient.body_gain * jnp.asarray(LEAD_FIELD)).T @ jnp.asarray(ELECTRODES_TO_LEADS).T
-    np.testing.assert_allclose(leads, np.asarray(weights.T @ bank), atol=3e-5)
+    np.testing.assert_allclose(leads, np.asarray(weights.T @ bank), atol=5e-4)
     assert np.ptp(leads[1]) > 0.3
 
 
@@ -92,7 +100,8 @@ def test_each_beat_is_the_patients_beat_as_it_is_changed():
     still = changes_of(NOTHING, a_heart()[3])
     sizes = []
     for k in (4, 6, 8):
-        only = BeatTrain(**one | {"present": train.present * (jnp.arange(BEATS) == k)})
+        here = jnp.arange(BEATS) == k
+        only = BeatTrain(**one | {"beat": jnp.where(here, train.beat, 0), "p_gain": train.p_gain * here})
         # The vectors of this beat turned exactly, in a heart that does not change otherwise.
         exact = np.asarray(leads_in(changed(beat, changes, k), only, still, GRID))
         onset_s, end_s = float(train.qrs_onset_s[k]), float(train.t_peak_s[k])
@@ -105,7 +114,7 @@ def test_each_beat_is_the_patients_beat_as_it_is_changed():
 
 def test_fiducials_follow_the_beats_and_their_changes():
     _, train, changes, beat = rendered(LARGE)
-    found = np.asarray(fiducials_s(beat, train, changes))
+    found = np.asarray(fiducials_s(kinds_of(beat), train, changes))
     present = np.asarray(train.present) > 0
     assert np.isnan(found[~present]).all() and np.isfinite(found[present]).all() and (~present).any()
     ordered = found[present]

@@ -10,7 +10,8 @@ import pytest
 from ecg_jax.data.synthetic.physiology.sampling import Grid
 from ecg_jax.data.synthetic.randomness.draws import record_keys
 from ecg_jax.data.synthetic.render.identity import constants
-from ecg_jax.data.synthetic.render.version_3 import Recipe, keys_of, render, sinus_records
+from ecg_jax.data.synthetic.render.version_3 import Recipe, keys_of, render
+from ecg_jax.data.synthetic.render.version_3 import records as records_of
 
 GRID, RECORDS = Grid(250, 10), 32
 WHOLE, QUIET, BARE = Recipe(), Recipe(noise=None), Recipe(noise=None, recorder=None)
@@ -18,7 +19,7 @@ WHOLE, QUIET, BARE = Recipe(), Recipe(noise=None), Recipe(noise=None, recorder=N
 
 @functools.cache
 def records(first: int = 0):
-    return sinus_records(4, np.arange(first, first + RECORDS), WHOLE, GRID)
+    return records_of(4, np.arange(first, first + RECORDS), WHOLE, GRID)
 
 
 def test_records_are_whole_and_finite_and_the_same_again():

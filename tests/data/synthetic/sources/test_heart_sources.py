@@ -9,17 +9,16 @@ import pytest
 
 from ecg_jax.data.synthetic.annotate import criteria
 from ecg_jax.data.synthetic.annotate.shares_met import measured as measured_for_criteria
-from ecg_jax.data.synthetic.physiology.atrial import HARMONICS
 from ecg_jax.data.synthetic.physiology.composition import flags_of
 from ecg_jax.data.synthetic.physiology.conditions import Morphology, Rhythm
 from ecg_jax.data.synthetic.physiology.kernels import AVF, AVL, AVR, II, III, V1, V2, V3, V4, V5, V6, I
 from ecg_jax.data.synthetic.physiology.leads import DOWER, ELECTRODES_TO_LEADS, twelve_leads
 from ecg_jax.data.synthetic.physiology.patient import ADULT, sample_patient
-from ecg_jax.data.synthetic.physiology.rhythm import Trains, no_waves
 from ecg_jax.data.synthetic.randomness.draws import DRAWS_PER_ROW
-from ecg_jax.data.synthetic.sources import atria, gallery, record
+from ecg_jax.data.synthetic.sources import atria, gallery
 from ecg_jax.data.synthetic.sources.anatomy import sample_anatomy
-from ecg_jax.data.synthetic.sources.beat import beat_of, retrograde_p
+from ecg_jax.data.synthetic.sources.atria import AtrialFocus
+from ecg_jax.data.synthetic.sources.beat import beat_of, p_rows
 from ecg_jax.data.synthetic.sources.conduction import NEVER_MS, Fascicle, activate, normal_conduction
 from ecg_jax.data.synthetic.sources.diseases import sample_disease
 from ecg_jax.data.synthetic.sources.one_beat import one_beat, one_beats, time_s
@@ -284,18 +283,27 @@ def test_p_is_tallest_in_ii_and_of_both_signs_in_v1(middle):
     assert middle[Morphology.RIGHT_ATRIAL_ENLARGEMENT].part(-157, -40)[:, II].max() > 0.25
 
 
-def test_a_retrograde_p_wave_points_up(anatomy):
+def p_wave_from(anatomy, focus: AtrialFocus) -> np.ndarray:
     of_patient, patient = anatomy
-    rows = jax.jit(retrograde_p)(of_patient, patient, healthy())
+    rows, _ = jax.jit(lambda: p_rows(of_patient, patient, healthy(), atria.route_from(int(focus))))()
     wave = twelve_leads(np.asarray(kernels_at(rows, time_s()) @ rows.weights_mv) @ ELECTRODES_TO_LEADS.T)
-    wave = wave[(time_s() > -0.05) & (time_s() < 0.12)]
-    assert max(wave[:, II].sum(), wave[:, III].sum(), wave[:, AVF].sum()) < 0 < wave[:, AVR].sum()
+    return wave[(time_s() > -0.05) & (time_s() < 0.13)]
+
+
+def test_p_waves_of_other_origin_run_away_from_it(anatomy):
+    backwards = p_wave_from(anatomy, AtrialFocus.AV_NODE)
+    assert max(backwards[:, lead].sum() for lead in (II, III, AVF)) < 0 < backwards[:, AVR].sum()
+    of_veins = p_wave_from(anatomy, AtrialFocus.LEFT_VEINS)
+    assert of_veins[:, AVL].sum() < 0 < of_veins[:, V1].sum()
+    of_crista = p_wave_from(anatomy, AtrialFocus.CRISTA)
+    assert of_crista[:, I].sum() > 0 and of_crista[:, AVR].sum() < 0
 
 
 @pytest.mark.parametrize("draw", [0.1, 0.5, 0.9])
 def test_f_and_flutter_waves_are_largest_where_the_atria_are_near(draw):
     def leads(is_flutter: float) -> np.ndarray:
-        moments, fields = atria.sample_fibrillation(jnp.full(atria.DRAWS, draw), is_flutter)
+        moments = atria.sample_fibrillation(jnp.full(atria.DRAWS, draw), is_flutter)
+        fields = atria.atrial_fields()[np.array(atria.WAVE_REGIONS)]
         return twelve_leads(np.einsum("agx,aex->ge", moments, fields) @ ELECTRODES_TO_LEADS.T)
 
     f = np.sqrt((leads(0.0) ** 2).sum(0) / 2)
@@ -332,7 +340,7 @@ def test_a_beat_of_the_right_apex_is_wide_superior_and_like_left_bundle_branch_b
     made = jax.jit(beat_of)(of_patient, patient, ventricular_focus(Region.RV_APEX))
     leads = np.asarray(one_beat(made, patient, jnp.asarray(time_s())))
     beat = Measured(leads, 1e3 * float(made.fiducials.qrs_s[2]))
-    assert beat.qrs_ms > 130 and -100 < beat.axis_deg < -30 and beat.qrs[:, V1].sum() < 0
+    assert 120 < beat.qrs_ms < 200 and -100 < beat.axis_deg < -30 and beat.qrs[:, V1].sum() < 0
     assert beat.t_mv[AVF] > 0  # against the complex
 
 
@@ -346,34 +354,6 @@ def test_definitions_are_met_where_intended_and_nowhere_else(drawn):
         # The Cornell voltage of normal patients still spreads too far.
         limit = 0.15 if shape is Morphology.LVH else 0.05
         assert np.mean([shape in found for found in normal]) <= limit, shape.name
-
-
-def test_a_record_is_its_beats_at_their_events(anatomy):
-    of_patient, patient = anatomy
-    conducted = jax.jit(beat_of)(of_patient, patient, healthy())
-    ventricular = jax.jit(beat_of)(of_patient, patient, ventricular_focus(Region.RV_APEX))
-    backwards = jax.jit(retrograde_p)(of_patient, patient, healthy())
-    beats = record.HeartBeats(conducted, ventricular, backwards, jnp.zeros((2 * HARMONICS, 9)))
-    stretch = float(jnp.cbrt(patient.mean_rr_s))
-    onset_s = np.array([1.0, 2.5], np.float32)
-    after_s = 1e-3 * float(patient.qtcf_ms - patient.t_peak_to_end_ms) * stretch
-    trains = Trains(
-        p_onset_s=jnp.asarray(onset_s - 1e-3 * float(patient.pr_ms)),
-        p_gain=jnp.array([1.0, 0.0]),
-        qrs_onset_s=jnp.asarray(onset_s),
-        narrow=jnp.array([1.0, 0.0]),
-        wide=jnp.array([0.0, 1.0]),
-        t_peak_s=jnp.asarray(onset_s + after_s),
-        t_stretch=jnp.full(2, stretch),
-        beat=jnp.array([1, 3]),
-        fibrillation=no_waves(),
-        breath_phase=jnp.zeros(()),
-    )
-    leads = twelve_leads(np.asarray(jax.jit(record.render_record)(beats, trains, jnp.asarray(time_s() + 1.0))).T)
-    alone = np.asarray(one_beat(conducted, patient, jnp.asarray(time_s())))
-    np.testing.assert_allclose(leads, alone, atol=2e-3)
-    second = twelve_leads(np.asarray(jax.jit(record.render_record)(beats, trains, jnp.asarray(time_s() + 2.5))).T)
-    assert np.abs(second[: round(0.25 * 500)]).max() < 0.05 < np.abs(second[160:200, V1]).max()  # no P, then QRS
 
 
 def test_flags_compose_and_a_latent_comes_from_where_ranges_overlap():
