@@ -42,6 +42,7 @@ from ecg_jax.store.layout import Store, check_checkpoints, check_folder, open_st
 from ecg_jax.store.tables import export
 from ecg_jax.study.deadline import Slot
 from ecg_jax.study.forecast import Pace
+from ecg_jax.study.options import StudyOptions
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import replace
 from ecg_jax.terminal.command import command
@@ -302,17 +303,8 @@ def run(options: argparse.Namespace, console: Console) -> Store:
     training = TrainingData(data.training, {identities[kind][0]: source for kind, source in kinds.items()})
     with Stage("fitting the reference lines", console):
         response = response_of(data.heldout, data.training)
-    run_study(
-        store,
-        wanted,
-        training,
-        {data.heldout.identity: response},
-        placement=options.placement,
-        pack_size=options.runs_per_program,
-        minutes=options.minutes,
-        profile=options.profile,
-        wait=options.wait,
-    )
+    how = StudyOptions(options.placement, options.runs_per_program, options.minutes, options.profile, options.wait)
+    run_study(store, wanted, training, {data.heldout.identity: response}, options=how)
     if is_primary():
         if any(map(store.is_done, targets)):
             export(store, options.out)

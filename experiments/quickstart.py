@@ -34,7 +34,7 @@ from ecg_jax.scaling import ladder
 from ecg_jax.store.curve import FIRST_CURVE_STEP
 from ecg_jax.store.layout import Store, check_folder, check_settings, open_store, read_study
 from ecg_jax.store.tables import export
-from ecg_jax.study.run_pack import Keep
+from ecg_jax.study.hooks import Keep
 from ecg_jax.study.run_study import run_study
 from ecg_jax.study.sweep import grid
 from ecg_jax.terminal.command import command

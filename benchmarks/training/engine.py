@@ -39,8 +39,9 @@ from ecg_jax.files.lease import acquire
 from ecg_jax.scaling import ladder
 from ecg_jax.store.layout import open_store
 from ecg_jax.study.packing import plan
-from ecg_jax.study.run_pack import SAVE_SECONDS, run_pack
+from ecg_jax.study.run_pack import run_pack
 from ecg_jax.study.sweep import grid
+from ecg_jax.study.trunk import SAVE_SECONDS
 from ecg_jax.train import schedule
 from ecg_jax.train.checkpoint import Checkpoints
 from ecg_jax.train.input_pipeline import Placement, feed_of

@@ -42,14 +42,16 @@ from ecg_jax.evaluate.response import Response
 from ecg_jax.monitor import status
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.cost import flops, trunks
+from ecg_jax.store.curve import curve_steps
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.merge import merge
 from ecg_jax.store.tables import export
 from ecg_jax.study import run_study
+from ecg_jax.study.options import StudyOptions
 from ecg_jax.study.packing import Pack, plan
-from ecg_jax.study.run_pack import StoppedError, curve_steps
 from ecg_jax.study.sweep import grid, replace
 from ecg_jax.study.write_run import write_run
+from ecg_jax.terminal.command import StoppedError
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.training_data import TrainingData
 from experiments.mixed_vs_pure import PRESETS
@@ -220,7 +222,9 @@ def between_packs(b: Bench, store: Store, targets: Sequence[RunConfig]) -> None:
         ends.append((time.process_time(), time.perf_counter()))
 
     with mock.patch.object(run_study, "run_pack", at_once), contextlib.redirect_stdout(io.StringIO()):
-        run_study.run_study(store, targets, b.data, {b.response.heldout.identity: b.response}, pack_size=1)
+        run_study.run_study(
+            store, targets, b.data, {b.response.heldout.identity: b.response}, options=StudyOptions(pack_size=1)
+        )
     cpu, wall = np.median(gaps, axis=0)
     b.add("between two packs", len(targets), cpu, wall, 0.05)
 

@@ -107,9 +107,10 @@ from support.studies import DATA, PACKED, RESPONSE
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import export
 from ecg_jax.study.run_study import run_study
+from ecg_jax.study.options import StudyOptions
 
 store = open_store(Path(sys.argv[1]), "s", PACKED, {})
-assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2) == 0
+assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=StudyOptions(pack_size=2)) == 0
 rows = [store.record(run) for run in PACKED]
 assert all(row["loss"] < 1 and 0 < row["utilisation"] < 1.5 for row in rows), rows
 """

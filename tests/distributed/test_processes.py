@@ -185,13 +185,13 @@ from pathlib import Path
 from ecg_jax.distributed import launch
 launch.join()
 from support.studies import DATA, TARGETS, RESPONSE
-from ecg_jax.study import run_pack
+from ecg_jax.study import trunk
 from ecg_jax.distributed.agreement import broadcast_from_primary, is_primary
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import export
 from ecg_jax.study.run_study import run_study
 
-run_pack.SHORT_SECONDS = 0
+trunk.SHORT_SECONDS = 0
 root = Path(sys.argv[1])
 if is_primary():
     open_store(root, "s", TARGETS, {})

@@ -21,11 +21,12 @@ from pathlib import Path
 from support.studies import DATA, RESPONSE
 from support.configs import make_config
 from ecg_jax.terminal.command import StoppedError
-from ecg_jax.study import run_pack, run_study, sweep
+from ecg_jax.study import run_study, sweep, trunk
+from ecg_jax.study.options import StudyOptions
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.tables import export
 
-run_pack.SHORT_SECONDS, root, pause = 0, Path(sys.argv[1]), float(sys.argv[2])
+trunk.SHORT_SECONDS, root, pause = 0, Path(sys.argv[1]), float(sys.argv[2])
 base = make_config(study="s", response=RESPONSE.heldout.identity, **{"data.synthetic_records": 2000})
 targets = sweep.grid(base, {"seed": range(4), "budget_records": [1024, 2048]})
 
@@ -41,7 +42,8 @@ run_study.StudyProgress = Heard
 store = open_store(root, "s", targets, {})
 print("begun", flush=True)
 try:
-    run_study.run_study(store, targets, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=1, wait=False)
+    options = StudyOptions(pack_size=1, wait=False)
+    run_study.run_study(store, targets, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=options)
 except StoppedError:
     print("stopped", flush=True)
     sys.exit(143)

@@ -14,6 +14,7 @@ from ecg_jax.files.lease import acquire
 from ecg_jax.store.layout import Store, open_store
 from ecg_jax.store.tables import MACHINE_COLUMNS, export
 from ecg_jax.study import run_study
+from ecg_jax.study.options import StudyOptions
 from ecg_jax.terminal.command import command
 
 TARGETS = targets(seeds=(0, 1))
@@ -141,7 +142,9 @@ def start(arguments):
     root, out = arguments
     training, response = data()
     store = open_store(root, "s", TARGETS, {"target": "t"})
-    run_study.run_study(store, TARGETS, training, {response.heldout.identity: response}, pack_size=1, wait=False)
+    run_study.run_study(
+        store, TARGETS, training, {response.heldout.identity: response}, options=StudyOptions(pack_size=1, wait=False)
+    )
     export(store, out)
 
 

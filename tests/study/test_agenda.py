@@ -13,6 +13,7 @@ from ecg_jax.store.layout import Store, open_store
 from ecg_jax.study import run_study, sweep
 from ecg_jax.study.agenda import Agenda
 from ecg_jax.study.deadline import Slot
+from ecg_jax.study.options import StudyOptions
 from ecg_jax.study.packing import plan
 
 
@@ -109,7 +110,10 @@ def test_looks_and_reads_of_a_study_do_not_grow_with_its_length(tmp_path, monkey
         store, targets = many(tmp_path / str(trunks), trunks)
         looks |= {"is_done": 0, "record": 0}
         responses = {TARGETS[0].response: RESPONSE}
-        assert run_study.run_study(store, targets, DATA, responses, pack_size=1, minutes=minutes) == 0
+        assert (
+            run_study.run_study(store, targets, DATA, responses, options=StudyOptions(pack_size=1, minutes=minutes))
+            == 0
+        )
         per_run.append((looks["is_done"] / len(targets), looks["record"] / len(targets)))
     assert per_run[0] == per_run[1] and max(per_run[0]) < 6
     assert (per_run[0][1] > 0) == (minutes is not None)

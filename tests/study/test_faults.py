@@ -18,9 +18,11 @@ from ecg_jax.distributed.mesh import make_mesh, place_members
 from ecg_jax.files.lease import LostOwnershipError, acquire
 from ecg_jax.store.layout import open_store
 from ecg_jax.store.metrics_log import line_key, read_metrics
-from ecg_jax.study import run_pack, sweep
+from ecg_jax.study import members, sweep, trunk
 from ecg_jax.study import run_study as study
 from ecg_jax.study.deadline import Rates, Slot
+from ecg_jax.study.options import StudyOptions
+from ecg_jax.study.packing import Pack
 from ecg_jax.study.run_study import run_study
 from ecg_jax.terminal.command import StoppedError
 from ecg_jax.train.checkpoint import Checkpoints
@@ -43,7 +45,7 @@ def same(store, folder, expected):
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(undisturbed, small_disk, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(trunk, "SHORT_SECONDS", 0)
     folder, mount = small_disk
     mount("size=64m")
     store = open_store(folder, "s", PACKED, {})
@@ -122,7 +124,7 @@ def test_one_owner_where_the_file_system_knows_no_links(tmp_path, monkeypatch):
 
 
 def test_nan_in_one_member_leaves_the_others_alone(undisturbed, tmp_path, monkeypatch):
-    train = run_pack.train
+    train = members.train
 
     def poisoned(program, *arguments, **options):
         def step(state, *rest):
@@ -134,7 +136,7 @@ def test_nan_in_one_member_leaves_the_others_alone(undisturbed, tmp_path, monkey
 
         return train(dataclasses.replace(program, train_step=step), *arguments, **options)
 
-    monkeypatch.setattr(run_pack, "train", poisoned)
+    monkeypatch.setattr(members, "train", poisoned)
     together = [config for config in PACKED if config.seed < 2]
     runs = tables(run(tmp_path, together, size=2), tmp_path)["runs"].set_index(["seed", "records_seen"])
     assert runs.loc[0].message.tolist() == ["the training loss became nan at step 9"] * 2
@@ -176,12 +178,12 @@ def test_whatever_tells_a_study_to_stop_it_is_saved(number, undisturbed, tmp_pat
     monkeypatch.setattr(study, "StudyProgress", Told)
     before = signal.getsignal(number)
     with pytest.raises(StoppedError) as stopped:
-        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
+        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=StudyOptions(pack_size=2))
     assert stopped.value.signal == number and signal.getsignal(number) == before and len(heard) < 10
     saved = [int(path.name) for path in store.packs.glob("*/checkpoints/[0-9]*")]
     assert saved == [heard[-1] + 1] and not list(store.packs.glob("*/owner.json"))
     monkeypatch.undo()
-    assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2) == 0
+    assert run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=StudyOptions(pack_size=2)) == 0
     for name, frame in undisturbed.items():  # the mesh of `run_study` spreads over all devices
         pd.testing.assert_frame_equal(tables(store, tmp_path)[name], frame, check_exact=False, rtol=2e-3)
 
@@ -196,7 +198,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "StudyProgress", Twice)
     with pytest.raises(KeyboardInterrupt):
-        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
+        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=StudyOptions(pack_size=2))
     assert not list(store.packs.glob("*/owner.json"))
 
 
@@ -205,7 +207,7 @@ def test_it_is_told_to_stop_while_it_waits_for_another_to_plan(tmp_path):
     with acquire(store.packs):
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGHUP)).start()
         with pytest.raises(StoppedError):
-            run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
+            run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=StudyOptions(pack_size=2))
 
 
 # ---- slots ----------------------------------------------------------------------------------------------------------
@@ -220,12 +222,12 @@ def test_a_slot_leaves_whole_rows_and_no_checkpoints(undisturbed, tmp_path, monk
             return len(begun) == 1
 
     monkeypatch.setattr(study, "Slot", OnePack)
-    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(trunk, "SHORT_SECONDS", 0)
     responses = {RESPONSE.heldout.identity: RESPONSE}
-    assert run_study(store, PACKED, DATA, responses, pack_size=2, minutes=9) == 2
+    assert run_study(store, PACKED, DATA, responses, options=StudyOptions(pack_size=2, minutes=9)) == 2
     assert not list(store.packs.glob("*/checkpoints/[0-9]*"))
     monkeypatch.undo()
-    assert run_study(store, PACKED, DATA, responses, pack_size=2) == 0
+    assert run_study(store, PACKED, DATA, responses, options=StudyOptions(pack_size=2)) == 0
     for name, frame in undisturbed.items():  # the mesh of `run_study` spreads over all devices
         pd.testing.assert_frame_equal(tables(store, tmp_path)[name], frame, check_exact=False, rtol=2e-3)
 
@@ -235,17 +237,17 @@ def test_a_pack_cut_off_by_its_slot_is_saved(undisturbed, tmp_path, monkeypatch)
     looks = iter(range(10**6))
     monkeypatch.setattr(Slot, "is_over", lambda self: next(looks) > 30)
     responses = {RESPONSE.heldout.identity: RESPONSE}
-    assert run_study(store, PACKED, DATA, responses, pack_size=2, minutes=9) > 0
+    assert run_study(store, PACKED, DATA, responses, options=StudyOptions(pack_size=2, minutes=9)) > 0
     assert list(store.packs.glob("*/checkpoints/[0-9]*"))
     monkeypatch.undo()
-    assert run_study(store, PACKED, DATA, responses, pack_size=2) == 0
+    assert run_study(store, PACKED, DATA, responses, options=StudyOptions(pack_size=2)) == 0
     for name, frame in undisturbed.items():
         pd.testing.assert_frame_equal(tables(store, tmp_path)[name], frame, check_exact=False, rtol=2e-3)
 
 
 def test_what_does_not_fit_its_slot_is_not_begun(tmp_path):
     store = run(tmp_path, TARGETS)
-    whole = run_pack.Pack((tuple(TARGETS),))
+    whole = Pack((tuple(TARGETS),))
     rates = Rates()
     assert rates.expected_seconds(whole) is None
     for run_ in TARGETS:
@@ -265,7 +267,7 @@ def test_what_does_not_fit_its_slot_is_not_begun(tmp_path):
 def test_a_trace_and_where_the_time_went_are_written(tmp_path):
     store = open_store(tmp_path / "store", "s", TARGETS, {})
     responses = {RESPONSE.heldout.identity: RESPONSE}
-    run_study(store, TARGETS, DATA, responses, profile=tmp_path / "trace")
+    run_study(store, TARGETS, DATA, responses, options=StudyOptions(profile=tmp_path / "trace"))
     assert list((tmp_path / "trace").rglob("*.xplane.pb"))
     record = store.record(TARGETS[-1])
     assert 0 < record["utilisation"] < 1.5 and record["memory_mib"] > 10
@@ -273,7 +275,7 @@ def test_a_trace_and_where_the_time_went_are_written(tmp_path):
 
 
 def test_checkpoints_may_lie_elsewhere(undisturbed, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(trunk, "SHORT_SECONDS", 0)
     store = dataclasses.replace(open_store(tmp_path, "s", PACKED, {}), checkpoint_root=str(tmp_path / "elsewhere"))
     do(store, PACKED, DATA, RESPONSE, size=2)
     assert list((tmp_path / "elsewhere" / "s").glob("*/[0-9]*"))

@@ -23,9 +23,11 @@ from ecg_jax.files.whole_file import read_csv
 from ecg_jax.monitor import status
 from ecg_jax.store import layout as stores
 from ecg_jax.store.layout import Store, open_store
-from ecg_jax.study import run_pack, sweep
+from ecg_jax.study import run_pack, sweep, trunk
 from ecg_jax.study import run_study as study
+from ecg_jax.study.options import StudyOptions
 from ecg_jax.study.run_study import run_study
+from ecg_jax.terminal.command import StoppedError
 from ecg_jax.train.input_pipeline import Placement
 from ecg_jax.train.training_data import TrainingData
 from scaling_fits.tables.run_table import EXPORTED
@@ -75,7 +77,7 @@ def test_cut_off_and_done_again_gives_the_same_tables(undisturbed, tmp_path, mes
 @pytest.mark.parametrize("kept", [0, 5, 11])
 def test_a_log_behind_its_checkpoint_is_made_good(undisturbed, tmp_path, mesh, monkeypatch, caplog, kept):
     """As after a power cut, or an rsync that was broken off: the checkpoint is there, lines of the log are not."""
-    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(trunk, "SHORT_SECONDS", 0)
     store, heard = open_store(tmp_path, "s", TARGETS, {}), []
 
     def kill(config, step, loss):
@@ -96,7 +98,7 @@ def test_a_log_behind_its_checkpoint_is_made_good(undisturbed, tmp_path, mesh, m
 
 def test_a_finished_trunk_does_nothing(undisturbed, mesh, monkeypatch):
     store, _ = undisturbed
-    monkeypatch.setattr(run_pack, "_PackRun", None)
+    monkeypatch.setattr(run_pack, "Members", None)
     do(store, TARGETS, DATA, RESPONSE)
 
 
@@ -167,7 +169,7 @@ def test_a_member_that_diverges_stops_alone(packed, tmp_path, mesh):
 
 
 def test_a_pack_with_checkpoints_is_one_without(packed, tmp_path, mesh, monkeypatch):
-    monkeypatch.setattr(run_pack, "SHORT_SECONDS", 0)
+    monkeypatch.setattr(trunk, "SHORT_SECONDS", 0)
     store = open_store(tmp_path, "s", PACKED, {})
     heard = []
 
@@ -188,7 +190,7 @@ def test_a_pack_with_checkpoints_is_one_without(packed, tmp_path, mesh, monkeypa
 
 def test_a_stop_saves_and_the_next_start_goes_on(packed, tmp_path, mesh):
     store, steps = open_store(tmp_path, "s", PACKED, {}), []
-    with pytest.raises(run_pack.StoppedError):
+    with pytest.raises(StoppedError):
         do(
             store,
             PACKED,
@@ -216,7 +218,7 @@ def test_two_launches_do_no_run_twice(packed, tmp_path):
                 done.append(config.run_id)
 
     def launch(_):
-        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, pack_size=2)
+        run_study(store, PACKED, DATA, {RESPONSE.heldout.identity: RESPONSE}, options=StudyOptions(pack_size=2))
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
         patch.setattr(study, "StudyProgress", Heard)

@@ -23,8 +23,8 @@ def environment() -> dict[str, str]:
 
 #: So short runs would keep their branch points in memory, and a CPU would pack nothing.
 SAVING = """
-from ecg_jax.study import run_pack, run_study
-run_pack.SHORT_SECONDS, run_study.measured_size = 0, lambda config: 3
+from ecg_jax.study import run_study, trunk
+trunk.SHORT_SECONDS, run_study.measured_size = 0, lambda config: 3
 from experiments import quickstart
 raise SystemExit(quickstart.main())
 """

@@ -3,8 +3,9 @@
 import numpy as np
 
 from ecg_jax.files.lease import acquire
+from ecg_jax.study.hooks import Hooks
 from ecg_jax.study.packing import plan
-from ecg_jax.study.run_pack import Hooks, run_pack
+from ecg_jax.study.run_pack import run_pack
 from ecg_jax.train import schedule
 from ecg_jax.train.input_pipeline import Placement, feed_of
 from ecg_jax.train.loop import train
