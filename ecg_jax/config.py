@@ -33,14 +33,6 @@ class Architecture(enum.StrEnum):
     TRANSFORMER = "transformer"
 
 
-class Objective(enum.StrEnum):
-    """Pretraining objectives; `objectives.of` matches on it."""
-
-    MASKED = "masked"  # lead x time cells hidden: the primary response
-    WHOLE_TIME = "whole_time"  # all leads hidden for whole patches
-    NEXT_PATCH = "next_patch"  # Gaussian likelihood of the next patch, given all before it
-
-
 class Attention(enum.StrEnum):
     """Which tokens a token sees: all of its record, or those up to its own time."""
 
@@ -53,6 +45,26 @@ class Readout(enum.StrEnum):
 
     VALUE = "value"
     GAUSSIAN = "gaussian"
+
+
+class Objective(enum.StrEnum):
+    """Pretraining objectives, each with what it asks of its model; `objectives.of` matches on it."""
+
+    attention: Attention
+    readout: Readout
+
+    #: Lead x time cells are hidden: the primary response.
+    MASKED = "masked", Attention.BIDIRECTIONAL, Readout.VALUE
+    #: All leads are hidden for whole patches.
+    WHOLE_TIME = "whole_time", Attention.BIDIRECTIONAL, Readout.VALUE
+    #: A Gaussian likelihood of the next patch, given all before it.
+    NEXT_PATCH = "next_patch", Attention.CAUSAL, Readout.GAUSSIAN
+
+    def __new__(cls, value: str, attention: Attention, readout: Readout) -> Self:
+        """A member that is its name, as every option is."""
+        member = str.__new__(cls, value)
+        member._value_, member.attention, member.readout = value, attention, readout
+        return member
 
 
 class Tokens(enum.StrEnum):
@@ -253,7 +265,7 @@ class RunConfig:
             )
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio = {self.mask_ratio} lies outside (0, 1)")
-        attention, readout = served_by(self.objective)
+        attention, readout = self.objective.attention, self.objective.readout
         if (self.model.attention, self.model.readout) != (attention, readout):
             raise ValueError(
                 f"objective = {self.objective} needs {attention} attention and a {readout} read-out; the model has "
@@ -306,15 +318,6 @@ class RunConfig:
     def from_json(cls, tree: dict[str, Any]) -> Self:
         """The config that `stored` gave. Raises ValueError on unknown, missing or mistyped fields, naming them."""
         return from_json(cls, tree, SCHEMA)
-
-
-def served_by(objective: Objective) -> tuple[Attention, Readout]:
-    """What an objective asks of its model."""
-    match objective:
-        case Objective.MASKED | Objective.WHOLE_TIME:
-            return Attention.BIDIRECTIONAL, Readout.VALUE
-        case Objective.NEXT_PATCH:
-            return Attention.CAUSAL, Readout.GAUSSIAN
 
 
 def mixture_of(config: RunConfig, pool: RecordPool) -> Mixture:

@@ -30,8 +30,8 @@ from ecg_jax.data.real.datasets import ptbxl
 from ecg_jax.data.real.datasets.prepare import prepare_ptbxl
 from ecg_jax.data.synthetic import SyntheticSource, Tier, fingerprint, recipe
 from ecg_jax.distributed import backend
-from ecg_jax.evaluate import baselines as references
 from ecg_jax.evaluate import heldout as held
+from ecg_jax.evaluate.baselines import component_residual
 from ecg_jax.evaluate.response import Response, response_of
 from ecg_jax.files.whole_file import read_json, whole_file, write_json, write_text
 from ecg_jax.objectives import masked
@@ -93,11 +93,11 @@ def targets(training: str, responses: dict[int, str]) -> list[RunConfig]:
     return runs
 
 
-def beat_copying(sample_rate_hz: int) -> Callable[[np.ndarray], references.Predict]:
+def beat_copying(sample_rate_hz: int) -> Callable[[np.ndarray], masked.Predict]:
     """Copying: a hidden sample is the mean of the visible samples of its lead that lie at the same time from their
     beat's R peak. R peaks are found on the whole lead II, so this is a favourable estimate."""
 
-    def predict_of(x_SxE: np.ndarray) -> references.Predict:
+    def predict_of(x_SxE: np.ndarray) -> masked.Predict:
         peaks = xqrs_detect(x_SxE[:, LEADS.index("II")].astype(float), fs=sample_rate_hz, verbose=False)
         phase_S = _phase(np.asarray(peaks, int), len(x_SxE))
 
@@ -125,13 +125,13 @@ def _phase(peaks: np.ndarray, samples: int) -> np.ndarray:
 def baselines(response: Response, training: RecordPool) -> pd.DataFrame:
     """The trivial predictors' losses."""
     heldout = response.heldout
-    copying = references.baseline_errors(heldout, beat_copying(heldout.pool.sample_rate_hz))
+    copying = masked.baseline_errors(heldout, beat_copying(heldout.pool.sample_rate_hz))
     rows = {
         "mean": response.references["loss_mean"],
         "linear map across visible leads": response.references["loss_linear"],
         "beat copying": held.overall(copying, heldout),
     }
-    residuals = references.component_residual(heldout, training, 20, [16, 24, 32, 48, 64, 80])
+    residuals = component_residual(heldout, training, 20, [16, 24, 32, 48, 64, 80])
     rows |= {f"{width} principal components of a patch": value for width, value in residuals.items()}
     return pd.DataFrame({"baseline": rows.keys(), "loss": rows.values()})
 
@@ -163,14 +163,37 @@ def figure(runs: pd.DataFrame, lines: pd.DataFrame, curve: pd.DataFrame) -> plt.
     return fig
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the pilot and writes its tables and figure."""
+def _frozen(frozen: held.HeldOut, sketches: list[str], excluded: Sequence[Exclusion]) -> dict[str, object]:
+    """What `response.json` keeps: records, masks, signals, and what was left out."""
+    return {
+        "response": frozen.identity,
+        "records": len(frozen.pool),
+        "patients": len(np.unique(frozen.pool.patient_id)),
+        "fold": VALIDATION_FOLD,
+        "masks_per_record": held.MASKS,
+        "mask_seed": held.MASK_SEED,
+        "mask_ratio": 0.6,
+        "patch_ms": 200,
+        "units": list(masked.UNITS),
+        "record_ids": frozen.pool.record_id.tolist(),
+        "sketches": sketches,
+        "excluded": [f"{item.record_id}: {item.reason}" for item in excluded],
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
     parser.add_argument("--out", type=Path, default=Path("out/pilot"), help="where runs are kept")
     parser.add_argument("--results", type=Path, default=Path("results/pilot"), help="where tables and figure go")
     add_dry_run(parser)
+    return parser
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the pilot and writes its tables and figure."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     backend.configure()
     if is_dry_run(options):
@@ -216,23 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text(options.results / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     with whole_file(options.results / "pilot.png") as image:
         figure(table, lines, tables["curve"]).savefig(image, dpi=150)
-    write_json(
-        path,
-        {
-            "response": frozen.identity,
-            "records": len(frozen.pool),
-            "patients": len(np.unique(frozen.pool.patient_id)),
-            "fold": VALIDATION_FOLD,
-            "masks_per_record": held.MASKS,
-            "mask_seed": held.MASK_SEED,
-            "mask_ratio": 0.6,
-            "patch_ms": 200,
-            "units": list(masked.UNITS),
-            "record_ids": frozen.pool.record_id.tolist(),
-            "sketches": now,
-            "excluded": [f"{item.record_id}: {item.reason}" for item in excluded],
-        },
-    )
+    write_json(path, _frozen(frozen, now, excluded))
     print(lines.to_string(index=False))
 
 

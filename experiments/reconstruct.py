@@ -30,7 +30,7 @@ from ecg_jax.evaluate.heldout import HeldOut, freeze, model_errors, overall
 from ecg_jax.evaluate.response import response_of
 from ecg_jax.files.whole_file import whole_file, write_text
 from ecg_jax.models import Params
-from ecg_jax.objectives import masked, next_patch
+from ecg_jax.objectives import masked
 from ecg_jax.scaling import ladder
 from ecg_jax.scaling.flops import parameters
 from ecg_jax.terminal.command import command
@@ -43,13 +43,6 @@ from ecg_jax.train.training_data import TrainingData
 from experiments.protocol.data import load_real, tell_left_out
 
 SECONDS, OFFSET_SD = 5, 7.0
-#: The protocol's shares of hidden cells; nothing is hidden of the next patch but itself.
-RATIOS = {Objective.MASKED: 0.6, Objective.WHOLE_TIME: 0.3, Objective.NEXT_PATCH: 0.6}
-TITLES = {
-    Objective.MASKED: "lead x time cells hidden",
-    Objective.WHOLE_TIME: "whole patches hidden",
-    Objective.NEXT_PATCH: "next patch, mean and deviation",
-}
 
 
 def config_of(objective: Objective, size: int, records: int, source: str) -> RunConfig:
@@ -60,7 +53,7 @@ def config_of(objective: Objective, size: int, records: int, source: str) -> Run
         data=DataConfig(real_fraction=1.0, real_source=source, synthetic_source="none"),
         optim=ladder.optim_config(),
         budget_records=records,
-        mask_ratio=RATIOS[objective],
+        mask_ratio=objectives.of(objective).ratio,
         objective=objective,
     )
 
@@ -79,14 +72,10 @@ def prediction(config: RunConfig, params: Params, heldout: HeldOut, row: int) ->
     gives none), both `(S, 8)`; NaN where nothing was asked. Needs a mesh in force."""
     x_1xSxE, hidden_1xTxU = place_batch(normalise(heldout.pool.ecg[[row]])), place_batch(heldout.hidden[[row], 0])
     apply = jax.jit(program(config).model.apply)
-    out_TxPxI = np.asarray(apply(params, x_1xSxE, masked.visible(x_1xSxE, hidden_1xTxU)))[0]
+    out = np.asarray(apply(params, x_1xSxE, masked.visible(x_1xSxE, hidden_1xTxU)))[0]
+    mean, deviation = objectives.of(config.objective).expected(out, heldout.hidden[row, 0])
     shape = (config.model.samples, len(INDEPENDENT_LEADS))
-    if config.objective is Objective.NEXT_PATCH:
-        ahead = np.concatenate([np.full_like(out_TxPxI[:1], np.nan), out_TxPxI[:-1]])
-        deviation = np.hypot(np.exp(ahead[..., 1]), next_patch.DEVIATION_FLOOR)
-        return ahead[..., 0].reshape(shape), deviation.reshape(shape)
-    hidden_TxI = heldout.hidden[row, 0][:, masked.UNIT_OF_TARGET]
-    return np.where(hidden_TxI[:, None], out_TxPxI, np.nan).reshape(shape), np.zeros(shape)
+    return mean.reshape(shape), deviation.reshape(shape)
 
 
 def draw(axes: Axes, target_SxI: np.ndarray, mean_SxI: np.ndarray, deviation_SxI: np.ndarray, rate_hz: int) -> None:
@@ -107,9 +96,7 @@ def draw(axes: Axes, target_SxI: np.ndarray, mean_SxI: np.ndarray, deviation_SxI
     axes.spines[["top", "right"]].set_visible(False)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, draws, and writes the losses beside their reference lines."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
     parser.add_argument("--size", type=int, default=30_000, help="rung of the ladder (default 30000)")
@@ -117,6 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--record", help="the held-out record to draw, as ptbxl/00009 (default: the first)")
     parser.add_argument("--cache", type=Path, default=Path("out/reconstruct"), help="where prepared records are kept")
     parser.add_argument("--results", type=Path, default=Path("results/objectives"), help="where the figure goes")
+    return parser
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains, draws, and writes the losses beside their reference lines."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.data_dir is None:
         parser.error("real recordings are needed: give --data-dir or set ECG_DATA_DIR")
@@ -145,7 +139,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         loss, references = overall(errors, heldout), response_of(heldout, data.training, objective).references
         target_SxI = normalise(pool.ecg[row])[:, INDEPENDENT_LEAD_INDICES]
         draw(axes, target_SxI, mean_SxI, deviation_SxI, pool.sample_rate_hz)
-        axes.set_title(f"{TITLES[objective]}\nloss {loss:.3f}, linear {references['loss_linear']:.3f}", fontsize=9)
+        axes.set_title(
+            f"{objectives.of(objective).words.title}\nloss {loss:.3f}, linear {references['loss_linear']:.3f}",
+            fontsize=9,
+        )
         lines.append(
             {
                 "objective": objective.value,
@@ -154,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "loss": loss,
                 "loss_mean": references["loss_mean"],
                 "loss_linear": references["loss_linear"],
-                "skill": 1 - objectives.share(objective, loss, references["loss_linear"]),
+                "skill": 1 - objectives.of(objective).share(loss, references["loss_linear"]),
                 "seconds": round(seconds, 1),
             }
         )

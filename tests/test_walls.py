@@ -15,12 +15,6 @@ PACKAGES = ("ecg_jax", "scaling_fits", "experiments", "benchmarks")
 LEFT = {
     "benchmarks/training/train_step_worker.py: commands",
     "ecg_jax/data/synthetic/physiology/arrhythmia.py: sample_trains",
-    "ecg_jax/outputs/model_card.py: model_card",
-    "ecg_jax/outputs/row.py: row",
-    "ecg_jax/scaling/ladder.py: main",
-    "ecg_jax/study/run_study.py: run_study",
-    "experiments/pilot.py: main",
-    "experiments/protocol/report.py: _figures",
 }
 
 

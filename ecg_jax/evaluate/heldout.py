@@ -22,40 +22,18 @@ from ecg_jax.config import Objective
 from ecg_jax.data.ecg import RecordPool, normalise
 from ecg_jax.data.real.quality.leakage import THRESHOLD, signature
 from ecg_jax.distributed.mesh import data_devices, host_slice, place_batch
+from ecg_jax.evaluate.contract import COLUMNS
 from ecg_jax.models import Model, Params
-from ecg_jax.objectives import masked
+from ecg_jax.objectives import HeldOut, masked
 
 MASKS = 8
 MASK_SEED = 20_260_601
 #: Numbers of a record's sketch: two recordings that are not alike get past `THRESHOLD` once in ten million.
 SKETCH = 16
+#: Standard errors from the middle of a normal interval of 95 % to its ends.
+_Z = 1.959964
 #: A run whose loss stays above this share of the mean baseline has not begun to learn the task.
 PRE_TRANSITION = 0.95
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """Frozen records `(R, samples, 12)` int16 and their frozen masks `(R, masks, patches, 7)`; True is hidden."""
-
-    pool: RecordPool
-    hidden: np.ndarray
-
-    @property
-    def identity(self) -> str:
-        """Sixteen hex digits over record ids, patients and masks."""
-        digest = hashlib.sha256()
-        for record, patient in zip(self.pool.record_id, self.pool.patient_id, strict=True):
-            digest.update(f"{record} {patient}\n".encode())
-        digest.update(repr(self.hidden.shape).encode())
-        digest.update(np.packbits(self.hidden).tobytes())
-        return digest.hexdigest()[:16]
-
-    def nothing_scored(self, row: int, mask: int) -> str:
-        """The message for a record of which a mask leaves no sample to be scored."""
-        return (
-            f"record {self.pool.record_id[row]}, mask {mask}: no sample is scored; "
-            "its hidden leads are flat, or the mask hides nothing, as those of the next-patch objective do"
-        )
 
 
 def sketches(pool: RecordPool) -> list[str]:
@@ -95,7 +73,7 @@ def freeze(
     masks: int = MASKS,
 ) -> HeldOut:
     """Draws the frozen masks of `pool`: each from (seed, record id, mask) alone, so a smaller set of records or of
-    masks sees the same ones. The next-patch objective hides nothing, under one mask.
+    masks sees the same ones. An objective that hides nothing has one mask, which hides nothing.
 
     Raises ValueError for a ratio outside (0, 1], or records that do not divide into `patches`.
     """
@@ -103,16 +81,16 @@ def freeze(
         raise ValueError(f"{pool.source}: records of {pool.ecg.shape[1]} samples do not divide into {patches} patches")
     if not 0 < ratio <= 1:
         raise ValueError(f"ratio = {ratio} lies outside (0, 1]: no cell would ever be hidden, or more than all")
-    units = 1 if objective is Objective.WHOLE_TIME else len(masked.UNITS)
-    if objective is Objective.NEXT_PATCH:
-        return HeldOut(pool, np.zeros((len(pool), 1, patches, units), bool))
+    draw = objectives.of(objective).draw_frozen
+    if draw is None:
+        return HeldOut(pool, np.zeros((len(pool), 1, patches, len(masked.UNITS)), bool))
     hidden = np.zeros((len(pool), masks, patches, len(masked.UNITS)), bool)
     for row, record in enumerate(pool.record_id):
         word = int.from_bytes(hashlib.sha256(str(record).encode()).digest()[:8], "big")
         for mask in range(masks):
             bits = np.random.Generator(np.random.Philox(np.random.SeedSequence((MASK_SEED, word, mask))))
             while not hidden[row, mask].any():  # a mask that hides nothing asks nothing
-                hidden[row, mask] = bits.random((patches, units)) < ratio
+                hidden[row, mask] = draw(bits, patches, ratio)
     return HeldOut(pool, hidden)
 
 
@@ -208,3 +186,27 @@ def per_patient(errors: np.ndarray, heldout: HeldOut) -> pd.DataFrame:
 def overall(errors: np.ndarray, heldout: HeldOut) -> float:
     """The loss: errors averaged over masks, then records, then patients."""
     return float(pd.Series(errors.mean(axis=1)).groupby(heldout.pool.patient_id).mean().mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutLoss:
+    """The response as an evaluator: the loss, and its interval over patients (normal, 95 %)."""
+
+    heldout: HeldOut
+    objective: Objective = Objective.MASKED
+    name: str = "held-out loss"
+
+    @property
+    def identity(self) -> str:
+        """That of the records and masks."""
+        return self.heldout.identity
+
+    def rows(self, model: Model, params: Params) -> pd.DataFrame:
+        """One row. Needs a mesh in force."""
+        errors = model_errors(model, params, self.heldout, objective=self.objective)
+        of_patient = pd.Series(errors.mean(axis=1)).groupby(self.heldout.pool.patient_id).mean()
+        value = float(of_patient.mean())
+        half = _Z * float(of_patient.sem())  # NaN of one patient: no interval
+        n = len(errors)
+        row = (self.objective.value, "all", "", "loss", value, value - half, value + half, n, n)
+        return pd.DataFrame([row], columns=list(COLUMNS))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg_jax import objectives
 from ecg_jax.config import Objective, RunConfig
 from ecg_jax.data.ecg import RecordPool, Source
 from ecg_jax.data.real.quality.leakage import find_matches
-from ecg_jax.evaluate import baselines as lines
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.files.whole_file import read_json, write_json
 
@@ -107,10 +107,8 @@ def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objectiv
     Raises ValueError when a patient or a recording stands on both sides.
     """
     check_apart(training, heldout)
-    errors = {
-        "mean": lines.mean_errors(heldout, objective),
-        "linear": lines.linear_errors(heldout, training, objective),
-    }
+    task = objectives.of(objective)
+    errors = {"mean": task.mean_errors(heldout), "linear": task.linear_errors(heldout, training)}
     references = {f"loss_{name}": held.overall(of, heldout) for name, of in errors.items()}
     references |= {f"curve_loss_{name}": held.overall(of[:, :1], heldout) for name, of in errors.items()}
     return Response(heldout, references)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ecg_jax.config import Objective, RunConfig
+from ecg_jax import objectives
+from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.fetch.publishers import PUBLICATIONS
 from ecg_jax.data.synthetic.render.tiers import CONTENT
@@ -25,25 +26,17 @@ LICENCES = {
     ),
     STANDIN: "rendered by ecg-jax itself (Apache-2.0): a stand-in, not real ECG",
 }
-#: What a loss is measured in, and what its two reference lines predict.
-_MASKED = ("mean squared error of hidden samples, in variances of their lead", "the mean of every lead")
-_MEASURES = {
-    Objective.MASKED: (*_MASKED, "the best linear map across the leads visible at a time"),
-    Objective.WHOLE_TIME: (*_MASKED, "the best linear map across the leads visible at a time"),
-    Objective.NEXT_PATCH: (
-        "negative log likelihood of the samples of the next patch, in nats",
-        "a Gaussian of mean 0 and deviation 1",
-        "a Gaussian whose mean is linear in the patch before",
-    ),
-}
-_TASKS = {
-    Objective.MASKED: "reconstructs {} of all cells of a time patch and a lead (the six limb leads count as one)",
-    Objective.WHOLE_TIME: "reconstructs {} of all time patches, hidden in all leads",
-    Objective.NEXT_PATCH: "predicts the next time patch of all leads from those before it",
-}
 _STANDIN_NOTE = """
 **Stand-in, not real.** There were no real recordings at hand: what this card calls real are another generator's.
 """
+
+
+_LIMITS = """\
+For research only. This is not a medical device: it was validated for no diagnosis, no patient group and no recorder,
+and must not inform the care of anybody. It is meant for the study of pretraining (size, data, mix) and as a fixed
+feature extractor in such studies. It learnt from the records above only; patients, recorders, rates, filters and lead
+placements unlike theirs lie outside what it knows. Absolute amplitude is taken out of its input. Subsets of the limb
+leads, and flat leads, were rare or absent in training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +52,7 @@ class CardFacts:
 def model_card(config: RunConfig, facts: CardFacts) -> str:
     """The card, Markdown."""
     c, record, counts = config, facts.record, parameters(config.model)
-    loss, mean, linear = _MEASURES[c.objective]
+    words = objectives.of(c.objective).words
     early = "\n\n**It has hardly begun to learn its task.**" if record["pre_transition"] else ""
     standin = STANDIN in (facts.training.source, facts.heldout.source)
     return f"""# ECG encoder of {counts.blocks:,} parameters
@@ -89,30 +82,26 @@ another order; `encoder.tokens(ecg)` gives {c.model.tokens_per_record} tokens pe
 | parameters | {counts.blocks:,} in blocks, {counts.total:,} in all |
 | input | {c.model.samples / c.data.sample_rate_hz:g} s at {c.data.sample_rate_hz} Hz, in patches of \
 {1000 * c.model.patch_samples / c.data.sample_rate_hz:g} ms |
-| objective | {c.objective}: {_TASKS[c.objective].format(f"{c.mask_ratio:.0%}")} |
+| objective | {c.objective}: {words.task.format(f"{c.mask_ratio:.0%}")} |
 | budget | {c.budget_records:,} records ({c.budget_steps:,} steps of {c.batch_records}), \
 {record["train_flops"]:.3g} FLOPs, seed {c.seed} |
 | optimiser | {c.optim.optimiser}, base rate {c.optim.learning_rate:g}, weight decay {c.optim.weight_decay:g} |
 
 ## Losses
 
-On {_told(facts.heldout)} held out by patient ({facts.heldout.source}; response `{c.response}`): {loss}.
+On {_told(facts.heldout)} held out by patient ({facts.heldout.source}; response `{c.response}`): {words.loss}.
 
 | | loss |
 |---|---|
 | this model | {record["loss"]:.4f} |
-| {linear}, fitted to the training records | {record["loss_linear"]:.4f} |
-| {mean} | {record["loss_mean"]:.4f} |
+| {words.linear}, fitted to the training records | {record["loss_linear"]:.4f} |
+| {words.mean} | {record["loss_mean"]:.4f} |
 
 The loss tells how well a signal is completed, not how well a disease is told.{early}
 
 ## Use and limits
 
-For research only. This is not a medical device: it was validated for no diagnosis, no patient group and no recorder,
-and must not inform the care of anybody. It is meant for the study of pretraining (size, data, mix) and as a fixed
-feature extractor in such studies. It learnt from the records above only; patients, recorders, rates, filters and lead
-placements unlike theirs lie outside what it knows. Absolute amplitude is taken out of its input. Subsets of the limb
-leads, and flat leads, were rare or absent in training.
+{_LIMITS}
 
 ## Licences of the data
 

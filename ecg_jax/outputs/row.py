@@ -48,31 +48,18 @@ def row(
     The unique counts are those of the pool behind a stream, not of the records seen of it: a run that saw half an epoch
     has `epochs_real` 0.5. `diverged` says how a run diverged, "" if it did not, and becomes the column `message`;
     the column `exclusion` says why a fit must leave the row out, "" if it need not. `skill` and `pre_transition` stand
-    on `objectives.share` of the reference lines; `log_loss` is None for a log likelihood that is not positive.
+    on `objectives.Task.share` of the reference lines; `log_loss` is None for a log likelihood that is not positive.
     """
     c, records = config, config.budget_records
-    size = parameters(c.model)
     real_seen = records * c.data.ratio.numerator // c.data.ratio.denominator
     synthetic_seen = records - real_seen
     finite = math.isfinite(loss)
     if not finite and not diverged:
         diverged = f"the held-out loss became {loss}"
-    shares = {name: objectives.share(c.objective, loss, references[f"loss_{name}"]) for name in ("mean", "linear")}
+    shares = {name: objectives.of(c.objective).share(loss, references[f"loss_{name}"]) for name in ("mean", "linear")}
     pre_transition = finite and not diverged and shares["mean"] > PRE_TRANSITION
     return {
-        "run_id": c.run_id,
-        "trunk_id": c.trunk_id,
-        "study": c.study,
-        "n_params": size.blocks,
-        "n_params_total": size.total,
-        "width": c.model.width,
-        "depth": c.model.depth,
-        "heads": c.model.heads,
-        "position": c.model.position.value,
-        "tokens": c.model.tokens.value,
-        "parametrisation": c.model.parametrisation.value,
-        "precision": c.model.precision.value,
-        "optimiser": c.optim.optimiser.value,
+        **_model_columns(c),
         "records_seen": records,
         "tokens_seen": records * c.model.tokens_per_record,
         "train_flops": records * train_flops_per_record(c.model),
@@ -89,6 +76,39 @@ def row(
         "real_information": c.data.real_information,
         "real_source": c.data.real_source,
         "synthetic_source": c.data.synthetic_source,
+        **_training_columns(c),
+        "loss": loss if finite else None,
+        "log_loss": math.log(loss) if finite and loss > 0 else None,
+        "skill": 1 - shares["linear"] if finite else None,
+        **references,
+        "pre_transition": pre_transition,
+        "diverged": bool(diverged),
+        "exclusion": "diverged" if diverged else "pre_transition" if pre_transition else "",
+        "message": diverged,
+    }
+
+
+def _model_columns(c: RunConfig) -> dict[str, Any]:
+    size = parameters(c.model)
+    return {
+        "run_id": c.run_id,
+        "trunk_id": c.trunk_id,
+        "study": c.study,
+        "n_params": size.blocks,
+        "n_params_total": size.total,
+        "width": c.model.width,
+        "depth": c.model.depth,
+        "heads": c.model.heads,
+        "position": c.model.position.value,
+        "tokens": c.model.tokens.value,
+        "parametrisation": c.model.parametrisation.value,
+        "precision": c.model.precision.value,
+        "optimiser": c.optim.optimiser.value,
+    }
+
+
+def _training_columns(c: RunConfig) -> dict[str, Any]:
+    return {
         "branch_step": c.branch_step,
         "batch_records": c.batch_records,
         "learning_rate": c.optim.learning_rate,
@@ -103,12 +123,4 @@ def row(
         "architecture": c.model.architecture.value,
         "response": c.response,
         "seed": c.seed,
-        "loss": loss if finite else None,
-        "log_loss": math.log(loss) if finite and loss > 0 else None,
-        "skill": 1 - shares["linear"] if finite else None,
-        **references,
-        "pre_transition": pre_transition,
-        "diverged": bool(diverged),
-        "exclusion": "diverged" if diverged else "pre_transition" if pre_transition else "",
-        "message": diverged,
     }

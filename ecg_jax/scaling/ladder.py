@@ -35,7 +35,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecg_jax.config import ModelConfig, Objective, OptimConfig, Precision, Tokens, served_by
+from ecg_jax.config import ModelConfig, Objective, OptimConfig, Precision, Tokens
 from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record, training_bytes
 from ecg_jax.terminal.command import command
 
@@ -82,7 +82,7 @@ def model_config(
         )
     aspect = 32 * (size / 1e6) ** 0.13
     depth, width = min(near, key=lambda pair: abs(math.log(pair[1] / pair[0] / aspect)))
-    attention, readout = served_by(objective)
+    attention, readout = objective.attention, objective.readout
     config = ModelConfig(
         width=width,
         depth=depth,
@@ -145,9 +145,7 @@ def table(batch_records: int = 64, **model: Any) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@command
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints the ladder."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ecg-jax ladder",
         description="Print the size ladder: shape, exact parameter counts, FLOPs and memory of every rung.",
@@ -191,6 +189,13 @@ examples:
         help="what activations are held in (default float32); weights are float32 always",
     )
     parser.add_argument("--batch", type=int, default=64, metavar="RECORDS", help="records per batch (default 64)")
+    return parser
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints the ladder."""
+    parser = _parser()
     options = parser.parse_args(arguments)
     if options.batch < 1:
         parser.error(f"--batch {options.batch}: at least one record is needed")
@@ -205,6 +210,10 @@ examples:
         )
     except ValueError as error:
         parser.error(str(error))
+    _print_rungs(rungs, options)
+
+
+def _print_rungs(rungs: pd.DataFrame, options: argparse.Namespace) -> None:
     print(
         f"Records of 10 s at {options.rate} Hz in patches of {options.patch_ms} ms, objective {options.objective}, "
         f"tokens {options.tokens}, {options.precision}; memory at batches of {options.batch}"

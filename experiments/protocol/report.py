@@ -66,54 +66,74 @@ def write(
     write_text(folder / "report.html", _page(images, runs, data, findings))
 
 
+#: A figure, its data, and its caption.
+Drawn = tuple[Figure, pd.DataFrame, str]
+
+
 def _figures(
     store: Store, runs: Sequence[RunConfig], training: TrainingData, data: StudyData, findings: Findings
-) -> dict[str, tuple[Figure, pd.DataFrame, str]]:
-    """Each figure with its data and its caption."""
-    note = data.note or None
+) -> dict[str, Drawn]:
+    drawn = _figures_of_runs(findings, data.note or None) | _figures_of_records(store, runs, training, data)
+    if slopes := findings.contrasts:
+        table = pd.DataFrame([{"contrast": s.name, "quantity": s.quantity, "slope": s.estimate} for s in slopes])
+        figure = contrast_forest(slopes, title="Slopes in ln N", note=data.note or None)
+        drawn["contrasts"] = (figure, table, "The contrasts' slopes in ln N: filled are the primary ones.")
+    return drawn
+
+
+def _figures_of_runs(findings: Findings, note: str | None) -> dict[str, Drawn]:
     row = findings.table.frame.iloc[0]
     lines = {"mean": row.loss_mean, "linear map across visible leads": row.loss_linear}
     summary = seed_summary(findings.table, ["real_fraction", "n_params", "records_seen"])
     axes = findings.table.frame[["trunk_id", "n_params", "real_fraction"]].drop_duplicates("trunk_id")
     curves = findings.curves.merge(axes, on="trunk_id")
-    slopes = findings.contrasts
-    largest = max(
-        (r for r in runs if r.data.real_fraction in (MIX, runs[-1].data.real_fraction)),
-        key=lambda r: (r.model.width * r.model.depth, r.data.real_fraction == MIX, r.budget_records, -r.seed),
+    against_size = loss_against_size(
+        summary, baselines=lines, fit=findings.law, title="Held-out loss against size", note=note
     )
-    name = data.note or "real"
-    sample, sample_table = figures.recordings(data.heldout.pool, training.source(runs[0]))
-    if note:
-        sample.suptitle(note, color="#B00020", fontsize=9)
-    rebuilt, rebuilt_table = figures.reconstruction(store, largest, data.heldout)
-    rebuilt.suptitle(f"Held-out record {data.heldout.pool.record_id[0]}{f' ({note})' if note else ''}", fontsize=9)
-    drawn = {
+    against_records = loss_against_records(summary, baselines=lines, title="Held-out loss against records", note=note)
+    convergence = convergence_curves(
+        curves, target=findings.target, baselines=lines, title="Loss at the stable rate", note=note
+    )
+    return {
         "loss_against_size": (
-            loss_against_size(
-                summary, baselines=lines, fit=findings.law, title="Held-out loss against size", note=note
-            ),
+            against_size,
             summary,
             "Held-out loss against parameters in blocks, per budget and real fraction r; bars span the seeds. "
             "The grey line through r = 0 is the fitted law.",
         ),
         "loss_against_records": (
-            loss_against_records(summary, baselines=lines, title="Held-out loss against records", note=note),
+            against_records,
             summary,
             "Held-out loss against records seen. Numbers at the foot: epochs of real data at that point.",
         ),
         "convergence": (
-            convergence_curves(
-                curves, target=findings.target, baselines=lines, title="Loss at the stable rate", note=note
-            ),
+            convergence,
             curves,
             "Learning curves of the trunks at their stable rate, under one mask per record; the marked loss is the "
             "target of the absolute convergence speed. They are never mixed with cooled-down points.",
         ),
+    }
+
+
+def _figures_of_records(
+    store: Store, runs: Sequence[RunConfig], training: TrainingData, data: StudyData
+) -> dict[str, Drawn]:
+    largest = max(
+        (r for r in runs if r.data.real_fraction in (MIX, runs[-1].data.real_fraction)),
+        key=lambda r: (r.model.width * r.model.depth, r.data.real_fraction == MIX, r.budget_records, -r.seed),
+    )
+    sample, sample_table = figures.recordings(data.heldout.pool, training.source(runs[0]))
+    if data.note:
+        sample.suptitle(data.note, color="#B00020", fontsize=9)
+    rebuilt, rebuilt_table = figures.reconstruction(store, largest, data.heldout)
+    of_what = f" ({data.note})" if data.note else ""
+    rebuilt.suptitle(f"Held-out record {data.heldout.pool.record_id[0]}{of_what}", fontsize=9)
+    return {
         "recordings": (
             sample,
             sample_table,
-            f"Recordings ({name}) beside synthetic ones, filtered and z-scored per lead: what the model sees. Six of "
-            "the twelve leads.",
+            f"Recordings ({data.note or 'real'}) beside synthetic ones, filtered and z-scored per lead: what the model "
+            "sees. Six of the twelve leads.",
         ),
         "reconstruction": (
             rebuilt,
@@ -122,11 +142,6 @@ def _figures(
             "budget. Shaded cells were hidden.",
         ),
     }
-    if slopes:
-        table = pd.DataFrame([{"contrast": s.name, "quantity": s.quantity, "slope": s.estimate} for s in slopes])
-        figure = contrast_forest(slopes, title="Slopes in ln N", note=note)
-        drawn["contrasts"] = (figure, table, "The contrasts' slopes in ln N: filled are the primary ones.")
-    return drawn
 
 
 def _page(images: dict[str, str], runs: Sequence[RunConfig], data: StudyData, findings: Findings) -> str:

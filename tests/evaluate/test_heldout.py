@@ -9,7 +9,6 @@ from ecg_jax import models
 from ecg_jax.config import Objective
 from ecg_jax.data.ecg import normalise
 from ecg_jax.distributed.mesh import place_batch, place_members
-from ecg_jax.evaluate import baselines
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.objectives import masked
 from ecg_jax.scaling import ladder
@@ -97,7 +96,7 @@ def test_a_record_that_is_not_scored_is_named(heldout, mesh):
     flat = dataclasses.replace(heldout, pool=dataclasses.replace(heldout.pool, ecg=ecg))
     of_next_patch = held.freeze(made_up_pool(12), 50, objective=Objective.NEXT_PATCH)
     for frozen, record in ((flat, "made-up/00004"), (of_next_patch, "made-up/00000")):
-        for errors in (lambda h: held.model_errors(model, params, h, batch_records=36), baselines.mean_errors):
+        for errors in (lambda h: held.model_errors(model, params, h, batch_records=36), masked.mean_errors):
             with pytest.raises(ValueError, match=f"record {record}, mask 0: no sample is scored"):
                 errors(frozen)
 

@@ -8,11 +8,11 @@ from ecg_jax.config import Objective
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS, normalise
 from ecg_jax.distributed.mesh import place_batch
 from ecg_jax.models import Model
-from ecg_jax.objectives import masked
+from ecg_jax.objectives import masked, whole_time
 
 
 def test_whole_patches_are_hidden_in_all_units():
-    hidden = np.asarray(masked.draw_patches(jax.random.key(0), 400, 50, 0.3))
+    hidden = np.asarray(whole_time.draw_patches(jax.random.key(0), 400, 50, 0.3))
     assert hidden.shape == (400, 50, 7) and (hidden == hidden[:, :, :1]).all()
     assert abs(hidden[:, :, 0].mean() - 0.3) < 0.015  # 20,000 draws: standard deviation 0.0032
 

@@ -6,7 +6,7 @@ from support.tiny_models import PATCHES, jit, placed
 
 from ecg_jax.config import Objective
 from ecg_jax.models import Model
-from ecg_jax.objectives import masked, next_patch, of, share
+from ecg_jax.objectives import masked, next_patch, of
 
 SHAPE = (3, PATCHES, 20, 8)
 
@@ -63,10 +63,10 @@ def test_skill_of_a_likelihood_is_that_of_its_variance():
     """Gaussians of deviations 0.05 and 0.2: the loss of one is negative, and yet their variances stand as 1 to 16."""
     entropy = [math.log(deviation) + 0.5 * math.log(2 * math.pi * math.e) for deviation in (0.05, 0.2)]
     assert entropy[0] < 0
-    assert share(Objective.NEXT_PATCH, *entropy) == pytest.approx(1 / 16)
-    assert share(Objective.MASKED, 0.3, 0.4) == share(Objective.WHOLE_TIME, 0.3, 0.4) == pytest.approx(0.75)
-    assert math.isfinite(share(Objective.NEXT_PATCH, 1e6, 1.0)) and math.isnan(
-        share(Objective.NEXT_PATCH, math.nan, 1.0)
+    assert of(Objective.NEXT_PATCH).share(*entropy) == pytest.approx(1 / 16)
+    assert of(Objective.MASKED).share(0.3, 0.4) == of(Objective.WHOLE_TIME).share(0.3, 0.4) == pytest.approx(0.75)
+    assert math.isfinite(of(Objective.NEXT_PATCH).share(1e6, 1.0)) and math.isnan(
+        of(Objective.NEXT_PATCH).share(math.nan, 1.0)
     )
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from support.synthetic_pools import made_up_pool
 
+from ecg_jax import objectives
 from ecg_jax.config import DataConfig, Objective, OptimConfig, RunConfig
 from ecg_jax.data.ecg import RecordPool
 from ecg_jax.data.real.datasets import ptbxl
 from ecg_jax.distributed.mesh import place_pack
-from ecg_jax.evaluate import baselines
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.scaling import ladder
 from ecg_jax.train.loop import train
@@ -89,7 +89,7 @@ def test_real_recordings_teach_of_others(objective, margin, recordings, mesh):
     losses = [loss for loss, _ in heard]
     assert np.mean(losses[-5:]) < losses[0] - margin
     heldout = held.freeze(validation, 50, objective=objective, masks=1)
-    model, mean = program(config_of(objective)).model, baselines.mean_errors(heldout, objective)
+    model, mean = program(config_of(objective)).model, objectives.of(objective).mean_errors(heldout)
     errors = held.model_errors(model, member(state.params, 0), heldout, objective=objective, batch_records=BATCH)
     assert held.overall(errors, heldout) < held.overall(mean, heldout) - margin
 
