@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import html
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from ecg_jax.config import RunConfig
 from ecg_jax.evaluate.baselines import component_residual
+from ecg_jax.files.html_page import fill
 from ecg_jax.files.whole_file import write_text
 from ecg_jax.store.layout import Store
 from ecg_jax.train.training_data import TrainingData
@@ -29,18 +30,7 @@ from scaling_fits.figures.run_figures import (
 )
 from scaling_fits.tables.run_table import seed_summary
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { font-size: .87rem; color: #444; }
-table { border-collapse: collapse; font-size: .9rem; } td, th { padding: .2rem .7rem; text-align: right; }
-th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
-caption { font-size: .87rem; color: #444; text-align: left; }
-.note { background: #fdecea; border-left: 4px solid #b00020; padding: .6rem 1rem; }
-.warning { background: #fff6e0; border-left: 4px solid #e69f00; padding: .6rem 1rem; }
-code, pre { font-size: .87rem; background: #f4f4f4; } pre { padding: .7rem; overflow-x: auto; }
-"""
-
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 BIGGER = """source .venv/bin/activate
 python -m experiments.quickstart --help
 python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 \\
@@ -144,52 +134,24 @@ def _figures_of_records(
     }
 
 
-def _page(images: dict[str, str], runs: Sequence[RunConfig], data: StudyData, findings: Findings) -> str:
-    note = f'<p class="note"><strong>{html.escape(data.note)}.</strong> The target recordings of this run were made by '
-    note += "a generator. Set ECG_DATA_DIR to a folder of PTB-XL for real ones.</p>"
-    frozen = (
-        "These are the records and masks that the pilot froze."
-        if data.frozen
-        else "These are not the records that the pilot froze: compare losses within this page only."
-    )
-    parts = [
-        "<h1>How does model size affect what an ECG foundation model learns from synthetic, mixed and real data?</h1>",
-        note if data.note else "",
-        f'<p class="warning">{html.escape(WARNING)}</p>',
-        "<h2>What was run</h2>",
-        f"<p>{_what_was_run(runs, data, findings)} {frozen}</p>",
-        _table(findings.table.frame, {"n_params": "parameters", "records_seen": "records"}, "loss", ".4f"),
-        "<h2>Loss against size</h2>",
-        images["loss_against_size"],
-        _law(findings),
-        "<h2>Loss against data</h2>",
-        images["loss_against_records"],
-        "<h2>Contrasts</h2>",
-        images.get("contrasts", ""),
-        _list(str(slope) for slope in findings.contrasts),
-        _refused(findings),
-        "<p>Paired over patients, on the same masks, at the largest budget (difference of ln loss):</p>",
-        _list(f"{name}: {_paired(difference)}" for name, difference in findings.paired.items()),
-        "<h2>Convergence</h2>",
-        images["convergence"],
-        _list(f"{name}: {_ratio(ratio)}" for name, ratio in findings.speed.items()),
-        "<p>Records that close 90 % of the gap between the mean baseline and the trunk's own last loss "
-        "(medians over seeds):</p>",
-        _table(findings.closing.assign(target=data.target), {"n_params": "parameters"}, "records", ",.0f"),
-        "<h2>Recordings</h2>",
-        images["recordings"],
-        images["reconstruction"],
-        "<h2>How to go bigger</h2>",
-        f"<pre>{html.escape(BIGGER)}</pre>",
-        "<p>Every row of <code>runs.csv</code> holds every axis as a column; <code>fits.json</code> every number on "
-        "this page; <code>figures/</code> each figure as PDF, PNG and CSV.</p>",
-    ]
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>ecg-jax: quickstart{html.escape(f' ({data.note})' if data.note else '')}</title>"
-        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+def _page(images: dict[str, tuple[str, str]], runs: Sequence[RunConfig], data: StudyData, findings: Findings) -> str:
+    losses = _Grid.of(findings.table.frame, {"n_params": "parameters", "records_seen": "records"}, "loss", ".4f")
+    closing = findings.closing.assign(target=data.target)
+    laws = {"Pure synthetic": findings.law, "All mixes": findings.mixed_law}
+    return fill(
+        TEMPLATE,
+        images=images,
+        data=data,
+        warning=WARNING,
+        what_was_run=_what_was_run(runs, data, findings),
+        losses=losses,
+        laws={title: str(law) for title, law in laws.items() if law is not None},
+        contrasts=[str(slope) for slope in findings.contrasts],
+        refused=findings.refused,
+        paired={name: _paired(difference) for name, difference in findings.paired.items()},
+        speed={name: _ratio(ratio) for name, ratio in findings.speed.items()},
+        closing=_Grid.of(closing, {"n_params": "parameters"}, "records", ",.0f"),
+        bigger=BIGGER,
     )
 
 
@@ -216,23 +178,24 @@ def _what_was_run(runs: Sequence[RunConfig], data: StudyData, findings: Findings
     )
 
 
-def _table(frame: pd.DataFrame, rows: dict[str, str], value: str, form: str) -> str:
-    """Medians over seeds of `value`, a column per real fraction; `rows` maps the columns that name rows to heads."""
-    grid = frame.groupby([*rows, "real_fraction"])[value].median().unstack()
-    head = [*rows.values(), *(f"r = {fraction:g}" for fraction in grid.columns)]
-    lines = [f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in head)}</tr>"]
-    for keys, values in grid.iterrows():
-        names = [f"{key:,}" for key in (keys if isinstance(keys, tuple) else (keys,))]
-        cells = names + [format(number, form) if pd.notna(number) else "not reached" for number in values]
-        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    caption = f"<caption>{html.escape(value)}: {html.escape(str(frame['target'].iloc[0]))}</caption>"
-    return f"<table>{caption}{''.join(lines)}</table>"
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """A table as text."""
 
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
 
-def _law(findings: Findings) -> str:
-    laws = {"Pure synthetic": findings.law, "All mixes": findings.mixed_law}
-    shown = {title: html.escape(str(law)) for title, law in laws.items() if law is not None}
-    return "".join(f"<h3>{title}</h3><pre>{text}</pre>" for title, text in shown.items())
+    @classmethod
+    def of(cls, frame: pd.DataFrame, rows: dict[str, str], value: str, form: str) -> _Grid:
+        """Medians over seeds of `value`, a column per real fraction; `rows` maps columns that name rows to heads."""
+        grid = frame.groupby([*rows, "real_fraction"])[value].median().unstack()
+        lines = []
+        for keys, values in grid.iterrows():
+            names = [f"{key:,}" for key in (keys if isinstance(keys, tuple) else (keys,))]
+            lines.append(names + [format(number, form) if pd.notna(number) else "not reached" for number in values])
+        head = [*rows.values(), *(f"r = {fraction:g}" for fraction in grid.columns)]
+        return cls(f"{value}: {frame['target'].iloc[0]}", head, lines)
 
 
 def _paired(difference: PatientDifference) -> str:
@@ -247,16 +210,6 @@ def _ratio(ratio: SpeedRatio) -> str:
     return f"{bound}no ratio to a loss of {ratio.target:.3f} ({ratio.reason})"
 
 
-def _refused(findings: Findings) -> str:
-    return _list(f"{part}: {reason}" for part, reason in findings.refused.items())
-
-
-def _list(items: object) -> str:
-    lines = "".join(f"<li>{html.escape(str(item))}</li>" for item in items)
-    return f"<ul>{lines}</ul>" if lines else ""
-
-
-def _image(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+def _image(path: Path, caption: str) -> tuple[str, str]:
+    """Its address, the whole image in it, and its caption."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}", caption

@@ -7,12 +7,11 @@ spectra.csv, excluded.csv (every record left out, by reason) and repeats.csv (re
 from __future__ import annotations
 
 import argparse
-import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -24,6 +23,7 @@ from ecg_jax.data.real.datasets.registry import list_set
 from ecg_jax.data.real.quality import figures, measures
 from ecg_jax.data.real.quality.leakage import find_repeats
 from ecg_jax.data.storage import shards
+from ecg_jax.files.html_page import fill
 from ecg_jax.files.whole_folder import whole_folder
 from ecg_jax.terminal.command import command
 from ecg_jax.terminal.stage import STDERR, Stage
@@ -32,13 +32,7 @@ from ecg_jax.terminal.stage import STDERR, Stage
 _SHOWN_LABELS = 30
 #: Lead-algebra residual above which limb leads do not fit, and the share of such records that a set may have.
 MISFIT = 0.05
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"
-    "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}img{max-width:100%}"
-    "table{border-collapse:collapse;margin:.6rem 0}td,th{padding:.15rem .8rem .15rem 0;text-align:left;"
-    "vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}.warning{color:#B00020}"
-    "details{color:#444}figure{margin:1rem 0}figcaption{color:#555;font-size:.9rem}.columns{columns:3}"
-)
+_TEMPLATE = files(__package__) / "report.html.jinja"
 
 
 def write_report(
@@ -129,128 +123,52 @@ def _summary(pool: RecordPool, tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _page(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int, notes: Sequence[str]) -> str:
+    table, repeats = tables["records"], tables["repeats"]
+    folds = table.groupby("fold").agg(records=("record_id", "size"), patients=("patient_id", "nunique"))
+    with_algebra = int(table.algebra.notna().sum())
+    return fill(
+        _TEMPLATE,
+        pool=pool,
+        tables=tables,
+        notes=notes,
+        apart=int((~repeats.same_patient.astype(bool)).sum()),
+        folds=folds.reset_index(),
+        labels=tables["labels"].head(_SHOWN_LABELS),
+        amplitude_notes=measures.amplitude_notes(table),
+        heart_rate_records=measures.HEART_RATE_RECORDS,
+        algebra_records=with_algebra,
+        misfits=_misfits(table, with_algebra),
+        images=_images(pool, tables, seed),
+        seed=seed,
+        scale=_scale(pool),
+    )
+
+
+def _images(pool: RecordPool, tables: dict[str, pd.DataFrame], seed: int) -> dict[str, str]:
     table = tables["records"]
-    folds = table.groupby("fold").agg(records=("record_id", "size"), patients=("patient_id", "nunique")).reset_index()
-    labels = tables["labels"]
-    caption = (
-        f"The {min(_SHOWN_LABELS, len(labels))} most frequent of {len(labels)} labels; all of them are in labels.csv."
-    )
-    parts = [
-        f"<h1>{html.escape(pool.source)}: {len(pool):,} records</h1>",
-        "<p>As a model is given them: band-passed 0.5–40 Hz, resampled, before normalisation.</p>",
-        _table(tables["summary"]),
-        "<h2>What to know of this set</h2>",
-        "<p>Of recordings longer than ten seconds the first ten are kept.</p>",
-        "".join(f"<p>{html.escape(note)}</p>" for note in notes),
-        "<h2>Left out</h2>",
-        _left_out(tables["excluded"]),
-        "<h2>Recordings held twice</h2>",
-        _twice(tables["repeats"]),
-        "<h2>Folds and labels</h2>",
-        _table(folds),
-        f"<p>{caption}</p>{_counts(labels.head(_SHOWN_LABELS))}" if len(labels) else "<p>No labels.</p>",
-        "<h2>Amplitude</h2>",
-        "".join(f"<p class='warning'>{html.escape(note)}</p>" for note in measures.amplitude_notes(table)),
-        _image(figures.amplitudes(pool, table), "Boxes: quartiles; whiskers end at the 1st and 99th percentile."),
-        "<h2>Heart rate</h2>",
-        _image(
-            figures.heart_rates(table),
-            f"Median interval of lead II's beats (XQRS), on {measures.HEART_RATE_RECORDS:,} records at most.",
-        ),
-        "<h2>Spectrum</h2>",
-        _image(figures.spectrum(tables["spectra"]), "Line: median; band: 5 to 95 % of the records."),
-        "<h2>Lead algebra</h2>",
-        _misfit(table),
-        _image(
-            figures.algebra(table),
-            "0 is exact; rounding alone gives about 0.005. Leads that were scaled one by one have none.",
-        )
-        if table.algebra.notna().any()
-        else "<p>None: the leads of these records were scaled one by one.</p>",
-        "<h2>Records at random</h2>",
-        _image(figures.random_sheet(pool, seed), f"Drawn with seed {seed}; {_scale(pool)}"),
-        "<h2>The worst records</h2>",
-        _image(
-            figures.worst_sheet(pool, table),
-            f"Those of the largest lead-algebra residual, peak and share of noise; {_scale(pool)}",
-        ),
-    ]
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        'content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{html.escape(pool.source)}: quality report</title><style>{_STYLE}</style></head>"
-        f"<body>\n{body}\n</body></html>\n"
-    )
+    drawn = {
+        "amplitudes": figures.amplitudes(pool, table),
+        "heart_rates": figures.heart_rates(table),
+        "spectrum": figures.spectrum(tables["spectra"]),
+        "random": figures.random_sheet(pool, seed),
+        "worst": figures.worst_sheet(pool, table),
+    }
+    if table.algebra.notna().any():
+        drawn["algebra"] = figures.algebra(table)
+    return {name: figures.as_image(figure) for name, figure in drawn.items()}
 
 
-def _misfit(table: pd.DataFrame) -> str:
-    """A warning where limb leads in mV do not fit each other: LUDB's, for one, have a gain each."""
+def _misfits(table: pd.DataFrame, with_algebra: int) -> int:
+    """How many records' limb leads in mV do not fit each other, where they are too many: LUDB's, for one, have a gain
+    each."""
     off = int((table.algebra > MISFIT).sum())
-    if off <= MISFIT * table.algebra.notna().sum():
-        return ""
-    return (
-        f"<p class='warning'>In {off:,} of {int(table.algebra.notna().sum()):,} records the limb leads do not fit each "
-        "other: each was scaled by itself, or leads bear wrong names. Their millivolts are not to be trusted; "
-        "normalise per lead.</p>"
-    )
-
-
-def _left_out(excluded: pd.DataFrame) -> str:
-    if excluded.empty:
-        return "<p>No record was left out.</p>"
-    parts = []
-    for kind, rows in excluded.groupby("kind"):
-        lines = "".join(f"<li>{html.escape(f'{row.record_id}: {row.reason}')}</li>" for row in rows.itertuples())
-        parts.append(f"<details><summary>{html.escape(str(kind))}: {len(rows):,}</summary><ul>{lines}</ul></details>")
-    return "\n".join(parts)
-
-
-def _twice(repeats: pd.DataFrame) -> str:
-    if repeats.empty:
-        return "<p>None: no two records are the same recording.</p>"
-    apart = int((~repeats.same_patient).sum())
-    warning = (
-        f"<p class='warning'>{apart} of them under two patients: a split by patient does not keep these apart.</p>"
-    )
-    return (warning if apart else "") + _table(repeats.head(50))
+    return off if off > MISFIT * with_algebra else 0
 
 
 def _scale(pool: RecordPool) -> str:
     scaled = int((pool.unit == "NU").sum())
     note = f" {scaled:,} records were scaled per lead by their publisher: one deviation is drawn as 0.2 mV."
     return f"a square is 200 ms by 0.5 mV.{note if scaled else ''}"
-
-
-def _counts(labels: pd.DataFrame) -> str:
-    items = "".join(
-        f"<li>{html.escape(row.label if row.common in ('', row.label) else f'{row.label} = {row.common}')}: "
-        f"{row.records:,}</li>"
-        for row in labels.itertuples()
-    )
-    return f"<ul class='columns'>{items}</ul>"
-
-
-def _table(rows: pd.DataFrame) -> str:
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows.columns)
-    lines = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows.itertuples(index=False))
-    return f"<table><tr>{head}</tr>{lines}</table>"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, (bool, np.bool_)):
-        return f"<td>{'yes' if value else 'no'}</td>"
-    if isinstance(value, (int, np.integer)):
-        return f"<td class='n'>{value:,}</td>"
-    if isinstance(value, (float, np.floating)):
-        return f"<td class='n'>{'–' if np.isnan(value) else format(value, ',.4g')}</td>"
-    return f"<td>{html.escape(str(value))}</td>"
-
-
-def _image(figure: Figure, caption: str) -> str:
-    text = html.escape(caption)
-    address = figures.as_image(figure)
-    return f'<figure><img alt="{text}" src="{address}"><figcaption>{text}</figcaption></figure>'
 
 
 def read_set(name: str, source: Path) -> tuple[RecordPool, list[Exclusion], Sequence[str]]:
