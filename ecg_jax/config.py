@@ -28,7 +28,7 @@ RATIO, FINEST_RATIO = 1_000_000, 1_000_000_000
 
 
 class Architecture(enum.StrEnum):
-    """Architectures; `models.build` matches on it."""
+    """Architectures; `models.build` and `scaling.flops.arithmetic` match on it."""
 
     TRANSFORMER = "transformer"
 

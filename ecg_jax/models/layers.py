@@ -13,6 +13,7 @@ from ecg_jax.distributed.mesh import shardable
 from ecg_jax.extras import needs
 from ecg_jax.models.contract import Keys
 from ecg_jax.scaling import mup
+from ecg_jax.scaling.contract import Role
 
 with needs("train"):
     from flax import nnx
@@ -26,7 +27,7 @@ def compute_dtype(c: ModelConfig) -> jnp.dtype:
     return jnp.dtype(jnp.bfloat16 if c.precision is Precision.BFLOAT16 else jnp.float32)
 
 
-def linear(c: ModelConfig, role: mup.Role, size_in: int, size_out: int, *, rngs: Keys) -> nnx.Linear:
+def linear(c: ModelConfig, role: Role, size_in: int, size_out: int, *, rngs: Keys) -> nnx.Linear:
     """A dense layer without bias, its weights spread over `data` along whichever dimension divides."""
     across = shardable(size_out)
     spec = (None, across) if across else (shardable(size_in), None)

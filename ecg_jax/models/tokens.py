@@ -18,6 +18,7 @@ from ecg_jax.extras import needs
 from ecg_jax.models.contract import Keys
 from ecg_jax.models.layers import SHARED, linear
 from ecg_jax.scaling import mup
+from ecg_jax.scaling.contract import Role
 
 with needs("train"):
     from flax import nnx
@@ -31,9 +32,9 @@ class Embed(nnx.Module):
     def __init__(self, c: ModelConfig, *, rngs: Keys):
         self.config = c
         if c.stem_samples is not None:
-            self.stem = linear(c, mup.Role.INPUT, c.patch_samples, c.stem_samples, rngs=rngs)
+            self.stem = linear(c, Role.INPUT, c.patch_samples, c.stem_samples, rngs=rngs)
         leads = len(LEADS) if c.tokens is Tokens.TIME else 1
-        self.project = linear(c, mup.Role.INPUT, leads * (c.patch_features + 1), c.width, rngs=rngs)
+        self.project = linear(c, Role.INPUT, leads * (c.patch_features + 1), c.width, rngs=rngs)
         if c.tokens is Tokens.LEAD_TIME:
             self.lead = nnx.Param(0.02 * jax.random.normal(rngs.params(), (len(INDEPENDENT_LEADS), c.width)))
         if c.position is Position.LEARNED:
@@ -79,9 +80,9 @@ class Head(nnx.Module):
         self.config = c
         self.numbers = 1 if c.readout is Readout.VALUE else 2
         leads = len(INDEPENDENT_LEADS) if c.tokens is Tokens.TIME else 1
-        self.project = linear(c, mup.Role.OUTPUT, c.width, leads * self.numbers * c.patch_features, rngs=rngs)
+        self.project = linear(c, Role.OUTPUT, c.width, leads * self.numbers * c.patch_features, rngs=rngs)
         if c.stem_samples is not None:
-            self.unstem = linear(c, mup.Role.INPUT, c.stem_samples, c.patch_samples, rngs=rngs)
+            self.unstem = linear(c, Role.INPUT, c.stem_samples, c.patch_samples, rngs=rngs)
 
     def __call__(self, x_BxLxM: jax.Array) -> jax.Array:
         """The prediction."""

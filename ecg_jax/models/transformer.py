@@ -21,6 +21,7 @@ from ecg_jax.models.execution import Execution, Remat
 from ecg_jax.models.layers import SHARED, linear, norm
 from ecg_jax.models.tokens import Embed, Head, rotate, times
 from ecg_jax.scaling import mup
+from ecg_jax.scaling.contract import Role
 
 with needs("train"):
     from flax import nnx
@@ -63,11 +64,11 @@ class Block(nnx.Module):
     def __init__(self, c: ModelConfig, execution: Execution, *, rngs: Keys):
         self.config, self.execution = c, execution
         self.attention_norm = norm(c, rngs=rngs)
-        self.qkv = linear(c, mup.Role.HIDDEN, c.width, 3 * c.width, rngs=rngs)
-        self.mix = linear(c, mup.Role.BRANCH_END, c.width, c.width, rngs=rngs)
+        self.qkv = linear(c, Role.HIDDEN, c.width, 3 * c.width, rngs=rngs)
+        self.mix = linear(c, Role.BRANCH_END, c.width, c.width, rngs=rngs)
         self.feed_norm = norm(c, rngs=rngs)
-        self.up = linear(c, mup.Role.HIDDEN, c.width, 4 * c.width, rngs=rngs)
-        self.down = linear(c, mup.Role.BRANCH_END, 4 * c.width, c.width, rngs=rngs)
+        self.up = linear(c, Role.HIDDEN, c.width, 4 * c.width, rngs=rngs)
+        self.down = linear(c, Role.BRANCH_END, 4 * c.width, c.width, rngs=rngs)
 
     def __call__(self, x_RxM: jax.Array) -> jax.Array:
         """One block."""

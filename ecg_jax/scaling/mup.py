@@ -24,23 +24,14 @@ width 64 and depth 4, multipliers twice and four times as large end within the n
 
 from __future__ import annotations
 
-import enum
 import math
 from typing import Any
 
 from ecg_jax.config import ModelConfig, Parametrisation
+from ecg_jax.scaling.contract import Place, Role
+from ecg_jax.scaling.flops import arithmetic
 
 BASE_WIDTH, BASE_HEAD_SIZE = 48, 16
-
-
-class Role(enum.Enum):
-    """What a weight does. `BRANCH_END` is the hidden matrix that ends a residual branch."""
-
-    INPUT = enum.auto()
-    HIDDEN = enum.auto()
-    BRANCH_END = enum.auto()
-    OUTPUT = enum.auto()
-    GAIN = enum.auto()
 
 
 def initial_deviation(c: ModelConfig, role: Role, fan_in: int) -> float:
@@ -67,24 +58,20 @@ def readout_multiplier(c: ModelConfig) -> float:
     return BASE_WIDTH / c.width if c.parametrisation is Parametrisation.COMPLETE_P else 1.0
 
 
-def role_of(path: tuple[Any, ...]) -> Role:
-    """The role of the parameter at a path of the model's tree."""
-    names = [key.key for key in path]
-    if names[-1] == "scale":
-        return Role.GAIN
-    if names[0] == "blocks":
-        return Role.BRANCH_END if names[-2] in ("mix", "down") else Role.HIDDEN
-    return Role.OUTPUT if names[:2] == ["head", "project"] else Role.INPUT
-
-
 def rate_multiplier(c: ModelConfig, path: tuple[Any, ...]) -> float:
     """What Adam's rate is multiplied by for the parameter at `path`."""
-    hidden = role_of(path) in (Role.HIDDEN, Role.BRANCH_END)
+    hidden = place_of(c, path).role in (Role.HIDDEN, Role.BRANCH_END)
     return BASE_WIDTH / c.width if hidden and c.parametrisation is Parametrisation.COMPLETE_P else 1.0
 
 
 def epsilon_multiplier(c: ModelConfig, path: tuple[Any, ...]) -> float:
     """What Adam's epsilon is multiplied by for the parameter at `path`: as its gradients grow with width and depth."""
-    if c.parametrisation is Parametrisation.STANDARD or path[-2].key in ("stem", "unstem"):
+    place = place_of(c, path)
+    if c.parametrisation is Parametrisation.STANDARD or place.fixed:
         return 1.0
-    return BASE_WIDTH / c.width / (c.depth if path[0].key == "blocks" else 1)
+    return BASE_WIDTH / c.width / (c.depth if place.in_block else 1)
+
+
+def place_of(c: ModelConfig, path: tuple[Any, ...]) -> Place:
+    """What the parameter at a path of the model's tree does."""
+    return arithmetic(c.architecture).place(path)

@@ -17,7 +17,7 @@ from ecg_jax.models.layers import SHARED
 from ecg_jax.models.transformer import Transformer, _scanned, transformer
 from ecg_jax.objectives import masked
 from ecg_jax.scaling import mup
-from ecg_jax.scaling.mup import Role
+from ecg_jax.scaling.contract import Role
 from ecg_jax.train import optimizer
 
 OURS, STANDARD = Parametrisation.COMPLETE_P, Parametrisation.STANDARD
@@ -63,7 +63,7 @@ def initial(c, model):
         if leaf.ndim == 1:
             return jnp.ones(leaf.shape)
         placed = path[-1].key == "kernel"
-        deviation = mup.initial_deviation(c, mup.role_of(path), leaf.shape[0]) if placed else 0.02
+        deviation = mup.initial_deviation(c, mup.place_of(c, path).role, leaf.shape[0]) if placed else 0.02
         return jax.device_put((deviation * rng.normal(size=leaf.shape)).astype(np.float32), leaf.sharding.spec)
 
     return jax.tree.map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0)))
@@ -170,15 +170,16 @@ def by_name(tree):
 def test_every_weight_has_its_role(name, mesh):
     model = models.build(variant(name))
     leaves = by_name(jax.eval_shape(model.init, jax.random.key(0)))
-    assert {leaf: mup.role_of(path) for leaf, (path, _) in leaves.items()} == VARIANTS[name][1]
+    assert {leaf: mup.place_of(variant(name), path).role for leaf, (path, _) in leaves.items()} == VARIANTS[name][1]
 
 
 def test_initial_deviations(mesh):
     """Of the real draw: 1 / sqrt(fan-in), and nothing in the read-out."""
-    leaves = by_name(models.build(variant("stem", depth=1)).init(jax.random.key(0)))
+    config = variant("stem", depth=1)
+    leaves = by_name(models.build(config).init(jax.random.key(0)))
     for name, (path, leaf) in leaves.items():
         if name.endswith("kernel"):
-            expected = 0.0 if mup.role_of(path) is Role.OUTPUT else 1 / math.sqrt(leaf.shape[0])
+            expected = 0.0 if mup.place_of(config, path).role is Role.OUTPUT else 1 / math.sqrt(leaf.shape[0])
             np.testing.assert_allclose(np.std(leaf), expected, rtol=0.1, err_msg=name)
     standard = variant("stem", depth=8, parametrisation=STANDARD)
     assert {mup.initial_deviation(standard, role, 25) for role in (Role.INPUT, Role.HIDDEN, Role.OUTPUT)} == {1 / 5}
