@@ -8,6 +8,7 @@ from types import ModuleType
 
 #: By the name that was typed after `python -m`.
 COMMANDS = {
+    "ecg_jax.aot.__main__": "ecg-jax compile",
     "ecg_jax.sweep": "ecg-jax status|export|show|merge|replay",
     "ecg_jax.ladder": "ecg-jax ladder",
     "ecg_jax.data.real.download": "ecg-jax download",
@@ -21,4 +22,5 @@ class Moved(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """Finds nothing. Raises ModuleNotFoundError for a command that has moved."""
         if fullname in COMMANDS:
-            raise ModuleNotFoundError(f"{fullname} is a command now: {COMMANDS[fullname]}", name=fullname)
+            typed = fullname.removesuffix(".__main__")
+            raise ModuleNotFoundError(f"{typed} is a command now: {COMMANDS[fullname]}", name=fullname)

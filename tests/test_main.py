@@ -58,6 +58,7 @@ def test_a_command_that_is_none_is_told_the_nearest(capsys):
 
 @pytest.mark.parametrize(("name", "now"), COMMANDS.items())
 def test_forms_of_before_say_what_to_type(name, now):
+    name = name.removesuffix(".__main__")
     done = subprocess.run([sys.executable, "-m", name, "--help"], capture_output=True, text=True)
     assert done.returncode != 0 and f"{name} is a command now: {now}" in done.stderr
     assert len(done.stderr.splitlines()) == 1

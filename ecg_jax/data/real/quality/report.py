@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from ecg_jax.data.ecg import SIMULATED, RecordPool
 from ecg_jax.data.exclusions import Exclusion, kind_of
