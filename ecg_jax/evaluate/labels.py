@@ -99,7 +99,7 @@ def read_ptbxl_labels(data_dir: Path, task: Task) -> Labels:
     is not as published.
     """
     folder = raw_folder(data_dir)
-    classes_of = _classes_of(folder / STATEMENTS, task)
+    classes_of = read_classes(folder / STATEMENTS, task)
     found: dict[str, frozenset[str]] = {}
     if task in _OF_Z100 and (data_dir / "ptbxl_z100" / Z100_DATABASE).is_file():
         column = _OF_Z100[task]
@@ -162,8 +162,9 @@ def choose_classes(classes: Sequence[str], training_NxC: np.ndarray, scored_MxC:
     return Scored(tuple(name for name in classes if name not in left_out), left_out)
 
 
-def _classes_of(path: Path, task: Task) -> dict[str, tuple[str, ...]]:
-    """The classes of a task that each SCP code stands for; none where it is no statement of the task."""
+def read_classes(path: Path, task: Task) -> dict[str, tuple[str, ...]]:
+    """The classes of a task that each SCP code stands for, from PTB-XL's table of statements; none where a code is no
+    statement of the task. Raises as `read_ptbxl_labels` does."""
     columns = ("", "diagnostic", "form", "rhythm", "diagnostic_class", "diagnostic_subclass")
     return {row[""]: tuple(_classes(row, task)) for _, row in read_table(path, columns)}
 
