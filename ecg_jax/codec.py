@@ -34,7 +34,7 @@ def written_fields(config: object) -> dict[str, Any]:
 
 
 @functools.cache
-def _fields_of(cls: type) -> tuple[tuple[str, dataclasses.Field | None], ...]:
+def _fields_of(cls: type) -> tuple[tuple[str, dataclasses.Field[Any] | None], ...]:
     """The fields of a dataclass by name, those that came later with what is known of them."""
     return tuple((field.name, field if "schema" in field.metadata else None) for field in dataclasses.fields(cls))
 

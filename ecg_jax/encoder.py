@@ -105,7 +105,9 @@ class Encoder:
         """
         return self._batched(self._tokens, ecg, leads, (self.config.model.tokens_per_record,))
 
-    def _batched(self, features: Any, ecg: np.ndarray, leads: str | Sequence[str], per_record: tuple) -> np.ndarray:
+    def _batched(
+        self, features: Any, ecg: np.ndarray, leads: str | Sequence[str], per_record: tuple[int, ...]
+    ) -> np.ndarray:
         """Calls `features` batch by batch; what pads the last one is dropped."""
         ecg, leads = np.asarray(ecg), _meant((leads,) if isinstance(leads, str) else tuple(leads))
         _check(ecg, leads, self.config)

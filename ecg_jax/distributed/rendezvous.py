@@ -10,6 +10,7 @@ import json
 import platform
 import socket
 import time
+from typing import TypedDict
 
 
 class ProcessesError(RuntimeError):
@@ -21,14 +22,22 @@ def roll_call(coordinator: str, processes: int, process: int, seconds: float) ->
     `seconds`, two have one number, or they were told of other numbers of processes; and where the coordinator cannot be
     reached."""
     host, _, port = coordinator.rpartition(":")
-    said = {"process": process, "processes": processes, "host": platform.node()}
+    said: _Said = {"process": process, "processes": processes, "host": platform.node()}
     until = time.monotonic() + seconds
     wrong = _listen(int(port), said, until, seconds) if process == 0 else _answer(host, int(port), said, until, seconds)
     if wrong:
         raise ProcessesError(wrong)
 
 
-def _listen(port: int, said: dict, until: float, seconds: float) -> str:
+class _Said(TypedDict):
+    """What a process says of itself: its number, of how many, and where it runs."""
+
+    processes: int
+    process: int
+    host: str
+
+
+def _listen(port: int, said: _Said, until: float, seconds: float) -> str:
     """Hears all others, and tells them what is wrong, "" for nothing."""
     heard, connections, wrong = {0: said}, [], ""
     with socket.create_server(("", port)) as listener:
@@ -53,7 +62,7 @@ def _listen(port: int, said: dict, until: float, seconds: float) -> str:
     return wrong
 
 
-def _objection(heard: dict[int, dict], said: dict, other: dict) -> str:
+def _objection(heard: dict[int, _Said], said: _Said, other: _Said) -> str:
     if other["processes"] != said["processes"]:
         return (
             f"process {other['process']} on {other['host']} was told of {other['processes']} processes, process 0 on "
@@ -65,7 +74,7 @@ def _objection(heard: dict[int, dict], said: dict, other: dict) -> str:
     return ""
 
 
-def _answer(host: str, port: int, said: dict, until: float, seconds: float) -> str:
+def _answer(host: str, port: int, said: _Said, until: float, seconds: float) -> str:
     """Tells the first process of this one, and returns what it says is wrong."""
     last = ""
     while time.monotonic() < until:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ with needs("train"):
     from flax import nnx
 
 #: A block as a function of its weights and its input.
-_Run = Callable[[nnx.State, jax.Array], jax.Array]
+_Run = Callable[[nnx.State[Any, Any], jax.Array], jax.Array]
 
 
 def transformer(config: ModelConfig, execution: Execution) -> Model:
@@ -136,7 +137,7 @@ def _scanned(model: Transformer, x_RxM: jax.Array) -> jax.Array:
     return jax.lax.scan(lambda x, p: (run(p, x), None), x_RxM, stacked)[0]
 
 
-def _block(graph: nnx.GraphDef[Block], params: nnx.State, x_RxM: jax.Array) -> jax.Array:
+def _block(graph: nnx.GraphDef[Block], params: nnx.State[Any, Any], x_RxM: jax.Array) -> jax.Array:
     return nnx.merge(graph, params)(x_RxM)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,7 +150,9 @@ def columns_of(problem: Problem, padded: int | None = None) -> dict[str, Any]:
     return {"x": columns, "inverse_sd": inverse_sd, "unit": jnp.exp(jnp.asarray(problem.log_unit))}
 
 
-def residual_of(law: Law, estimator: Estimator, theta: jax.Array, log_y: jax.Array, columns: Any) -> jax.Array:
+def residual_of(
+    law: Law, estimator: Estimator, theta: jax.Array | Sequence[jax.Array], log_y: jax.Array, columns: Any
+) -> jax.Array:
     """(N,) residuals as the estimator sees them; traceable."""
     log_loss = law.log_prediction(theta, columns["x"])
     difference = log_loss - log_y
@@ -179,7 +181,9 @@ def _row_by_row(
     One reverse pass then costs a few evaluations of the law, whatever the number of constants.
     """
 
-    def one(constants, log_y, x, inverse_sd):
+    def one(
+        constants: Sequence[jax.Array], log_y: jax.Array, x: dict[str, jax.Array], inverse_sd: jax.Array
+    ) -> jax.Array:
         row = {"x": {name: value[None] for name, value in x.items()}, "inverse_sd": inverse_sd, "unit": columns["unit"]}
         return residual_of(law, estimator, constants, log_y, row)[0]
 
@@ -245,7 +249,7 @@ def bend_of(
 def _rows(law: Law, estimator: Estimator) -> Callable[..., Any]:
     exact = rounded(estimator, 1e-300)
 
-    def one(theta, log_y, columns):
+    def one(theta: jax.Array, log_y: jax.Array, columns: Any) -> tuple[jax.Array, jax.Array]:
         residual = residual_of(law, exact, theta, log_y, columns)
         return residual, row_loss_of(exact, residual, theta)
 
@@ -259,7 +263,7 @@ def _jacobian(law: Law, estimator: Estimator) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=256)
 def _at_point(law: Law, estimator: Estimator) -> Callable[..., Any]:
-    def one(*at):
+    def one(*at: Any) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         objective, gradient, curvature, gram = derivatives_of(law, estimator, *at)
         return objective, gradient, curvature + bend_of(law, estimator, *at), gram
 

@@ -44,6 +44,9 @@ GAIN_TOLERANCE = 1e-17
 GAIN_ABSOLUTE = 1e-28
 ROOM_TOLERANCE = 1e-13  # of the objective: what going all the way to a bound may still gain
 
+#: Of a chunk of fits: steps taken, constants, what was evaluated there, damping, which are done, the next trial.
+_State = tuple[jax.Array | int, jax.Array, tuple[jax.Array, ...], jax.Array, jax.Array, jax.Array]
+
 
 @dataclass(frozen=True)
 class Solutions:
@@ -246,24 +249,34 @@ def _advance(law: Law, estimator: Estimator) -> Callable[..., Any]:
     many = len(law.parameters) > MANY_CONSTANTS
 
     @jax.jit
-    def advance(theta, low, high, damping, *, log_y, weight, columns, core):
+    def advance(
+        theta: jax.Array,
+        low: jax.Array,
+        high: jax.Array,
+        damping: jax.Array,
+        *,
+        log_y: jax.Array,
+        weight: jax.Array,
+        columns: Any,
+        core: jax.Array,
+    ) -> tuple[jax.Array, ...]:
         weights = weight.sum(axis=1)
 
-        def sizes(at):
+        def sizes(at: tuple[jax.Array, ...]) -> jax.Array:
             return jnp.abs(at[0]) if not estimator.estimates_scale else weights
 
-        def bend(count, trial, last):
+        def bend(count: jax.Array | int, trial: jax.Array, last: jax.Array) -> jax.Array:
             if not many:
                 return bends(trial, log_y, weight, columns, core)
             anew = functools.partial(bends, trial, log_y, weight, columns, core)
             return jax.lax.cond(count % BEND_EVERY == 0, anew, lambda: last)
 
-        def step(state):
+        def step(state: _State) -> _State:
             count, theta, at, damping, _, trial = state
             there = (*straight(trial, log_y, weight, columns, core), bend(count, trial, at[-1]))
             better = there[0] < at[0]
 
-            def chosen(new, old):
+            def chosen(new: jax.Array, old: jax.Array) -> jax.Array:
                 return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
             theta, at = chosen(trial, theta), jax.tree.map(chosen, there, at)
@@ -277,7 +290,7 @@ def _advance(law: Law, estimator: Estimator) -> Callable[..., Any]:
         # The first trial is the start itself, so that the derivatives are compiled once.
         count, size = theta.shape
         nowhere = (jnp.full(count, jnp.inf), jnp.zeros((count, size)), *(jnp.zeros((count, size, size)),) * 3)
-        state = (0, theta, nowhere, damping, jnp.zeros(count, bool), theta)
+        state: _State = (0, theta, nowhere, damping, jnp.zeros(count, bool), theta)
         state = jax.lax.while_loop(lambda s: (s[0] < STEPS_PER_CALL) & ~s[4].all(), step, state)
         _, theta, at, damping, done, _ = state
         objective, gradient, _, gram, _ = at
@@ -296,8 +309,10 @@ def _exact_objective(law: Law, estimator: Quantile) -> Callable[..., Any]:
     exact = replace(estimator, core=1e-300)
 
     @jax.jit
-    def objective(theta, low, high, *, log_y, weight, columns):
-        def one(theta, log_y, weight):
+    def objective(
+        theta: jax.Array, low: jax.Array, high: jax.Array, *, log_y: jax.Array, weight: jax.Array, columns: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        def one(theta: jax.Array, log_y: jax.Array, weight: jax.Array) -> jax.Array:
             return weight @ exact.loss(residual_of(law, exact, theta, log_y, columns))
 
         return theta, jax.vmap(one)(theta, log_y, weight)
@@ -314,9 +329,13 @@ def _vertex(law: Law, estimator: Quantile) -> Callable[..., Any]:
     exact = replace(estimator, core=1e-300)
 
     @jax.jit
-    def vertex(theta, low, high, *, log_y, weight, columns):
-        def one(theta, low, high, log_y, weight):
-            def residual(at):
+    def vertex(
+        theta: jax.Array, low: jax.Array, high: jax.Array, *, log_y: jax.Array, weight: jax.Array, columns: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        def one(
+            theta: jax.Array, low: jax.Array, high: jax.Array, log_y: jax.Array, weight: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
+            def residual(at: jax.Array) -> jax.Array:
                 return residual_of(law, exact, at, log_y, columns)
 
             free = (theta > low) & (theta < high)
@@ -326,7 +345,7 @@ def _vertex(law: Law, estimator: Quantile) -> Callable[..., Any]:
             used = jnp.arange(len(theta)) < free.sum()
             order = jnp.argsort(~free)
 
-            def newton(_, at):
+            def newton(_: int, at: jax.Array) -> jax.Array:
                 slope = jax.jacfwd(residual)(at)[nearest][:, order]
                 slope = jnp.where(used[:, None] & used[None, :], slope, jnp.eye(len(theta)))
                 step = jnp.linalg.solve(slope, jnp.where(used, residual(at)[nearest], 0.0))

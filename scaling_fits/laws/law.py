@@ -8,7 +8,7 @@ size and nothing overflows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -138,7 +138,7 @@ class Law:
         """Lower and upper bounds (P,) in working coordinates."""
         return np.array([p.low for p in self.parameters]), np.array([p.high for p in self.parameters])
 
-    def log_prediction(self, theta_P: jax.Array, x: Mapping[str, jax.Array]) -> jax.Array:
+    def log_prediction(self, theta_P: jax.Array | Sequence[jax.Array], x: Mapping[str, jax.Array]) -> jax.Array:
         """ln L (N,) in units of the typical loss at variables as `prepare` gives them; traceable."""
         constants = SimpleNamespace(**{name: theta_P[p] for p, name in enumerate(self.names)})
         return self.log_loss(constants, SimpleNamespace(**x))
