@@ -1,7 +1,7 @@
 # make demo        the whole experiment in miniature: about 6 minutes on 2 cores, then open out/quickstart/report.html
 # make test        the default test suite, in WORKERS processes (2; each takes up to 4 GiB)
 # make test-long   the long tests; writes results/test-long.json
-# make lint        ruff
+# make lint        ruff and mypy
 # make notebooks   runs the notebooks and keeps what they show; SCALING_DATA_DIR names the folder of public tables
 # make docs        the pages and an API reference as a site in out/site
 # make clean       removes .venv and out/
@@ -46,6 +46,7 @@ test-long: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -60,7 +60,9 @@ class Objective(enum.StrEnum):
     #: A Gaussian likelihood of the next patch, given all before it.
     NEXT_PATCH = "next_patch", Attention.CAUSAL, Readout.GAUSSIAN
 
-    def __new__(cls, value: str, attention: Attention, readout: Readout) -> Self:
+    def __new__(
+        cls, value: str, attention: Attention = Attention.BIDIRECTIONAL, readout: Readout = Readout.VALUE
+    ) -> Self:
         """A member that is its name, as every option is."""
         member = str.__new__(cls, value)
         member._value_, member.attention, member.readout = value, attention, readout

@@ -17,7 +17,7 @@ def component_residual(
     Components come from the training records, the residual from the held-out ones: about how well a model can know a
     patch that squeezes it through so few numbers. A reference, not a bound: the loss counts hidden samples only.
     """
-    train, test = (patches_of(normalise(pool.ecg), patch_samples) for pool in (training, heldout.pool))
+    train, test = (patches_of(normalise(pool.ecg[:]), patch_samples) for pool in (training, heldout.pool))
     _, vectors = np.linalg.eigh(train.T.astype(np.float64) @ train)
     energy = ((test @ vectors[:, ::-1]) ** 2).sum(axis=0)
     kept = np.concatenate([[0.0], np.cumsum(energy)]) / energy.sum()

@@ -10,10 +10,11 @@ import numpy as np
 
 from ecg_jax import objectives
 from ecg_jax.config import Objective, RunConfig
-from ecg_jax.data.ecg import RecordPool, Source
+from ecg_jax.data.ecg import RecordPool, Rows, Source
 from ecg_jax.data.real.quality.leakage import find_matches
 from ecg_jax.evaluate import heldout as held
 from ecg_jax.files.whole_file import read_json, write_json
+from ecg_jax.objectives import HeldOut
 
 #: Likeness from which a training record is a held-out recording beyond doubt, and a study is stopped for it; studies
 #: leave records out from less on (`leakage.THRESHOLD`), and by name.
@@ -21,7 +22,7 @@ SURE = 0.97
 #: The same for records that are said to be synthetic, which are let pass unless they are a copy.
 COPY = 0.998
 #: Pairs of arrays that were compared, held so that no other array gets their place in memory.
-_COMPARED: list[tuple[np.ndarray, np.ndarray, float]] = []
+_COMPARED: list[tuple[np.ndarray | Rows, np.ndarray | Rows, float]] = []
 _REMEMBERED = 8
 
 
@@ -33,7 +34,7 @@ class Response:
     `curve_loss_linear` under the first mask of each record, which learning curves are measured with.
     """
 
-    heldout: held.HeldOut
+    heldout: HeldOut
     references: dict[str, float]
 
 
@@ -62,7 +63,7 @@ def signals_kept(folder: Path, responses: Iterable[Response]) -> str:
     return ""
 
 
-def check_apart(training: RecordPool, heldout: held.HeldOut) -> None:
+def check_apart(training: RecordPool, heldout: HeldOut) -> None:
     """Raises ValueError, by name, where a patient or a recording stands both in training and among the held-out ones.
 
     A recording is known by its signal. Compared once for the same arrays.
@@ -101,7 +102,7 @@ def _check_signals(where: str, training: RecordPool, heldout: RecordPool, thresh
     del _COMPARED[:-_REMEMBERED]
 
 
-def response_of(heldout: held.HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
+def response_of(heldout: HeldOut, training: RecordPool, objective: Objective = Objective.MASKED) -> Response:
     """The response on frozen records, with its objective's reference lines fitted to the training records.
 
     Raises ValueError when a patient or a recording stands on both sides.

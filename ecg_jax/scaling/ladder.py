@@ -112,7 +112,7 @@ def _width(size: int, depth: int) -> int:
     return round(exact / multiple) * multiple
 
 
-def size_name(size: int) -> str:
+def size_name(size: float) -> str:
     """A nominal size as people write it: 30000 -> "30k", 1000000 -> "1M"."""
     for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
         if size >= unit:
@@ -218,9 +218,9 @@ def _print_rungs(rungs: pd.DataFrame, options: argparse.Namespace) -> None:
         f"Records of 10 s at {options.rate} Hz in patches of {options.patch_ms} ms, objective {options.objective}, "
         f"tokens {options.tokens}, {options.precision}; memory at batches of {options.batch}"
     )
-    heads = ("rung", 5), ("width", 6), ("depth", 6), ("heads x size", 13), ("tokens", 7), ("n_blocks", 14)
-    heads = *heads, ("n_embedding", 12), ("n_total", 14), ("forward FLOP", 13), ("train FLOP", 11), ("GiB", 9)
-    print(" ".join(f"{head:>{size}}" for head, size in heads))
+    shape = ("rung", 5), ("width", 6), ("depth", 6), ("heads x size", 13), ("tokens", 7), ("n_blocks", 14)
+    costs = ("n_embedding", 12), ("n_total", 14), ("forward FLOP", 13), ("train FLOP", 11), ("GiB", 9)
+    print(" ".join(f"{head:>{size}}" for head, size in (*shape, *costs)))
     for row in rungs.itertuples():
         print(
             f"{row.rung:>5} {row.width:>6} {row.depth:>6} {f'{row.heads} x {row.head_size}':>13} {row.tokens:>7} "

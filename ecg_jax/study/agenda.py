@@ -48,7 +48,7 @@ class Agenda:
 
     def take(self) -> Turn:
         """Takes the first pack that can be begun now."""
-        others = []
+        others: list[int] = []
         for number in list(self._left):
             pack = self._packs[number]
             if not self._slot.holds(self._rates.expected_seconds(pack)) or self._is_done(number):

@@ -175,6 +175,7 @@ def table(sizes: Sequence[Size], note: str) -> Table:
             "?" if size.seconds is None else f"{'' if size.own else '~'}{duration(size.seconds)}",
             f"{size.memory_bytes / 2**30:.2g} GiB",
         )
+    seconds = [size.seconds for size in sizes if size.seconds is not None]
     shown.add_section()
     shown.add_row(
         "all",
@@ -182,7 +183,7 @@ def table(sizes: Sequence[Size], note: str) -> Table:
         str(sum(size.trunks for size in sizes)),
         str(sum(size.runs for size in sizes)),
         f"{sum(size.flops for size in sizes):.2e}",
-        "?" if any(size.seconds is None for size in sizes) else duration(sum(size.seconds for size in sizes)),
+        "?" if len(seconds) < len(sizes) else duration(sum(seconds)),
         "",
     )
     for column in shown.columns:

@@ -159,10 +159,10 @@ class Members:
     def errors(self, params_K: Any, masks: int | None = None) -> np.ndarray:
         """The errors of all members on the frozen records, `(K, R, masks)`."""
         model, heldout = self._program.model, self._response.heldout
-        options = {"objective": self.trunks[0].objective, "masks": masks}
+        objective = self.trunks[0].objective
         if len(self.trunks) == 1:  # without an axis of one, as in the train step
-            return held.model_errors(model, member(params_K, 0), heldout, **options)[None]
-        return held.pack_errors(model, params_K, heldout, **options)
+            return held.model_errors(model, member(params_K, 0), heldout, objective=objective, masks=masks)[None]
+        return held.pack_errors(model, params_K, heldout, objective=objective, masks=masks)
 
     def loss(self, errors_RxM: np.ndarray) -> float:
         """The held-out loss of a member's errors."""

@@ -130,8 +130,10 @@ def measured_size(config: RunConfig) -> int:
     if not is_measured():
         return 1
     # Of a shape, only what a step is made of costs time.
-    steps = {"data": DataConfig(0.0, "", ""), "budget_records": 8 * config.batch_records, "seed": 0, "response": ""}
-    return _measured_size(dataclasses.replace(config, **steps))
+    some = DataConfig(0.0, "", "")
+    return _measured_size(
+        dataclasses.replace(config, data=some, budget_records=8 * config.batch_records, seed=0, response="")
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -21,6 +21,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 #: What tells a command to stop.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,6 +45,14 @@ _MOST_CHARACTERS = 2000
 Main = Callable[[Sequence[str] | None], int | None]
 
 
+class Entry(Protocol):
+    """A command: it takes the words after its name, those of the command line unless given, and returns its status."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> int:
+        """Runs the command."""
+        ...
+
+
 class StoppedError(Exception):
     """The work was told to stop by `signal`, and has saved what it has."""
 
@@ -57,7 +69,7 @@ class ToldToStop(KeyboardInterrupt):
         self.signal = number
 
 
-def command(main: Main) -> Callable[[Sequence[str] | None], int]:
+def command(main: Main) -> Entry:
     """Makes of `main(arguments)` an entry that keeps to the module's rules and returns the exit status."""
 
     @functools.wraps(main)
@@ -169,7 +181,7 @@ class _Surviving(io.FileIO):
 
     outlived = False
 
-    def write(self, data: bytes) -> int | None:
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -179,4 +191,4 @@ class _Surviving(io.FileIO):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
-            return len(data)
+            return memoryview(data).nbytes

@@ -132,8 +132,8 @@ class HeartMix:
 class MixTable:
     """A `HeartMix` as arrays, so that another mix compiles nothing."""
 
-    edges: jax.Array  # (rhythms * groups - 1,) where a uniform draw passes from one pair to the next
-    flags: jax.Array  # (groups, len(Morphology))
+    edges: np.ndarray | jax.Array  # (rhythms * groups - 1,) where a uniform draw passes from one pair to the next
+    flags: np.ndarray | jax.Array  # (groups, len(Morphology))
 
 
 @jax.tree_util.register_dataclass

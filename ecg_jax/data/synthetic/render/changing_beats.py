@@ -132,7 +132,7 @@ def banks_of(kinds: Kinds, train: BeatTrain, changes: Changes, grid: Grid) -> tu
     event_s = train.p_onset_s - LEAD_IN_S
     (p_s, *p), _ = around(event_s, (train.p_gain * c.p_gain, c.p_turn, train.p_is_other.astype(jnp.float32)), grid)
     is_other, present = train.is_other.astype(jnp.float32), train.present
-    columns = (present * c.qrs_gain, c.qrs_turn, is_other, c.width)
+    columns: tuple[jax.Array, ...] = (present * c.qrs_gain, c.qrs_turn, is_other, c.width)
     (onset_s, *qrs, width), _ = around(train.qrs_onset_s - LEAD_IN_S, columns, grid)
     columns = (present * c.t_gain, c.t_turn, is_other, train.t_stretch, train.t_peak_s)
     (_, *t, stretch, peak_s), _ = around(_t_begins_s(train), columns, grid)
@@ -142,12 +142,12 @@ def banks_of(kinds: Kinds, train: BeatTrain, changes: Changes, grid: Grid) -> tu
         (beats.qrs, qrs, (time_s - onset_s - LEAD_IN_S) / jnp.maximum(width, 0.5), True),
         (beats.t, t, (time_s - peak_s) / jnp.maximum(stretch, 0.1), False),
     )
-    banks = tuple(
+    of_p, of_qrs, of_t = (
         Wave(_kernels(rows, other > 0, distance_s, is_plain), gain, turn, other > 0)
         for rows, (gain, turn, other), distance_s, is_plain in waves
     )
     atrial = train.waves.gain * harmonics(*atrial_phase(train.waves, time_s))
-    return banks, atrial
+    return (of_p, of_qrs, of_t), atrial
 
 
 def _t_begins_s(train: BeatTrain) -> jax.Array:
@@ -183,7 +183,8 @@ def leads_of(
     `to_leads` `(leads, 9)` forms them from the potentials at the electrodes.
     """
     waves, atrial = banks
-    rest, turned = kinds.atrial_mv.T @ atrial, 0.0
+    rest = kinds.atrial_mv.T @ atrial
+    turned: jax.Array | float = 0.0
     for rows, wave in zip((kinds.beats.p, kinds.beats.qrs, kinds.beats.t), waves):
         weights = (rows.field @ rows.vector_mv[..., None])[..., 0]  # kinds, R, 9
         of_kinds = jnp.swapaxes(weights, 1, 2).reshape(-1, weights.shape[1]) @ wave.kernels

@@ -154,10 +154,12 @@ def _draw_one(
     spread, mean_rr_s = recipe.spread, patient.mean_rr_s
     variability_ms = sample_spread(rows[Row.SPREAD], patient.age_years, patient.is_female, mean_rr_s, spread)
     if conditions:
-        of_rhythm = scaled_spread(*variability_ms, sdnn_ms)
-        variability_ms = [
-            jnp.where(jnp.isnan(sdnn_ms), usual, set_ms) for usual, set_ms in zip(variability_ms, of_rhythm)
-        ]
+        is_usual, (rmssd_ms, of_rhythm_ms) = jnp.isnan(sdnn_ms), scaled_spread(*variability_ms, sdnn_ms)
+        usual_rmssd_ms, usual_sdnn_ms = variability_ms
+        variability_ms = (
+            jnp.where(is_usual, usual_rmssd_ms, rmssd_ms),
+            jnp.where(is_usual, usual_sdnn_ms, of_rhythm_ms),
+        )
     node = sample_rhythm(rows[Row.RHYTHM], normals[:, 0], mean_rr_s, *variability_ms, breath, spread.beat_share)
     if conditions:
         events = sample_events(rows[Row.EVENTS], node, patient, conditions.rhythm, seconds)
@@ -181,6 +183,8 @@ def _draw_heart(
     if recipe.conditions is None:
         anatomy, patient, state = sample_heart(*of_heart, jnp.asarray(flags_of()), patient, recipe.population)
         return patient, None, conducted_alone(anatomy, patient, state), jnp.full((), jnp.nan)
+    if mix is None:
+        raise ValueError("a recipe of conditions needs the table of its mix (HeartMix.table)")
     conditions = sample_heart_conditions(rows[Row.CONDITIONS, 0], mix)
     patient, is_set = with_rhythm(rows[Row.CONDITIONS], patient, conditions.rhythm)
     before = patient

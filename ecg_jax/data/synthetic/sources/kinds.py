@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
+from ecg_jax.data.synthetic.physiology.atrial import HARMONICS
 from ecg_jax.data.synthetic.physiology.conditions import FLUTTER, Rhythm
 from ecg_jax.data.synthetic.physiology.kernels import Fiducials
 from ecg_jax.data.synthetic.physiology.patient import Patient
@@ -71,7 +72,7 @@ def conducted_alone(anatomy: Anatomy, patient: Patient, state: HeartState) -> Ki
     p, p_s = p_rows(anatomy, patient, state)
     qrs, t, qrs_s, t_s = ventricular_rows(anatomy, patient, state)
     beat = Beat(p, qrs, t, Fiducials(p_s, qrs_s, t_s))
-    return Kinds(jax.tree.map(lambda leaf: leaf[None], beat), jnp.zeros((2 * atria.HARMONICS, 9)))
+    return Kinds(jax.tree.map(lambda leaf: leaf[None], beat), jnp.zeros((2 * HARMONICS, 9)))
 
 
 def sample_kinds(row: jax.Array, rhythm: jax.Array, anatomy: Anatomy, patient: Patient, state: HeartState) -> Kinds:
