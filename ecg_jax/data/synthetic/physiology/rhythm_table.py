@@ -48,7 +48,7 @@ class Course:
 
 
 def _ectopic(beat: Beat, **bursts: object) -> Course:
-    return Course(Pacemaker.ECTOPIC, ectopic=beat, **bursts)  # type: ignore[arg-type]
+    return Course(Pacemaker.ECTOPIC, ectopic=beat, **bursts)  # type: ignore[arg-type]  # fields of a course by name
 
 
 #: How often and how long: design, but for the period of bigeminy and trigeminy and that three beats are a run.
