@@ -18,11 +18,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ecg_jax.config import Mixing, RunConfig
+from ecg_jax.config import Mixing, ModelConfig, RunConfig
 from ecg_jax.files.lease import OWNER, describe, has_living_owner
 from ecg_jax.scaling.cost import duration, flops
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
 from ecg_jax.scaling.throughput import FEWEST_STEPS, WARM_UP_STEPS
+from ecg_jax.scaling.time_left import estimate
 from ecg_jax.store.layout import Store
 from ecg_jax.store.metrics_log import LOG, read_metrics, whole_lines
 from ecg_jax.terminal.command import has_reader
@@ -83,8 +84,8 @@ def status(store: Store) -> Status:
         if runs:
             being_done |= {run.run_id for run in runs}
             running.append(_running(store, folder, leads, runs))
-    rates = [record["flops_per_second"] for record in records.values() if record["flops_per_second"]]
-    rates = [pack.flops_per_second for pack in running if pack.flops_per_second] or rates
+    rates = [(r["n_params"], r["flops_per_second"]) for r in records.values() if r["flops_per_second"]]
+    rates += [(pack.parameters, pack.flops_per_second) for pack in running if pack.flops_per_second]
     return Status(
         study=store.study,
         done=tuple(done),
@@ -120,17 +121,28 @@ def _running(store: Store, folder: Path, leads: Sequence[RunConfig], runs: Seque
     )
 
 
-def _left(store: Store, left: Sequence[RunConfig], running: Sequence[Running], rates: Sequence[float]) -> float | None:
-    """Seconds for the rest at the rate of what runs now, all processes together, or of the last records."""
-    if not left:
-        return 0.0
-    if not rates:
-        return None
-    trained = sum(
+def _left(
+    store: Store, left: Sequence[RunConfig], running: Sequence[Running], rates: Sequence[tuple[int, float]]
+) -> float | None:
+    """Seconds for the rest, at the median rates by number of parameters of what runs and what is done, all processes
+    together."""
+    by_size: dict[int, list[float]] = {}
+    for size, rate in rates:
+        by_size.setdefault(size, []).append(rate)
+    by_model: dict[ModelConfig, list[RunConfig]] = {}
+    for run in left:
+        by_model.setdefault(run.model, []).append(run)
+    work = [(parameters(model).blocks, flops(runs, 0) - _trained(store, runs)) for model, runs in by_model.items()]
+    whole = estimate(work, {size: statistics.median(of_size) for size, of_size in by_size.items()})
+    return None if whole is None else max(0.0, whole.seconds) / max(1, len(running))
+
+
+def _trained(store: Store, runs: Sequence[RunConfig]) -> float:
+    """The FLOPs that the logs of these runs' trunks tell of."""
+    return sum(
         whole_lines(store.trunk(run) / LOG) * run.batch_records * train_flops_per_record(run.model)
-        for run in {run.trunk_id: run for run in left}.values()
+        for run in {run.trunk_id: run for run in runs}.values()
     )
-    return max(0.0, flops(left, 0) - trained) / (statistics.median(rates) * max(1, len(running)))
 
 
 def shown(status: Status) -> Group:

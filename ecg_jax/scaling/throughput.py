@@ -1,7 +1,7 @@
 """How fast a study trains and how long the rest will take, from the steps that were heard.
 
 Steps that compile tell nothing: of every program, and after every jump, the first ones are left out, and nothing is
-said of a size before two more. Small models use a machine worse than large ones, so each size has its own rate.
+said of a size before two more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ecg_jax.config import ModelConfig, RunConfig
 from ecg_jax.scaling.cost import duration, flops
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
+from ecg_jax.scaling.time_left import estimate
 
 #: Steps of a pack that are left out of its rates: they compile.
 WARM_UP_STEPS = 2
@@ -70,15 +71,10 @@ class TimeLeft:
             self._sizes[config.model].left -= work
 
     def left(self) -> str:
-        """How long the rest will take, in words, "" while nobody knows. Sizes that were not measured yet are priced at
-        the rate of the next smaller one, which uses the machine no better: then it is the most it will take."""
-        measured = sorted((s.parameters, s.rate) for s in self._sizes.values() if s.rate is not None)
-        if not measured:
+        """How long the rest will take, in words, "" while nobody knows."""
+        rates = {size.parameters: size.rate for size in self._sizes.values() if size.rate is not None}
+        left = estimate(((s.parameters, s.left) for s in self._sizes.values() if s.left > 0), rates)
+        if not rates or left is None:
             return ""
-        seconds, guessed = 0.0, False
-        for size in self._sizes.values():
-            if size.left > 0:
-                smaller = [rate for number, rate in measured if number <= size.parameters]
-                seconds += size.left / (size.rate or (smaller[-1] if smaller else measured[0][1]))
-                guessed |= size.rate is None
-        return f"at most {duration(seconds)} left, compiling aside" if guessed else f"about {duration(seconds)} left"
+        told = duration(left.seconds)
+        return f"at most {told} left, compiling aside" if left.at_most else f"about {told} left"

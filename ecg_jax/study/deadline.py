@@ -8,6 +8,7 @@ from typing import Any
 
 from ecg_jax.config import RunConfig
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
+from ecg_jax.scaling.time_left import nearest_rate
 from ecg_jax.study.packing import Pack
 
 #: Seconds that are kept back for saving and leaving, and that a new shape may take to compile.
@@ -61,11 +62,11 @@ class Rates:
         """How long a pack will take, at the rate of runs of its size and pack size, or else of the next smaller size,
         which use the machine no better; None where there are none."""
         size = parameters(pack.shape.model).blocks
-        by_size = self._lowest.get(len(pack.members), {})
-        nearest = max((known for known in by_size if 0 < known <= size), default=None)
-        if nearest is None or by_size[nearest] == math.inf:
+        known = {n: rate for n, rate in self._lowest.get(len(pack.members), {}).items() if 0 < n <= size}
+        rate = nearest_rate(known, size)
+        if rate is None or rate.flops == math.inf:
             return None
-        return COMPILING_SECONDS + ALLOWANCE * _flops(pack, pack.shape) / by_size[nearest]
+        return COMPILING_SECONDS + ALLOWANCE * _flops(pack, pack.shape) / rate.flops
 
 
 def _flops(pack: Pack, shape: RunConfig) -> float:

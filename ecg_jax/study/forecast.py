@@ -23,6 +23,7 @@ from ecg_jax.distributed.mesh import make_mesh
 from ecg_jax.scaling.cost import duration, flops
 from ecg_jax.scaling.flops import parameters, train_flops_per_record, training_bytes
 from ecg_jax.scaling.ladder import size_name
+from ecg_jax.scaling.time_left import nearest_rate
 from ecg_jax.store.layout import Store
 from ecg_jax.terminal.stage import Stage
 from ecg_jax.train.timing import seconds_per_member
@@ -106,10 +107,12 @@ def recorded(stores: Sequence[Store]) -> Pace | None:
     if not rates:
         return None
 
-    def rate(run: RunConfig) -> Rate:
+    typical = {size: statistics.median(of_size) for size, of_size in rates.items()}
+
+    def rate(run: RunConfig) -> Rate | None:
         size = parameters(run.model).blocks
-        nearest = max((known for known in rates if known <= size), default=min(rates))
-        return Rate(statistics.median(rates[nearest]), own=nearest == size)
+        known = nearest_rate(typical, size)
+        return known and Rate(known.flops, own=known.parameters == size)
 
     done, where = sum(map(len, rates.values())), ", ".join(str(store.path) for store in stores)
     return Pace(rate, f"time at the rate of the {done} runs that are done in {where}, with what trained beside them")
