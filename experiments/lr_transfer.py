@@ -22,7 +22,6 @@ import argparse
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,6 +43,7 @@ from ecg_jax.terminal.command import command
 from ecg_jax.train.training_data import TrainingData
 from experiments.protocol.data import load_or_standin
 from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.options import add_data_dir, add_out, add_results
 
 STUDY = "lr_transfer"
 TIER = Tier.ACQUISITION
@@ -374,10 +374,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--questions", nargs="+", choices=QUESTIONS, default=list(QUESTIONS), help="panels (default: all)")
     add_dry_run(p)
     p.add_argument("--reach", type=int, default=1, help="neighbours of the best rate on either side (%(default)s)")
-    p.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
+    add_data_dir(p)
     p.add_argument("--standin-patients", type=int, default=1000, metavar="K", help="where there is no PTB-XL")
-    p.add_argument("--out", type=Path, default=Path("out/lr_transfer"), help="where runs are kept (%(default)s)")
-    p.add_argument("--results", type=Path, default=Path("results/lr_transfer"), help="tables and figure (%(default)s)")
+    add_out(p, "lr_transfer")
+    add_results(p, "lr_transfer")
     return p
 
 

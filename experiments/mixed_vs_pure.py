@@ -55,6 +55,7 @@ from experiments.protocol.data import StudyData, load_or_standin
 from experiments.protocol.data_files import export_data, load_data_files
 from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
 from experiments.protocol.neurokit import GENERATOR, neurokit_pool
+from experiments.protocol.options import add_data_dir, add_out
 
 STUDY = "mixed_vs_pure"
 TIER = Tier.ACQUISITION
@@ -329,7 +330,7 @@ def parser() -> argparse.ArgumentParser:
   ecg-jax status out/mixed_vs_pure/store --watch            in another terminal""",
     )
     p.add_argument("--preset", choices=list(PRESETS), default="cpu", help="sizes, budgets and arms (%(default)s)")
-    p.add_argument("--out", type=Path, default=Path("out/mixed_vs_pure"), help="where everything goes (%(default)s)")
+    add_out(p, "mixed_vs_pure")
     p.add_argument("--blocks", type=int, metavar="N", help="do the first N blocks only (default: all)")
     add_dry_run(p)
     p.add_argument(
@@ -337,7 +338,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--price", type=float, default=1.2, help="of a chip-hour, for --aot (%(default)s)")
     data = p.add_argument_group("data")
-    data.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
+    add_data_dir(data)
     data.add_argument(
         "--real",
         type=Path,

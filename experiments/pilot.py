@@ -13,9 +13,7 @@ Writes:    OUT/store, and to --results (default results/pilot): runs.csv, baseli
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,6 +43,7 @@ from ecg_jax.terminal.stage import STDERR, Stage
 from ecg_jax.train.training_data import TrainingData
 from experiments.protocol.data import PATCH_MS, VALIDATION_FOLD, split, tell_left_out
 from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.options import add_data_dir, add_out, add_results, real_data_dir
 
 SIZES = (30_000, 100_000, 300_000)
 FRACTIONS = (0.0, 0.5, 1.0)
@@ -183,9 +182,9 @@ def _frozen(frozen: held.HeldOut, sketches: list[str], excluded: Sequence[Exclus
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
-    parser.add_argument("--out", type=Path, default=Path("out/pilot"), help="where runs are kept")
-    parser.add_argument("--results", type=Path, default=Path("results/pilot"), help="where tables and figure go")
+    add_data_dir(parser)
+    add_out(parser, "pilot")
+    add_results(parser, "pilot")
     add_dry_run(parser)
     return parser
 
@@ -200,14 +199,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console = Console(highlight=False)
         print_forecast(console, targets("", dict.fromkeys((100, PATCH_MS, 250), "")), pace_of(options, console))
         return
-    if options.data_dir is None:
-        parser.error("the pilot needs real recordings: give --data-dir or set ECG_DATA_DIR")
+    data_dir = real_data_dir(parser, options.data_dir)
 
     excluded: list[Exclusion] = []
-    with Stage(f"reading PTB-XL from {options.data_dir}", STDERR, "records") as advance:
-        pool = prepare_ptbxl(Path(options.data_dir), options.out / "data", on_bad=excluded.append, progress=advance)
+    with Stage(f"reading PTB-XL from {data_dir}", STDERR, "records") as advance:
+        pool = prepare_ptbxl(data_dir, options.out / "data", on_bad=excluded.append, progress=advance)
     validation = pool.in_folds((VALIDATION_FOLD,))
-    origin = ptbxl.fingerprint(Path(options.data_dir), pool.sample_rate_hz)
+    origin = ptbxl.fingerprint(data_dir, pool.sample_rate_hz)
     data = split(pool, validation, origin=origin, excluded=tuple(excluded))
     tell_left_out(data, Console(highlight=False))
     training = data.training

@@ -52,6 +52,7 @@ from experiments.protocol.data import (
     tell_left_out,
 )
 from experiments.protocol.dry_run import add_dry_run, is_dry_run, pace_of, print_forecast
+from experiments.protocol.options import add_data_dir, add_out
 
 STUDY = "quickstart"
 SIZES = (30_000, 60_000, 100_000, 300_000)
@@ -228,8 +229,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="Example, larger: python -m experiments.quickstart --out out/larger --sizes 30000 100000 300000 1000000 "
         "--budgets 4096 8192 16384 --seeds 3   (about 3 hours on 2 cores)",
     )
-    p.add_argument("--out", type=Path, default=Path("out/quickstart"), help="where everything goes (%(default)s)")
-    p.add_argument("--data-dir", type=Path, help="the folder that holds PTB-XL (default: $ECG_DATA_DIR)")
+    add_out(p, "quickstart")
+    add_data_dir(p)
     p.add_argument(
         "--sizes", type=int, nargs="+", default=list(SIZES), metavar="N", help="parameters in blocks (%(default)s)"
     )

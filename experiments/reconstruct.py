@@ -9,7 +9,6 @@ deviation. Fold 10 is not read. Hardware and times: results/objectives/README.md
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ from ecg_jax.train.loop import train
 from ecg_jax.train.step import member, program
 from ecg_jax.train.training_data import TrainingData
 from experiments.protocol.data import load_real, tell_left_out
+from experiments.protocol.options import add_data_dir, add_results, real_data_dir
 
 SECONDS, OFFSET_SD = 5, 7.0
 
@@ -98,12 +98,12 @@ def draw(axes: Axes, target_SxI: np.ndarray, mean_SxI: np.ndarray, deviation_SxI
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder of PTB-XL")
+    add_data_dir(parser)
     parser.add_argument("--size", type=int, default=30_000, help="rung of the ladder (default 30000)")
     parser.add_argument("--records", type=int, default=8_192, help="training records per objective (default 8192)")
     parser.add_argument("--record", help="the held-out record to draw, as ptbxl/00009 (default: the first)")
     parser.add_argument("--cache", type=Path, default=Path("out/reconstruct"), help="where prepared records are kept")
-    parser.add_argument("--results", type=Path, default=Path("results/objectives"), help="where the figure goes")
+    add_results(parser, "objectives")
     return parser
 
 
@@ -112,10 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, draws, and writes the losses beside their reference lines."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.data_dir is None:
-        parser.error("real recordings are needed: give --data-dir or set ECG_DATA_DIR")
-    with Stage(f"reading PTB-XL from {options.data_dir}", STDERR, "records") as advance:
-        data = load_real(Path(options.data_dir), options.cache, leave_out_flawed=True, progress=advance)
+    data_dir = real_data_dir(parser, options.data_dir)
+    with Stage(f"reading PTB-XL from {data_dir}", STDERR, "records") as advance:
+        data = load_real(data_dir, options.cache, leave_out_flawed=True, progress=advance)
     tell_left_out(data, Console(highlight=False))
     pool = data.heldout.pool
     if options.record is not None and options.record not in pool.record_id:

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 
 BOOTSTRAPS = 4000
 
@@ -22,7 +23,7 @@ BOOTSTRAPS = 4000
 def main() -> None:
     """Reads the options, pins the process, and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/fits"), help="folder of the results")
+    add_out(parser, "fits")
     parser.add_argument("--data", type=Path, default=os.environ.get("SCALING_DATA_DIR"), help="public scaling data")
     parser.add_argument("--mixture", type=int, default=1000, help="bootstraps of the large mixture law (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="few starts, few forms")

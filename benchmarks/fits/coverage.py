@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pandas as pd
 
 from benchmarks.fits import coverage_page
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import write_csv, write_json
 from scaling_fits.files import write_text
 
@@ -27,7 +27,7 @@ REPLICATES = 200
 def main() -> None:
     """Reads the options, pins the process, and simulates cell after cell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/coverage"), help="folder of the results")
+    add_out(parser, "coverage")
     parser.add_argument("--studies", type=int, default=800, help="per cell (default: %(default)s)")
     parser.add_argument("--bootstraps", type=int, default=400, help="studies with a bootstrap (default: %(default)s)")
     parser.add_argument("--only", help="one kind: profiles, bootstraps, slopes, differences, isoflops")

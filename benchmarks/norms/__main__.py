@@ -9,12 +9,12 @@ A minute or two on two cores. Reads no recording: the norms are numbers of publi
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import PALETTE, new_figure, write_csv, write_figure
 from ecg_jax.data.synthetic import Rhythm, Tier, only, recipe
 from ecg_jax.data.synthetic.annotate.annotation import Annotated, annotate
@@ -30,7 +30,7 @@ CHUNK = 512
 def main() -> None:
     """Reads the options, renders, measures and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/norms"), help="folder of the results")
+    add_out(parser, "norms")
     parser.add_argument("--records", type=int, default=4096, help="normal records to measure (default: 4096)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the records (default: 0)")
     parser.add_argument("--generator", type=int, choices=(2, 3), default=2, help="its version (default: 2)")

@@ -14,12 +14,13 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 
 
 def main() -> None:
     """Reads the options, pins the process, and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/reading"), help="folder of the results")
+    add_out(parser, "reading")
     parser.add_argument("--data", type=Path, default=os.environ.get("ECG_DATA_DIR"), help="the folder with ptbxl/")
     parser.add_argument("--torch-python", help="an interpreter with torch and wfdb: the peer is left out without it")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, each side once (%(default)s)")

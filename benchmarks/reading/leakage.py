@@ -21,6 +21,7 @@ import wfdb
 from scipy import ndimage, signal
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from ecg_jax.data import preprocess
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, LEADS
 from ecg_jax.data.real.quality import leakage
@@ -189,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = [Path(os.environ["ECG_DATA_DIR"])] if os.environ.get("ECG_DATA_DIR") else None
     parser.add_argument("--data", type=Path, nargs="+", default=default, help="folders of recordings (ECG_DATA_DIR)")
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/leakage"), help="folder of the results")
+    add_out(parser, "leakage")
     options = parser.parse_args()
     if not options.data:
         parser.error("give --data, or set ECG_DATA_DIR")

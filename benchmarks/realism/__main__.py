@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import write_csv, write_figure, write_json
 from benchmarks.realism import compare, figures, report, sources, transfer
 from benchmarks.realism.compare import Settings
@@ -43,7 +44,7 @@ FLOOR = "PTB-XL, other half"
 def main() -> None:
     """Reads the options and runs everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/realism"), help="folder of the results")
+    add_out(parser, "realism")
     parser.add_argument("--cache", type=Path, default=Path("out/cache"), help="where PTB-XL is prepared once")
     parser.add_argument("--quick", action="store_true", help="a smoke run: few records, one seed, four tiers")
     options = parser.parse_args()

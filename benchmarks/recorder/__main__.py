@@ -8,15 +8,15 @@ Two minutes on one core. Reads no recording.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 
 
 def main() -> None:
     """Reads the options, pins the process to one core, and only then loads NumPy and JAX."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/recorder"), help="folder of the results")
+    add_out(parser, "recorder")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of timing (default: 9)")
     options = parser.parse_args()
     if options.rounds < 1:

@@ -12,12 +12,13 @@ import argparse
 from pathlib import Path
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 
 
 def main() -> None:
     """Reads the options, pins the process, and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/synthetic"), help="folder of the results")
+    add_out(parser, "synthetic")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved repeats (default %(default)s)")
     parser.add_argument("--cache", type=Path, default=Path("out/cache"), help="where PTB-XL is prepared once")
     parser.add_argument("--quick", action="store_true", help="a smoke run: T0 and T1d at 100 Hz, two short rounds")

@@ -27,6 +27,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax.config import DataConfig, RunConfig, mixture_of
 from ecg_jax.data.mixture import batch_ids, read_batch
@@ -290,7 +291,7 @@ def run(out: Path, *, quick: bool) -> None:
 def main() -> None:
     """Reads the options and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/engine"), help="folder of the results")
+    add_out(parser, "engine")
     parser.add_argument("--quick", action="store_true", help="one size, few rounds, no 10M checkpoint")
     options = parser.parse_args()
     backend.configure()

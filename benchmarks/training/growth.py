@@ -31,6 +31,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax import models
 from ecg_jax.config import DataConfig, ModelConfig, RunConfig
@@ -328,7 +329,7 @@ def run(out: Path, *, quick: bool) -> None:
 def main() -> None:
     """Reads the options and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/growth"), help="folder of the results")
+    add_out(parser, "growth")
     parser.add_argument("--quick", action="store_true", help="to a thousand runs and depth 32")
     options = parser.parse_args()
     run(options.out, quick=options.quick)

@@ -23,6 +23,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import PALETTE, new_figure, write_csv, write_figure, write_json
 from experiments.launch import local
 
@@ -134,7 +135,7 @@ def figure(table: pd.DataFrame) -> Any:
 def main() -> None:
     """Reads the options and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/scale"), help="folder of the results")
+    add_out(parser, "scale")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, each side once (%(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="parameters in blocks")
     parser.add_argument("--aot", nargs="*", metavar="TOPOLOGY", help=f"TPU tables (default {' '.join(TOPOLOGIES)})")

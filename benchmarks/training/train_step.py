@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.harness import machine
+from benchmarks.harness.options import add_out
 from benchmarks.harness.writing import write_csv, write_json
 from ecg_jax.config import ModelConfig, Precision
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES
@@ -216,7 +217,7 @@ def run(
 def main() -> None:
     """Reads the options and runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/train_step"), help="folder of the results")
+    add_out(parser, "train_step")
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter that has PyTorch (default: own)")
     parser.add_argument("--sizes", type=int, nargs="+", help="rungs (default: 100k, 1M, 10M; on a GPU 100M too)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="threads of a CPU (default: 1 2)")
