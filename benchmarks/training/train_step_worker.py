@@ -24,41 +24,46 @@ from ecg_jax.scaling import ladder, mup
 from ecg_jax.train import step
 
 
-def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]], dict[str, Any]]:
-    """The answering function of a specification, with its arrays written to `arrays`. Needs a mesh in force."""
-    model = ladder.model_config(specification["size"], precision=Precision(specification["precision"]))
-    run = RunConfig(
-        study="benchmark",
-        model=model,
-        data=DataConfig(1.0, "noise", "none"),
-        optim=ladder.optim_config(),
-        budget_records=1000 * BATCH_RECORDS,
-        batch_records=BATCH_RECORDS,
-        mask_ratio=MASK_RATIO,
-    )
-    rng = np.random.default_rng(0)
-    ecg = rng.normal(0, 200, (BATCH_RECORDS, model.samples, len(LEADS))).astype(np.int16)
-    hidden = rng.random((BATCH_RECORDS, model.patches, 7)) < MASK_RATIO
-    program = step.program(run)
-    state = program.init(np.zeros(1))
-    # A read-out of zeros would leave all but itself without a gradient to compare.
-    start = step.member(state.params, 0)
-    noisy = jax.tree.map(lambda p: p + 0.02 * rng.normal(size=p.shape).astype(np.float32), start)
-    np.savez(arrays, batch=ecg, hidden=hidden, **_as_torch_names(noisy))
-    batch, executable = place_pack(ecg[None]), None
-    rate, decay = (place_members(np.array([x])) for x in (specification["learning_rate"], run.optim.weight_decay))
+class _Training:
+    """Our side of the benchmark: a program, its state, and one batch. Needs a mesh in force."""
 
-    def steps(number: int) -> dict[str, Any]:
-        nonlocal state, executable
+    def __init__(self, specification: dict[str, Any], arrays: Path):
+        self.model = ladder.model_config(specification["size"], precision=Precision(specification["precision"]))
+        run = RunConfig(
+            study="benchmark",
+            model=self.model,
+            data=DataConfig(1.0, "noise", "none"),
+            optim=ladder.optim_config(),
+            budget_records=1000 * BATCH_RECORDS,
+            batch_records=BATCH_RECORDS,
+            mask_ratio=MASK_RATIO,
+        )
+        rng = np.random.default_rng(0)
+        self.ecg = rng.normal(0, 200, (BATCH_RECORDS, self.model.samples, len(LEADS))).astype(np.int16)
+        self.hidden = rng.random((BATCH_RECORDS, self.model.patches, 7)) < MASK_RATIO
+        self.program = step.program(run)
+        self.state = self.program.init(np.zeros(1))
+        # A read-out of zeros would leave all but itself without a gradient to compare.
+        start = step.member(self.state.params, 0)
+        self.noisy = jax.tree.map(lambda p: p + 0.02 * rng.normal(size=p.shape).astype(np.float32), start)
+        np.savez(arrays, batch=self.ecg, hidden=self.hidden, **_as_torch_names(self.noisy))
+        self.batch = place_pack(self.ecg[None])
+        rates = specification["learning_rate"], run.optim.weight_decay
+        self.rate, self.decay = (place_members(np.array([x])) for x in rates)
+        self.executable: Callable[..., Any] | None = None
+
+    def steps(self, number: int) -> dict[str, Any]:
+        """Takes so many steps, the first time after compiling; what they took."""
         compiled: dict[str, float] = {}
-        if executable is None:
+        if self.executable is None:
             began, cpu = time.perf_counter(), time.process_time()
-            executable = program.train_step.lower(state, None, batch, rate, decay).compile()
+            lowered = self.program.train_step.lower(self.state, None, self.batch, self.rate, self.decay)
+            self.executable = lowered.compile()
             compiled = {"compile_s": time.perf_counter() - began, "compile_cpu_s": time.process_time() - cpu}
         began, cpu = time.perf_counter(), time.process_time()
         before = None
         for _ in range(number):
-            state, metrics = executable(state, None, batch, rate, decay)
+            self.state, metrics = self.executable(self.state, None, self.batch, self.rate, self.decay)
             if before is not None:  # one step late, as `train.train` does: at most two are in flight
                 float(before["train/loss"][0])
             before = metrics
@@ -66,28 +71,34 @@ def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]
         took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - cpu, "loss": loss}
         return took | compiled
 
-    def check() -> dict[str, Any]:
-        task = objectives.of(Objective.MASKED)
-        objective = jax.jit(jax.value_and_grad(lambda p, x, h: objectives.loss(task, program.model, p, x, h)))
-        loss, gradient = objective(noisy, place_batch(normalise(ecg)), place_batch(hidden))
+    def check(self) -> dict[str, Any]:
+        """The loss, the size of its gradient, and the optimiser's multipliers, for both sides to compare."""
+        task, model = objectives.of(Objective.MASKED), self.program.model
+        objective = jax.jit(jax.value_and_grad(lambda p, x, h: objectives.loss(task, model, p, x, h)))
+        loss, gradient = objective(self.noisy, place_batch(normalise(self.ecg)), place_batch(self.hidden))
         squares = sum(float(jnp.sum(jnp.square(leaf))) for leaf in jax.tree.leaves(gradient))
         multipliers = {
-            _torch_name(path): (mup.rate_multiplier(model, path), mup.epsilon_multiplier(model, path))
-            for path, _ in jax.tree.leaves_with_path(noisy)
+            _torch_name(path): (mup.rate_multiplier(self.model, path), mup.epsilon_multiplier(self.model, path))
+            for path, _ in jax.tree.leaves_with_path(self.noisy)
         }
         return {"loss": float(loss), "gradient_norm": math.sqrt(squares), "multipliers": multipliers}
+
+
+def commands(specification: dict[str, Any], arrays: Path) -> Callable[[list[str]], dict[str, Any]]:
+    """The answering function of a specification, with its arrays written to `arrays`. Needs a mesh in force."""
+    training = _Training(specification, arrays)
 
     def answer(command: list[str]) -> dict[str, Any]:
         match command:
             case ["check"]:
-                return check()
+                return training.check()
             case ["steps", number]:
-                return steps(int(number))
+                return training.steps(int(number))
             case ["memory"]:
                 peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
                 return {"bytes": peak or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
             case ["products"]:
-                return {"flops_per_s": _products(model.precision)}
+                return {"flops_per_s": _products(training.model.precision)}
         raise ValueError(f"unknown command: {command}")
 
     return answer
