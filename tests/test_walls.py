@@ -11,10 +11,6 @@ from support.places import REPOSITORY
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 400, 60
 MOST_ROOMS = {"ecg_jax": 26, "scaling_fits": 18}
 PACKAGES = ("ecg_jax", "scaling_fits", "experiments", "benchmarks")
-#: Still too long, and to be cut: what is named here and is short enough fails as well, so that the list only shrinks.
-LEFT = {
-    "ecg_jax/data/synthetic/physiology/arrhythmia.py: sample_trains",
-}
 
 
 def run(*words: str) -> None:
@@ -48,7 +44,7 @@ def too_long(path: Path) -> set[str]:
 
 def test_files_and_functions_fit():
     paths = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py")]
-    assert set().union(*map(too_long, paths)) == LEFT
+    assert not set().union(*map(too_long, paths))
 
 
 @pytest.mark.parametrize("package", MOST_ROOMS)

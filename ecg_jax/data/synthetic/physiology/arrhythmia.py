@@ -28,7 +28,6 @@ from ecg_jax.data.synthetic.physiology.rhythm import (
     assemble,
     beat_slots,
     rr_process,
-    sinus_trains,
 )
 from ecg_jax.data.synthetic.physiology.rhythm_table import Pacemaker, Range, between, choose, count, course_of
 from ecg_jax.data.synthetic.randomness.draws import cut
@@ -244,16 +243,12 @@ def sample_trains(
     rhythm: jax.Array,
     beats: int,
     seconds: int,
-    with_arrhythmia: bool,
 ) -> Trains:
     """The event trains of one record, with `beats` slots, from two rows of uniform draws.
 
-    `rhythm` is a `conditions.Rhythm` as int32, and `patient` has its latents (`conditions.afflicted`). Without
-    `with_arrhythmia` every record is in sinus rhythm and `rhythm` is not looked at; sinus rhythm is the same in both.
-    Raises ValueError when `beats` slots cannot hold the fastest rhythm.
+    `rhythm` is a `conditions.Rhythm` as int32, and `patient` has its latents (`conditions.afflicted`). Sinus rhythm is
+    that of `sinus_trains`. Raises ValueError when `beats` slots cannot hold the fastest rhythm.
     """
-    if not with_arrhythmia:
-        return sinus_trains(rhythm_row, patient, beats, seconds)
     needed = beat_slots(FASTEST_BPM, seconds)
     if beats < needed:
         raise ValueError(

@@ -110,8 +110,7 @@ def _draw_heart(rows: dict[Stage, jax.Array], edges: jax.Array | None, recipe: R
     if conditions is None:
         trains = sinus_trains(of_rhythm, patient, beats, seconds)
     else:
-        of_beats, rhythm = rows[Stage.BEATS], conditions.rhythm
-        trains = sample_trains(of_rhythm, of_beats, patient, rhythm, beats, seconds, with_arrhythmia=True)
+        trains = sample_trains(of_rhythm, rows[Stage.BEATS], patient, conditions.rhythm, beats, seconds)
     if recipe.signal is Signal.ECGSYN:
         return Heart(patient, None, trains, None, None, None)  # type: ignore[arg-type]  # its waves are ECGSYN's own
     narrow = sample_waves(rows[Stage.MORPHOLOGY], patient, recipe.population, conditions)

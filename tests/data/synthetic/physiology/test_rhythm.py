@@ -10,7 +10,7 @@ import pytest
 from ecg_jax.data.synthetic.physiology.arrhythmia import FASTEST_BPM, af_rr_intervals, sample_trains
 from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Conditions, Rhythm, afflicted
 from ecg_jax.data.synthetic.physiology.patient import ADULT, Patient, sample_patient
-from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, Beat, Trains, beat_slots, rr_process
+from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, Beat, Trains, beat_slots, rr_process, sinus_trains
 
 SECONDS = 10
 BEATS = beat_slots(FASTEST_BPM, SECONDS)
@@ -47,7 +47,7 @@ def patient_of(rows: jax.Array, rhythm: jax.Array, morphology: jax.Array) -> Pat
 
 def record(rows: jax.Array, rhythm: jax.Array, morphology: jax.Array) -> tuple[Patient, Trains]:
     patient = patient_of(rows, rhythm, morphology)
-    return patient, sample_trains(rows[2], rows[3], patient, rhythm, BEATS, SECONDS, with_arrhythmia=True)
+    return patient, sample_trains(rows[2], rows[3], patient, rhythm, BEATS, SECONDS)
 
 
 SAMPLE = jax.jit(jax.vmap(record))
@@ -152,7 +152,7 @@ def test_sinus_rhythm_is_the_same_without_arrhythmia() -> None:
     @jax.jit
     @jax.vmap
     def only_sinus(rows: jax.Array, patient: Patient) -> Trains:
-        return sample_trains(rows[2], rows[3], patient, jnp.int32(0), BEATS, SECONDS, with_arrhythmia=False)
+        return sinus_trains(rows[2], patient, BEATS, SECONDS)
 
     plain = only_sinus(uniforms(seed=0)[:PATIENTS], patient)
     full, plain = (dataclasses.replace(one, fibrillation=one.fibrillation.gain) for one in (full, plain))
@@ -163,7 +163,7 @@ def test_sinus_rhythm_is_the_same_without_arrhythmia() -> None:
 def test_slots_too_few_for_any_rhythm_are_refused() -> None:
     patient = jax.tree.map(lambda leaf: leaf[0, 0], cohorts()[0])
     with pytest.raises(ValueError, match=r"30 beat slots .* need 40"):
-        sample_trains(jnp.zeros(128), jnp.zeros(128), patient, jnp.int32(0), 30, SECONDS, with_arrhythmia=True)
+        sample_trains(jnp.zeros(128), jnp.zeros(128), patient, jnp.int32(0), 30, SECONDS)
 
 
 # Sinus rhythm ---------------------------------------------------------------------------------------------------------
