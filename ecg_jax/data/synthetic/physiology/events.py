@@ -16,7 +16,7 @@ from ecg_jax.data.synthetic.physiology import arrhythmia
 from ecg_jax.data.synthetic.physiology.conditions import Rhythm
 from ecg_jax.data.synthetic.physiology.ectopy import COMPENSATORY_PROBABILITY
 from ecg_jax.data.synthetic.physiology.patient import Patient
-from ecg_jax.data.synthetic.physiology.rhythm import WIDE_QRS_MS, AtrialWaves, Beat, SinusBeats, no_waves
+from ecg_jax.data.synthetic.physiology.rhythm import ABSENT_S, WIDE_QRS_MS, AtrialWaves, Beat, SinusBeats, no_waves
 from ecg_jax.data.synthetic.physiology.rhythm_table import Pacemaker, Range, between, course_of
 from ecg_jax.data.synthetic.randomness.draws import cut
 
@@ -27,6 +27,8 @@ ABERRANT_PROBABILITY, ABERRANT_EARLIEST = 0.3, 0.5
 DISSOCIATED_RATE: Range = (0.75, 1.3)
 #: From the onset of a ventricular complex to the P wave that it sends back (design: some 100 to 200 ms).
 BACKWARDS_MS: Range = (130.0, 210.0)
+#: So long before the next P wave stands a slot that has none.
+BEFORE_NEXT_S = 0.03
 #: Draws of a record besides those of `arrhythmia`: whether premature beats may be aberrant; rate and start of the atria
 #: under ventricular pacing.
 _MORE_DRAWS = ("aberrant", "dissociated_rate", "dissociated_start")
@@ -158,8 +160,10 @@ def _p_waves(
     start_s = node.onset_s[0] - draw["dissociated_start"] * patient.mean_rr_s
     own_s = start_s + (node.onset_s - node.onset_s[0]) / rate
     onset_s = jnp.where(is_ventricular_pacing, own_s, onset_s)
-    gain = jnp.where(is_ventricular_pacing, 1.0 - waves.gain, gain)
-    return onset_s, jnp.abs(gain), is_other
+    gain = jnp.abs(jnp.where(is_ventricular_pacing, 1.0 - waves.gain, gain))
+    # A slot without a P wave stands before the next one, by more than PR varies, so that the order of time is kept.
+    following_s = jax.lax.cummin(jnp.where(gain > 0, onset_s, ABSENT_S), reverse=True)
+    return jnp.where(gain > 0, onset_s, following_s - BEFORE_NEXT_S), gain, is_other
 
 
 def _undisturbed(
@@ -178,6 +182,7 @@ def _undisturbed(
 declare(
     "events",
     vars(),
-    "ABERRANT_PROBABILITY ABERRANT_EARLIEST DISSOCIATED_RATE BACKWARDS_MS _MORE_DRAWS DRAWS DRAWS_PER_BEAT",
+    "ABERRANT_PROBABILITY ABERRANT_EARLIEST DISSOCIATED_RATE BACKWARDS_MS BEFORE_NEXT_S _MORE_DRAWS "
+    "DRAWS DRAWS_PER_BEAT",
     version=3,
 )

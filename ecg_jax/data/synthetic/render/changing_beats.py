@@ -58,7 +58,8 @@ def train_of(events: Events, changes: Changes, patient: Patient, seconds: int) -
     peak_ms = (patient.qtcf_ms - patient.t_peak_to_end_ms) * events.t_stretch + changes.qt_ms
     following_s = jnp.append(onset_s[1:], ABSENT_S)
     peak_s = jnp.minimum(onset_s + 1e-3 * peak_ms, following_s - T_PEAK_CLEARANCE_S)
-    p_onset_s = events.p_onset_s - 1e-3 * jnp.where(events.pr_varies & ~events.p_is_other, changes.pr_ms, 0.0)
+    varies = events.pr_varies & ~events.p_is_other & (events.p_gain > 0)
+    p_onset_s = events.p_onset_s - 1e-3 * jnp.where(varies, changes.pr_ms, 0.0)
     # The first beat past the end may still send its P wave into the record; later ones cannot.
     present, p_present = onset_s < seconds + 1.0, p_onset_s < seconds + 1.0
     return BeatTrain(

@@ -227,11 +227,12 @@ def sample_disease(row: jax.Array, flags: jax.Array, patient: Patient) -> tuple[
     """The state of a heart with every morphology whose flag `(len(Morphology),)` is set, and the patient with the
     latents that they set.
 
-    `row` holds at least `DRAWS` uniform draws: a severity for each morphology, then one for each kind of change.
+    `row` holds at least `DRAWS` uniform draws: one for each kind of change, then a severity for each morphology, so
+    that a further one moves none.
     Several compose as `state.combined` says. A latent that several set comes from where their ranges overlap; where
     they do not, from between them.
     """
-    severity, draws, of_latents = cut(row[:DRAWS], (len(Morphology),), (10,), (5,))
+    draws, of_latents, severity = cut(row[:DRAWS], (10,), (5,), (len(Morphology),))
     made = _amounts(severity, draws)
     is_set = flags > 0
 

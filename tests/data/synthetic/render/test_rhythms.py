@@ -43,6 +43,8 @@ class Shown:
 def all_records() -> dict[Rhythm, list[Shown]]:
     made_by = Recipe(conditions=each(*Rhythm), noise=None, recorder=None)
     draft, _, ecg, fiducials = records(8, np.arange(OF_EACH * len(Rhythm)), made_by, GRID)
+    for onset_s in (draft.train.p_onset_s, draft.train.qrs_onset_s):
+        assert (np.diff(onset_s, axis=1) >= 0).all()
     beat, is_other = np.asarray(draft.train.beat), np.asarray(draft.train.is_other)
     found: dict[Rhythm, list[Shown]] = {rhythm: [] for rhythm in Rhythm}
     for i, code in enumerate(np.asarray(draft.conditions.rhythm)):
