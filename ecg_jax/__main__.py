@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[Subcommand, ...]] = {
         Subcommand("synthetic", "draw, export or store synthetic recordings", "ecg_jax.data.synthetic.__main__"),
     ),
     "models": (
+        Subcommand("evaluate", "what encoders are worth on labelled recordings", "ecg_jax.evaluate.command"),
         Subcommand("ladder", "the sizes: shape, parameters, FLOPs and memory", "ecg_jax.scaling.ladder"),
         Subcommand("compile", "a train step compiled for TPUs that are not there", "ecg_jax.aot.compile"),
     ),

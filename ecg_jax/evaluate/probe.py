@@ -114,7 +114,7 @@ def vote_neighbours(
     near_MxK = np.argpartition(-cosine_MxN, min(neighbours, len(feature_NxD)) - 1, axis=1)[:, :neighbours]
     weight_MxK = np.exp((np.take_along_axis(cosine_MxN, near_MxK, axis=1) - 1) / temperature)
     votes_MxC = np.einsum("mk,mkc->mc", weight_MxK, positive_NxC[near_MxK].astype(float))
-    return votes_MxC / weight_MxK.sum(axis=1, keepdims=True)
+    return np.minimum(votes_MxC / weight_MxK.sum(axis=1, keepdims=True), 1.0)  # a share, whatever rounding says
 
 
 def _moments(feature_NxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
