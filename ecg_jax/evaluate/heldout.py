@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from ecg_jax import objectives
 from ecg_jax.config import Objective
-from ecg_jax.data.ecg import RecordPool, normalise
+from ecg_jax.data.ecg import RecordPool, check_unsealed, normalise
 from ecg_jax.data.real.quality.leakage import THRESHOLD, signature
 from ecg_jax.distributed.mesh import data_devices, host_slice, place_batch
 from ecg_jax.evaluate.contract import COLUMNS
@@ -75,8 +75,9 @@ def freeze(
     """Draws the frozen masks of `pool`: each from (seed, record id, mask) alone, so a smaller set of records or of
     masks sees the same ones. An objective that hides nothing has one mask, which hides nothing.
 
-    Raises ValueError for a ratio outside (0, 1], or records that do not divide into `patches`.
+    Raises ValueError for sealed records, a ratio outside (0, 1], or records that do not divide into `patches`.
     """
+    check_unsealed(pool)
     if pool.ecg.shape[1] % patches:
         raise ValueError(f"{pool.source}: records of {pool.ecg.shape[1]} samples do not divide into {patches} patches")
     if not 0 < ratio <= 1:

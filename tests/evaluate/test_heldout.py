@@ -111,3 +111,8 @@ def test_a_pack_is_scored_as_its_members_are(heldout, mesh):
     alone = [held.model_errors(model, params, heldout, masks=2, batch_records=5) for params in members]
     assert together.shape == (2, 12, 2) and not np.allclose(alone[0], alone[1])
     np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_the_sealed_fold_is_not_frozen():
+    with pytest.raises(ValueError, match="1 records of PTB-XL's fold 10 are to be scored, such as ptbxl/00009"):
+        held.freeze(made_up_pool(10, name="ptbxl", folds=10), 50)
