@@ -141,6 +141,15 @@ def _st_limit(beats: Beats) -> np.ndarray:
     return limit
 
 
+def _elevated_in_block(beats: Beats, at_j: np.ndarray) -> np.ndarray:
+    """Leads `(12,)` whose ST elevation a bundle branch block does not explain: 0.1 mV in the direction of the QRS
+    complex, or against it a quarter of the complex's depth (Smith et al., Ann Emerg Med 60:766, 2012, after Sgarbossa).
+    """
+    against = beats.qrs.sum(0) < 0
+    depth = np.maximum(-beats.qrs.min(0), 1e-6)
+    return (at_j >= 0.1) & (~against | (at_j >= 0.25 * depth))
+
+
 def _pathological_q(beats: Beats) -> np.ndarray:
     """Leads `(12,)` with a Q wave of an old infarction: 30 ms and 0.1 mV, in V2 and V3 20 ms (UDMI)."""
     waves = np.array([beats.q_wave(lead) for lead in range(12)])
@@ -163,6 +172,17 @@ def _bundle_branch(beats: Beats, is_preexcited: bool) -> Morphology:
     return Morphology.RBBB if is_right else Morphology.NORMAL
 
 
+def _enlarged_atria(beats: Beats) -> dict[Morphology, bool]:
+    """Whether the P wave meets the criteria of a large left atrium, and of a large right one."""
+    p = beats.part(-beats.pr_ms, -beats.pr_ms + beats.p_ms) - beats.mv[beats.at(-beats.pr_ms)]
+    terminal = p[len(p) // 3 :, V1]
+    deep_ms = 1e3 * (terminal <= -0.05).sum() / beats.sample_rate_hz
+    return {
+        Morphology.LEFT_ATRIAL_ENLARGEMENT: bool(beats.p_ms >= 120 and terminal.min() <= -0.1 and deep_ms >= 40),
+        Morphology.RIGHT_ATRIAL_ENLARGEMENT: bool(p[:, II].max() > 0.25),
+    }
+
+
 def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
     """The morphologies whose criteria the beat meets.
 
@@ -170,37 +190,45 @@ def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
     a P wave that follows the QRS complex, or P waves that do not come from the sinus node.
     """
     r, s = np.maximum(beats.qrs.max(0), 0), np.maximum(-beats.qrs.min(0), 0)
-    narrow, axis = beats.qrs_ms < 120, beats.axis_deg
     is_preexcited = beats.pr_ms < 120 and beats.qrs_ms >= 115 and rhythm not in WITHOUT_P_WAVE
+    # What pre-excitation does to the complex and, secondarily, to ST and T is no finding of its own.
+    narrow, axis = beats.qrs_ms < 120 and not is_preexcited, beats.axis_deg
     block = _bundle_branch(beats, is_preexcited)
-    at_j, segment = (
-        beats.mv[beats.at(beats.qrs_ms + AFTER_J_MS)],
-        beats.part(beats.qrs_ms + 40, beats.qrs_ms + 80).mean(0),
-    )
+    at_j = beats.mv[beats.at(beats.qrs_ms + AFTER_J_MS)]
+    segment = beats.part(beats.qrs_ms + 40, beats.qrs_ms + 80).mean(0)
     limit = _st_limit(beats)
-    # A notch or slur that ends the QRS complex falls off at once; an infarction's segment stays up.
-    elevated = (at_j >= limit) & (segment >= 0.7 * limit) & (block is not Morphology.LBBB)
+    is_left = narrow and r[AVL] + s[V3] > (2.0 if beats.is_female else 2.8)
+    # A notch or slur that ends the QRS complex falls off at once; an infarction's segment stays up. The limits hold
+    # without left ventricular hypertrophy and bundle branch block (UDMI), and without pre-excitation.
+    elevated = (at_j >= limit) & (segment >= 0.7 * limit) & (not is_left) & (not is_preexcited)
+    if block is not Morphology.NORMAL:
+        elevated = _elevated_in_block(beats, at_j)
     slurred = (at_j >= 0.1) & (segment < 0.7 * at_j)
     t = beats.part(beats.qrs_ms + 80, min(beats.qt_ms, 1e3 * AFTER_S - 10))
     inverted = (t.min(0) <= -0.1) & (np.abs(t.min(0)) > t.max(0)) & narrow
     inverted[[III, V1]] = False
     q = _pathological_q(beats) & (not is_preexcited)
+    inferior_q = _two(q, INFERIOR)
     # With a vertical axis a Q wave in I and aVL is the S wave of a normal beat.
     lateral = LATERAL if axis < 90 else LATERAL[1:]
+    is_right = r[V1] >= 0.7 and r[V1] > s[V1] and axis > 90 and narrow
     found = {
         block: True,
-        Morphology.LAFB: narrow and -90 <= axis <= -45 and s[III] > r[III] and r[AVL] > s[AVL],
-        Morphology.LPFB: narrow and 90 <= axis <= 180 and s[I] > r[I] and r[III] > s[III],
+        # rS, not QS, in the inferior leads: with Q waves the axis is the scar's.
+        Morphology.LAFB: narrow and -90 <= axis <= -45 and s[III] > r[III] and r[AVL] > s[AVL] and not inferior_q,
+        # A right axis is the fascicle's where the right ventricle's mass does not explain it.
+        Morphology.LPFB: narrow and 90 <= axis <= 180 and s[I] > r[I] and r[III] > s[III] and not is_right,
         Morphology.WPW: is_preexcited,
         Morphology.STEMI_ANTERIOR: _two(elevated, ANTERIOR),
         Morphology.STEMI_INFERIOR: _two(elevated, INFERIOR),
         Morphology.STEMI_LATERAL: _two(elevated, LATERAL),
         Morphology.ISCHAEMIA: narrow and _two(segment <= -0.05, CONTIGUOUS) and not _two(elevated, CONTIGUOUS),
-        Morphology.OLD_MI_ANTERIOR: _two(q, ANTERIOR),
-        Morphology.OLD_MI_INFERIOR: _two(q, INFERIOR),
+        # QS in V1 to V3 is left bundle branch block's own, and a large right ventricle's.
+        Morphology.OLD_MI_ANTERIOR: _two(q, ANTERIOR) and block is not Morphology.LBBB and not is_right,
+        Morphology.OLD_MI_INFERIOR: inferior_q,
         Morphology.OLD_MI_LATERAL: _two(q, lateral),
-        Morphology.LVH: narrow and r[AVL] + s[V3] > (2.0 if beats.is_female else 2.8),
-        Morphology.RVH: r[V1] >= 0.7 and r[V1] > s[V1] and axis > 90 and narrow,
+        Morphology.LVH: is_left,
+        Morphology.RVH: is_right,
         Morphology.LONG_QT: beats.qtcf_ms >= (460 if beats.is_female else 450) and narrow,
         Morphology.T_INVERSION: _two(inverted, CONTIGUOUS),
         Morphology.EARLY_REPOLARISATION: narrow and _two(slurred, (*LATERAL, *INFERIOR)),
@@ -211,11 +239,7 @@ def morphologies_met(beats: Beats, rhythm: Rhythm) -> set[Morphology]:
     if rhythm in FLUTTER:
         found |= dict.fromkeys(OF_REPOLARISATION, False)
     if 0 < beats.pr_ms < 1e3 * BEFORE_S and rhythm not in (*WITHOUT_P_WAVE, Rhythm.PACED_ATRIAL):
-        p = beats.part(-beats.pr_ms, -beats.pr_ms + beats.p_ms) - beats.mv[beats.at(-beats.pr_ms)]
-        terminal = p[len(p) // 3 :, V1]
-        deep_ms = 1e3 * (terminal <= -0.05).sum() / beats.sample_rate_hz
-        found[Morphology.LEFT_ATRIAL_ENLARGEMENT] = beats.p_ms >= 120 and terminal.min() <= -0.1 and deep_ms >= 40
-        found[Morphology.RIGHT_ATRIAL_ENLARGEMENT] = p[:, II].max() > 0.25
+        found |= _enlarged_atria(beats)
     return {morphology for morphology, is_met in found.items() if is_met} - {Morphology.NORMAL}
 
 

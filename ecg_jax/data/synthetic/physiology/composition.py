@@ -205,7 +205,6 @@ TOGETHER: dict[Group, float] = {
     (Morphology.STEMI_ANTERIOR, Morphology.STEMI_LATERAL): 0.25,
     (Morphology.STEMI_INFERIOR, Morphology.STEMI_LATERAL): 0.15,
     (Morphology.STEMI_INFERIOR, Morphology.OLD_MI_ANTERIOR): 0.06,
-    (Morphology.STEMI_INFERIOR, Morphology.LVH): 0.06,
     (Morphology.OLD_MI_ANTERIOR, Morphology.OLD_MI_LATERAL): 0.15,
     (Morphology.OLD_MI_INFERIOR, Morphology.OLD_MI_LATERAL): 0.15,
     (Morphology.OLD_MI_ANTERIOR, Morphology.OLD_MI_INFERIOR): 0.05,

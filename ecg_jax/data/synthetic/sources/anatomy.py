@@ -36,15 +36,18 @@ QRS_GRID_S = np.arange(-0.15, 0.45, 0.002, dtype=np.float32)
 #: Of all muscle; of one region's. Lepeschkin's extremes of R V5 (0.4 to 2.6 mV) lie within 2.5 of the two together.
 MUSCLE_LOG_SD, REGION_LOG_SD = 0.15, 0.10
 #: Voltages of women against men; half of it either way from the tables, which hold for both.
-FEMALE_MUSCLE = 0.85
+FEMALE_MUSCLE = 0.82
 #: Times at the Purkinje terminals, durations of action potentials, ms; the gradient between the walls' two sides.
-TERMINAL_SD_MS, APD_SD_MS, GRADIENT_LOG_SD = 2.5, 3.0, 0.05
+TERMINAL_SD_MS, APD_SD_MS, GRADIENT_LOG_SD = 2.0, 4.5, 0.12
 #: Chest electrodes are misplaced by 1 cm and more (Wenger & Kligfield, J Electrocardiol 29:179, 1996: half of them
 #: more than 1 cm off).
 CHEST_ELECTRODE_SD_CM = 0.8
 #: An axis that differs from the tables' is for this share due to how the heart lies, for the rest to how its Purkinje
 #: terminals do: the front of T's sources turns with the first alone, and T's axis varies less than QRS's (design).
 HEART_SHARE_OF_AXIS = 0.75
+#: Of the population's tilts, which were set for a dipole: regions near the chest's electrodes tell more of them. R in
+#: V1 then stays below its highest published values (0.7 mV: Lepeschkin 1951).
+TILT_SHARE = 0.7
 #: Fronts are ragged: each region's runs in two halves, so far apart (in spreads) that the two together keep its spread,
 #: with moments that differ by this share of it in a direction of the patient's. Notches and slurs.
 HALF_APART, HALF_WIDTH = 0.6, 0.8
@@ -58,15 +61,20 @@ P_LOG_SD = 0.22
 #: Parikh, J Am Coll Cardiol 40:1870, 2002: 0.1 mV or more in 91 % of men at 17 to 24 years, 14 % from 76 on, in some
 #: 20 % of women at any age. With the 98th percentile of 0.31 mV in V3 at 25 years (Macfarlane, J Electrocardiol
 #: 34 suppl:235, 2001) the first gives the spread, and all three the medians.
-J_AGES_YEARS, J_MEN_MV, J_WOMEN_MV, J_LOG_SD = (20.0, 76.0), (0.156, 0.070), 0.075, 0.334
+J_AGES_YEARS, J_MEN_MV, J_WOMEN_MV, J_LOG_SD = (20.0, 76.0), (0.150, 0.062), 0.066, 0.38
 #: T in the mean of V2 to V4 against T in the tallest of them (Lepeschkin 1951: 0.55, 0.54, 0.48 mV).
 T_MEAN_OF_TALLEST = 0.94
 
 
+#: The notch or slur that ends the QRS complex in II, mV: medians by the same ages in men, and in women; log-normal. It
+#: puts the 98th percentile of the J point in II near the limit of 0.1 mV (Fourth Universal Definition), above it most
+#: often in young men (Macfarlane et al., J Am Coll Cardiol 66:470, 2015: early repolarisation).
+NOTCH_MEN_MV, NOTCH_WOMEN_MV, NOTCH_LOG_SD = (0.030, 0.012), 0.012, 0.75
+
 #: Height of U against what the gradient alone would make of T.
 U_SHARE, U_LOG_SD = 0.07, 0.5
 #: Uniform draws of one patient's anatomy.
-DRAWS = 7 * REGIONS + 18 + 6
+DRAWS = 7 * REGIONS + 18 + 7
 
 _ROW_HALVES = np.repeat(np.arange(REGIONS), 2)
 _SIDE = np.tile([-1.0, 1.0], REGIONS).astype(np.float32)
@@ -89,9 +97,11 @@ class Anatomy:
     ragged: jax.Array  # (12, 3)
     time_scale: jax.Array  # () of conduction
     atrial_gain: jax.Array  # (2,) right, left
-    usual_ms: jax.Array  # (12,) activation times of the normally conducted beat, in the tables' time
+    usual: Activation  # of the normally conducted beat, in the tables' time
     usual_onset_s: jax.Array  # () and that beat's onset, from the His bundle's impulse
+    usual_qrs_s: jax.Array  # () and the duration of its QRS complex
     plateau_share: jax.Array  # () per ms: height of the early plateau's gradient against the area of T
+    notch_mv: jax.Array  # () height in II of the notch that ends the QRS complex
     u_share: jax.Array  # ()
     body_gain: jax.Array  # ()
 
@@ -103,8 +113,8 @@ def sample_anatomy(row: jax.Array, patient: Patient, t_size_mv: jax.Array) -> An
     about the front-back axis until the normally conducted beat has the patient's frontal QRS axis.
     """
     z = truncated_normal(row[:DRAWS])
-    strength, terminal, apd, gradient, ragged, field, single = cut(z, *[(REGIONS,)] * 4, (REGIONS, 3), (6, 3), (6,))
-    z_muscle, z_t, z_j, z_u, z_right, z_left = single
+    strength, terminal, apd, gradient, ragged, field, single = cut(z, *[(REGIONS,)] * 4, (REGIONS, 3), (6, 3), (7,))
+    z_muscle, z_t, z_j, z_u, z_right, z_left, z_notch = single
     is_female = patient.is_female > 0.5
     of_sex = jnp.where(is_female, math.sqrt(FEMALE_MUSCLE), 1.0 / math.sqrt(FEMALE_MUSCLE))
     gain = patient.body_gain * of_sex * jnp.exp(MUSCLE_LOG_SD * z_muscle + REGION_LOG_SD * strength)
@@ -113,16 +123,16 @@ def sample_anatomy(row: jax.Array, patient: Patient, t_size_mv: jax.Array) -> An
     strength_mv_ms = time_scale * gain * jnp.asarray(STRENGTH_MV_MS)
     terminal_ms = TERMINAL_SD_MS * terminal
 
-    frame = tilted(jnp.asarray(HEART_AXES), patient.tilt_x_deg, patient.tilt_y_deg)
+    tilt_x_deg, tilt_y_deg = TILT_SHARE * patient.tilt_x_deg, TILT_SHARE * patient.tilt_y_deg
+    frame = tilted(jnp.asarray(HEART_AXES), tilt_x_deg, tilt_y_deg)
     conduction = dataclasses.replace(normal_conduction(), jitter_ms=terminal_ms)
     normal_beat = activate(conduction)
     area = strength_mv_ms @ (normal_beat.direction @ frame)
     angle = rotation_to_axis(area, patient.qrs_axis_deg)
     fronts, frame = turned(frame, angle, 0, 1), turned(frame, HEART_SHARE_OF_AXIS * angle, 0, 1)
 
-    young, old = J_AGES_YEARS
-    of_men = jnp.exp(jnp.interp(patient.age_years, jnp.array([young, old]), jnp.log(jnp.array(J_MEN_MV))))
-    j_mv = jnp.where(is_female, J_WOMEN_MV, of_men) * jnp.exp(J_LOG_SD * z_j)
+    j_mv = _by_age_and_sex(patient, J_MEN_MV, J_WOMEN_MV) * jnp.exp(J_LOG_SD * z_j)
+    notch_mv = _by_age_and_sex(patient, NOTCH_MEN_MV, NOTCH_WOMEN_MV) * jnp.exp(NOTCH_LOG_SD * z_notch)
     anatomy = Anatomy(
         axes=frame,
         normal=jnp.asarray(NORMAL) @ frame,
@@ -136,26 +146,42 @@ def sample_anatomy(row: jax.Array, patient: Patient, t_size_mv: jax.Array) -> An
         ragged=RAGGEDNESS * ragged / math.sqrt(3.0),
         time_scale=time_scale,
         atrial_gain=patient.body_gain * jnp.exp(P_LOG_SD * jnp.stack([z_right, z_left])),
-        usual_ms=normal_beat.time_ms,
+        usual=normal_beat,
         usual_onset_s=jnp.zeros(()),
+        usual_qrs_s=jnp.zeros(()),
         plateau_share=jnp.zeros(()),
+        notch_mv=notch_mv,
         u_share=U_SHARE * jnp.exp(U_LOG_SD * z_u),
         body_gain=patient.body_gain,
     )
-    tall_mv = t_size_mv * jnp.exp(T_LOG_SD * z_t)
+    return _with_repolarisation(anatomy, t_size_mv * jnp.exp(T_LOG_SD * z_t), j_mv)
+
+
+def _with_repolarisation(anatomy: Anatomy, tall_mv: jax.Array, j_mv: jax.Array) -> Anatomy:
+    """The anatomy with what follows from its normally conducted beat: gradients by which T has its height, the early
+    plateau by which the J point has its own, and where that beat's QRS complex lies.
+    """
+    normal_beat, strength_mv_ms = anatomy.usual, anatomy.strength_mv_ms
     gradient = anatomy.gradient * _gradient_gain(anatomy, normal_beat, tall_mv)
     usual = qrs_rows(anatomy, normal_beat, strength_mv_ms)
     onset_s, _, end_s = limits(usual, jnp.asarray(QRS_GRID_S), QRS_THRESHOLD_MV)
     # The early plateau makes up for what the QRS complex leaves at its end.
     left_mv = (kernels_at(usual, end_s[None]) @ usual.weights_mv)[0, 4:6].mean()
-    area = strength_mv_ms[:, None] * (gradient[:, None] * anatomy.normal - normal_beat.direction @ fronts)
+    area = strength_mv_ms[:, None] * (gradient[:, None] * anatomy.normal - normal_beat.direction @ anatomy.fronts)
     tallest = jnp.einsum("rex,rx->e", anatomy.field, repolarisation.NOTCH[:, None] * area)[3:].max()
     return dataclasses.replace(
         anatomy,
         gradient=gradient,
         usual_onset_s=onset_s,
+        usual_qrs_s=end_s - onset_s,
         plateau_share=jnp.maximum(j_mv - left_mv, 0.0) / jnp.maximum(tallest, 1e-3),
     )
+
+
+def _by_age_and_sex(patient: Patient, men_mv: tuple[float, float], women_mv: float) -> jax.Array:
+    """A median that falls in men from the first to the second of `J_AGES_YEARS`, and is one for all women."""
+    of_men = jnp.exp(jnp.interp(patient.age_years, jnp.array(J_AGES_YEARS), jnp.log(jnp.array(men_mv))))
+    return jnp.where(patient.is_female > 0.5, women_mv, of_men)
 
 
 def _gradient_gain(anatomy: Anatomy, normal_beat: Activation, tall_mv: jax.Array) -> jax.Array:
@@ -198,8 +224,9 @@ def limits(rows: Rows, grid_s: jax.Array, threshold_mv: float) -> tuple[jax.Arra
 declare(
     "sources.anatomy",
     vars(),
-    "TABLE_QRS_MS QRS_THRESHOLD_MV P_THRESHOLD_MV QRS_GRID_S MUSCLE_LOG_SD REGION_LOG_SD FEMALE_MUSCLE TERMINAL_SD_MS "
-    "APD_SD_MS GRADIENT_LOG_SD CHEST_ELECTRODE_SD_CM HEART_SHARE_OF_AXIS HALF_APART HALF_WIDTH RAGGEDNESS T_LOG_SD "
-    "P_LOG_SD J_AGES_YEARS J_MEN_MV J_WOMEN_MV J_LOG_SD U_SHARE U_LOG_SD DRAWS T_MEAN_OF_TALLEST _ROW_HALVES _SIDE",
+    "TABLE_QRS_MS QRS_THRESHOLD_MV P_THRESHOLD_MV QRS_GRID_S MUSCLE_LOG_SD REGION_LOG_SD FEMALE_MUSCLE "
+    "TERMINAL_SD_MS APD_SD_MS GRADIENT_LOG_SD TILT_SHARE CHEST_ELECTRODE_SD_CM HEART_SHARE_OF_AXIS HALF_APART "
+    "HALF_WIDTH RAGGEDNESS T_LOG_SD P_LOG_SD J_AGES_YEARS J_MEN_MV J_WOMEN_MV J_LOG_SD NOTCH_MEN_MV "
+    "NOTCH_WOMEN_MV NOTCH_LOG_SD U_SHARE U_LOG_SD DRAWS T_MEAN_OF_TALLEST _ROW_HALVES _SIDE",
     version=3,
 )

@@ -21,16 +21,14 @@ from ecg_jax.data.synthetic.sources.anatomy import (
     limits,
     qrs_rows,
 )
-from ecg_jax.data.synthetic.sources.conduction import activate
-from ecg_jax.data.synthetic.sources.rows import Beat, Rows, kernels_at
+from ecg_jax.data.synthetic.sources.conduction import Activation, activate
+from ecg_jax.data.synthetic.sources.rows import Beat, Rows
 from ecg_jax.data.synthetic.sources.state import HeartState
 from ecg_jax.data.synthetic.sources.ventricles import REGIONS, Region
 
 #: The early plateau's gradient shows from within the end of the QRS complex and fades until T's peak (design: the notch
 #: of the epicardium's action potential: Yan & Antzelevitch, Circulation 93:372, 1996).
-EARLY_RISE_MS, EARLY_FALL_MS = 15.0, 160.0
-#: It lifts I, II, V5 and V6 by no more than this: elevation there is normal below 0.1 mV (Fourth Universal Definition).
-EARLY_ELSEWHERE_MV = 0.085
+EARLY_RISE_MS, EARLY_FALL_MS = 15.0, 70.0
 #: An injured segment ends so long before T's peak, ms; where the J point lies on it, in widths from its middle.
 ST_END_BEFORE_T_MS, ST_AT_J_Z = 20.0, 0.9
 #: A J wave: a notch that ends with the QRS complex.
@@ -60,16 +58,14 @@ def ventricular_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> t
     qrs = qrs_rows(anatomy, reached, strength)
     onset_s, peak_s, end_s = limits(qrs, jnp.asarray(QRS_GRID_S), QRS_THRESHOLD_MV)
     qrs = dataclasses.replace(qrs, centre_s=qrs.centre_s - onset_s)
-    late_ms = anatomy.time_scale * (reached.time_ms - anatomy.usual_ms) - 1e3 * (onset_s - anatomy.usual_onset_s)
+    late_ms = anatomy.time_scale * (reached.time_ms - anatomy.usual.time_ms) - 1e3 * (onset_s - anatomy.usual_onset_s)
 
     activated = strength[:, None] * (reached.direction @ anatomy.fronts)
     healthy = (anatomy.gradient * strength)[:, None] * anatomy.normal
     gradient = state.gradient[:, None] * healthy
     t_peak_ms = patient.qtcf_ms - patient.t_peak_to_end_ms
-    centre, width, skew, vector = repolarisation.t_rows(
-        gradient - activated, late_ms + anatomy.apd_ms + state.apd_ms, t_peak_ms, patient.t_peak_to_end_ms
-    )
-    t = Rows(centre, width, skew, jnp.zeros(REGIONS), vector, anatomy.field)
+    later_ms = late_ms + anatomy.apd_ms + _jt_kept_ms(anatomy, patient, reached, late_ms, end_s - onset_s)
+    t = repolarisation.t_rows(gradient - activated, later_ms + state.apd_ms, anatomy.field, patient)
     j_ms = 1e3 * (end_s - onset_s) / jnp.cbrt(patient.mean_rr_s) - t_peak_ms
     rest = (
         _early_plateau(anatomy, healthy - activated, j_ms),
@@ -79,7 +75,25 @@ def ventricular_rows(anatomy: Anatomy, patient: Patient, state: HeartState) -> t
     )
     qrs_s = jnp.stack([jnp.zeros_like(onset_s), peak_s - onset_s, end_s - onset_s])
     t_and_rest = jax.tree.map(lambda *parts: jnp.concatenate(parts), t, *rest)
-    return qrs, t_and_rest, qrs_s, _t_limits(t)
+    return qrs, t_and_rest, qrs_s, repolarisation.t_limits(t)
+
+
+def _jt_kept_ms(
+    anatomy: Anatomy, patient: Patient, reached: Activation, late_ms: jax.Array, qrs_s: jax.Array
+) -> jax.Array:
+    """By how much all regions repolarise later so that JT is that of normal conduction, whatever the conduction is.
+
+    Activation alone would do so if T were the sum of like waves; where they cancel, its end moves. (JT does not change
+    with bundle branch block: Bogossian et al., J Electrocardiol 51:1131, 2018, and what they cite; recalled.)
+    """
+    ends_ms = []
+    for activation, later in ((reached, late_ms), (anatomy.usual, jnp.zeros(REGIONS))):
+        area = (anatomy.gradient * anatomy.strength_mv_ms)[:, None] * anatomy.normal
+        area = area - anatomy.strength_mv_ms[:, None] * (activation.direction @ anatomy.fronts)
+        t = repolarisation.t_rows(area, later + anatomy.apd_ms, anatomy.field, patient)
+        ends_ms.append(1e3 * repolarisation.t_limits(t)[2])
+    widened_ms = 1e3 * (qrs_s - anatomy.usual_qrs_s) / jnp.cbrt(patient.mean_rr_s)
+    return ends_ms[1] + widened_ms - ends_ms[0]
 
 
 def _early_plateau(anatomy: Anatomy, healthy_area: jax.Array, j_ms: jax.Array) -> Rows:
@@ -87,9 +101,6 @@ def _early_plateau(anatomy: Anatomy, healthy_area: jax.Array, j_ms: jax.Array) -
     total, field = repolarisation.merged_field(
         anatomy.plateau_share * repolarisation.NOTCH[:, None] * healthy_area, anatomy.field
     )
-    electrodes = field @ total
-    elsewhere = jnp.stack([*(electrodes[jnp.array([1, 2])] - electrodes[0]), *electrodes[-2:]]).max()
-    total = total * jnp.minimum(1.0, EARLY_ELSEWHERE_MV / jnp.maximum(elsewhere, 1e-6))
     rise, fall = EARLY_RISE_MS, EARLY_FALL_MS
     row = _one(j_ms, (rise + fall) / 2, 0.0, total, field)
     return dataclasses.replace(row, skew=jnp.full(1, (rise - fall) / (rise + fall)))
@@ -106,9 +117,9 @@ def _injury(anatomy: Anatomy, state: HeartState, j_ms: jax.Array) -> Rows:
 def _j_wave(anatomy: Anatomy, state: HeartState, j_ms: jax.Array) -> Rows:
     """A notch at the end of the QRS complex, towards the heart's apex and diaphragm."""
     facing = anatomy.axes[0] + anatomy.axes[2]
-    field = anatomy.field[Region.APEX]
+    field = anatomy.field[Region.INFERIOR]
     in_ii = (field @ facing)[2] - (field @ facing)[0]
-    vector = state.j_wave_mv / jnp.maximum(in_ii, 0.1) * facing
+    vector = (anatomy.notch_mv + state.j_wave_mv) / jnp.maximum(in_ii, 0.1) * facing
     return _one(j_ms + J_WAVE_CENTRE_MS, J_WAVE_WIDTH_MS, 0.0, vector, field)
 
 
@@ -160,24 +171,10 @@ def p_rows(
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), wave, slow), p_s
 
 
-def _t_limits(rows: Rows) -> jax.Array:
-    """Onset, peak and end `(3,)` of T from its normal peak, s: of the root mean square over the electrodes; the end is
-    that of the steepest tangent after the peak, the onset where it has risen to a tenth."""
-    grid_s = jnp.asarray(np.arange(-0.3, 0.4, 0.004), jnp.float32)
-    size = jnp.sqrt(((kernels_at(rows, grid_s) @ rows.weights_mv) ** 2).mean(-1))
-    peak = jnp.argmax(size)
-    fall = jnp.where(jnp.arange(len(grid_s) - 1) >= peak, jnp.diff(size), 0.0)
-    steepest = jnp.argmin(fall)
-    step = grid_s[1] - grid_s[0]
-    end_s = grid_s[steepest] + step * size[steepest] / jnp.maximum(-fall[steepest], 1e-9)
-    onset_s = grid_s[jnp.argmax(size > 0.1 * size[peak])]
-    return jnp.stack([onset_s, grid_s[peak], end_s])
-
-
 declare(
     "sources.beat",
     vars(),
-    "EARLY_RISE_MS EARLY_FALL_MS EARLY_ELSEWHERE_MV "
+    "EARLY_RISE_MS EARLY_FALL_MS "
     "ST_END_BEFORE_T_MS ST_AT_J_Z J_WAVE_CENTRE_MS J_WAVE_WIDTH_MS U_AFTER_T_END_MS "
     "U_WIDTH_MS U_RATE_BPM U_RATE_FALL_BPM",
     version=3,

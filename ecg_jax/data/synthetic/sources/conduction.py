@@ -40,24 +40,24 @@ NEVER_MS = 1000.0
 #: the right ventricle's free wall first, the left one's base and the outflow tract last and through muscle (Durrer et
 #: al., Circulation 41:899, 1970; epicardial breakthrough 17 ms, last 77 ms: Wyndham et al., Circulation 59:1176, 1979).
 _TERMINALS: dict[tuple[Fascicle, Region], float] = {
-    (Fascicle.LEFT_SEPTAL, Region.SEPTUM_LEFT): 19.3,
-    (Fascicle.LEFT_SEPTAL, Region.BASE_SEPTUM): 62.8,
-    (Fascicle.LEFT_ANTERIOR, Region.APEX): 32.7,
-    (Fascicle.LEFT_ANTERIOR, Region.ANTERIOR): 31.1,
-    (Fascicle.LEFT_ANTERIOR, Region.LATERAL): 34.0,
-    (Fascicle.LEFT_POSTERIOR, Region.APEX): 30.9,
-    (Fascicle.LEFT_POSTERIOR, Region.POSTERIOR): 50.7,
-    (Fascicle.LEFT_POSTERIOR, Region.INFERIOR): 44.5,
-    (Fascicle.RIGHT, Region.SEPTUM_RIGHT): 19.4,
-    (Fascicle.RIGHT, Region.BASE_SEPTUM): 52.0,
-    (Fascicle.RIGHT, Region.RV_FREE_WALL): 25.6,
-    (Fascicle.RIGHT, Region.RV_APEX): 15.5,
+    (Fascicle.LEFT_SEPTAL, Region.SEPTUM_LEFT): 23.0,
+    (Fascicle.LEFT_SEPTAL, Region.BASE_SEPTUM): 61.2,
+    (Fascicle.LEFT_ANTERIOR, Region.APEX): 40.1,
+    (Fascicle.LEFT_ANTERIOR, Region.ANTERIOR): 30.5,
+    (Fascicle.LEFT_ANTERIOR, Region.LATERAL): 32.0,
+    (Fascicle.LEFT_POSTERIOR, Region.APEX): 38.3,
+    (Fascicle.LEFT_POSTERIOR, Region.POSTERIOR): 51.5,
+    (Fascicle.LEFT_POSTERIOR, Region.INFERIOR): 50.5,
+    (Fascicle.RIGHT, Region.SEPTUM_RIGHT): 18.7,
+    (Fascicle.RIGHT, Region.BASE_SEPTUM): 50.4,
+    (Fascicle.RIGHT, Region.RV_FREE_WALL): 27.0,
+    (Fascicle.RIGHT, Region.RV_APEX): 4.0,
 }
 ENTRY_MS = np.array(
     [[_TERMINALS.get((fascicle, region), NEVER_MS) for region in Region] for fascicle in Fascicle], np.float32
 )
 #: Along the walls through muscle and the distal Purkinje net, and from one face of the septum to the other besides.
-MUSCLE_VELOCITY_MM_PER_MS, ACROSS_SEPTUM_MS = 0.851, 27.2
+MUSCLE_VELOCITY_MM_PER_MS, ACROSS_SEPTUM_MS = 0.851, 36.0
 
 #: Neighbours in the muscle.
 NEIGHBOURS: tuple[tuple[Region, Region], ...] = (

@@ -70,91 +70,121 @@ def _all(regions: tuple[Region, ...], amount: Range) -> Regional:
 
 DISEASES: dict[Morphology, Disease] = {
     Morphology.NORMAL: Disease(),
-    Morphology.RBBB: Disease(blocked=(Fascicle.RIGHT,), pr_ms=(130, 195), qrs_ms=(96, 110), qrs_axis_deg=(10, 50)),
-    Morphology.LBBB: Disease(blocked=LEFT_BUNDLE, pr_ms=(130, 195), qrs_ms=(86, 104), qrs_axis_deg=(20, 60)),
-    Morphology.LAFB: Disease(blocked=(Fascicle.LEFT_ANTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(15, 40)),
-    Morphology.LPFB: Disease(blocked=(Fascicle.LEFT_POSTERIOR,), qrs_ms=(76, 98), qrs_axis_deg=(52, 72)),
+    Morphology.RBBB: Disease(blocked=(Fascicle.RIGHT,), pr_ms=(130, 195), qrs_ms=(98, 114), qrs_axis_deg=(5, 45)),
+    # A ventricle that is long activated late has less of a gradient (design: remodelling in dyssynchrony).
+    Morphology.LBBB: Disease(
+        blocked=LEFT_BUNDLE,
+        gradient=_all(LEFT_VENTRICLE, (0.7, 0.55)),
+        pr_ms=(130, 195),
+        qrs_ms=(80, 96),
+        qrs_axis_deg=(20, 60),
+    ),
+    Morphology.LAFB: Disease(blocked=(Fascicle.LEFT_ANTERIOR,), qrs_ms=(74, 90), qrs_axis_deg=(-26, -3)),
+    Morphology.LPFB: Disease(blocked=(Fascicle.LEFT_POSTERIOR,), qrs_ms=(74, 92), qrs_axis_deg=(82, 104)),
     Morphology.WPW: Disease(
         pathways=(Region.BASE_LATERAL, Region.INFERIOR, Region.RV_FREE_WALL),
-        pathway_ms=(-52, -34),
+        pathway_ms=(-84, -66),
         qrs_ms=(88, 100),
-        pr_ms=(85, 112),
+        pr_ms=(82, 104),
         p_duration_ms=(70, 85),
     ),
     Morphology.STEMI_ANTERIOR: Disease(
-        muscle={Region.ANTERIOR: (1.0, 0.5), Region.APEX: (1.0, 0.7)},
-        gradient={Region.ANTERIOR: (1.0, 1.5), Region.APEX: (1.0, 1.3)},
-        injury={Region.ANTERIOR: (0.4, 0.65), Region.APEX: (0.12, 0.3), Region.SEPTUM_LEFT: (0.18, 0.4)},
+        muscle={Region.ANTERIOR: (1.0, 0.5), Region.SEPTUM_LEFT: (1.0, 0.7)},
+        gradient={Region.ANTERIOR: (1.0, 1.5), Region.SEPTUM_LEFT: (1.0, 1.2)},
+        injury={Region.SEPTUM_LEFT: (0.30, 0.6), Region.ANTERIOR: (0.2, 0.5), Region.APEX: (0.03, 0.12)},
     ),
     Morphology.STEMI_INFERIOR: Disease(
         muscle={Region.INFERIOR: (1.0, 0.5)},
         gradient={Region.INFERIOR: (1.2, 1.8)},
-        injury={Region.INFERIOR: (0.35, 0.7), Region.POSTERIOR: (0.05, 0.2), Region.RV_APEX: (0.1, 0.4)},
+        injury={Region.INFERIOR: (0.4, 0.75), Region.POSTERIOR: (0.05, 0.2), Region.RV_APEX: (0.05, 0.15)},
     ),
     Morphology.STEMI_LATERAL: Disease(
         muscle={Region.LATERAL: (1.0, 0.6)},
         gradient={Region.LATERAL: (1.0, 1.3)},
-        injury={Region.LATERAL: (0.42, 0.65), Region.BASE_LATERAL: (0.2, 0.4), Region.ANTERIOR: (0.2, 0.4)},
+        injury={Region.LATERAL: (0.6, 0.8), Region.ANTERIOR: (0.5, 0.7), Region.APEX: (0.12, 0.2)},
     ),
-    # Of the endocardium, all around: the ST vector points to the base.
+    # Of the endocardium, at the apex above all: the ST vector points to the base.
     Morphology.ISCHAEMIA: Disease(
         injury={
-            Region.APEX: (-0.32, -0.6),
-            Region.LATERAL: (-0.24, -0.45),
-            Region.ANTERIOR: (-0.08, -0.2),
-            Region.INFERIOR: (-0.15, -0.4),
+            Region.APEX: (-0.25, -0.45),
+            Region.LATERAL: (-0.1, -0.25),
+            Region.SEPTUM_LEFT: (-0.08, -0.15),
+            Region.INFERIOR: (-0.05, -0.15),
         },
-        gradient=_all(LEFT_VENTRICLE, (0.95, 0.7)),
+        gradient=_all(LEFT_VENTRICLE, (0.95, 0.8)),
     ),
+    # Scars: what is lost, and what is left beside it, was searched for until the definitions were met.
     Morphology.OLD_MI_ANTERIOR: Disease(
         muscle={
-            Region.ANTERIOR: (0.1, 0.0),
-            Region.APEX: (0.2, 0.0),
-            Region.SEPTUM_LEFT: (0.1, 0.0),
-            Region.RV_APEX: (0.6, 0.3),
-            Region.RV_FREE_WALL: (0.7, 0.4),
+            Region.ANTERIOR: (0.2, 0.0),
+            Region.APEX: (0.55, 0.35),
+            Region.SEPTUM_LEFT: (0.05, 0.0),
+            Region.SEPTUM_RIGHT: (0.15, 0.05),
+            Region.RV_APEX: (0.15, 0.05),
+            Region.RV_FREE_WALL: (0.3, 0.15),
         },
-        gradient={Region.LATERAL: (0.9, 0.5)},
-        qrs_ms=(86, 104),
+        gradient={Region.LATERAL: (1.0, 0.6), Region.APEX: (1.0, 0.6)},
+        qrs_ms=(74, 92),
+        qrs_axis_deg=(-28, 0),
     ),
     Morphology.OLD_MI_INFERIOR: Disease(
         muscle={
-            Region.INFERIOR: (0.1, 0.0),
-            Region.POSTERIOR: (0.3, 0.05),
-            Region.APEX: (0.25, 0.05),
-            Region.RV_APEX: (0.2, 0.0),
+            Region.INFERIOR: (0.25, 0.0),
+            Region.POSTERIOR: (1.15, 1.05),
+            Region.APEX: (0.85, 0.7),
+            Region.RV_APEX: (0.1, 0.0),
+            Region.LATERAL: (0.1, 0.0),
         },
-        gradient={Region.POSTERIOR: (0.9, 0.5)},
-        qrs_ms=(86, 104),
+        gradient={Region.POSTERIOR: (0.95, 0.6)},
+        qrs_ms=(104, 116),
+        qrs_axis_deg=(-36, -16),
     ),
+    # The front of the right face of the septum is lost too: else it would point to the scar's leads first.
     Morphology.OLD_MI_LATERAL: Disease(
-        muscle={Region.LATERAL: (0.1, 0.0), Region.BASE_LATERAL: (0.3, 0.0), Region.POSTERIOR: (0.4, 0.1)},
-        gradient={Region.POSTERIOR: (0.9, 0.5)},
-        qrs_ms=(86, 104),
+        muscle={
+            Region.LATERAL: (0.0, 0.0),
+            Region.ANTERIOR: (0.0, 0.0),
+            Region.APEX: (0.08, 0.0),
+            Region.BASE_LATERAL: (0.6, 0.5),
+            Region.POSTERIOR: (1.1, 1.0),
+            Region.SEPTUM_RIGHT: (0.0, 0.0),
+            Region.RV_FREE_WALL: (0.6, 0.5),
+            Region.RV_APEX: (0.7, 0.6),
+        },
+        gradient={Region.POSTERIOR: (0.95, 0.6)},
+        qrs_ms=(102, 116),
+        qrs_axis_deg=(-30, 0),
     ),
+    # Strain begins at half the severity: below, hypertrophy shows by voltage alone.
     Morphology.LVH: Disease(
-        muscle=_all(LEFT_VENTRICLE, (2.0, 2.7)) | {Region.SEPTUM_LEFT: (1.1, 1.4)},
-        gradient=_all(LEFT_VENTRICLE, (0.8, 0.2)),  # strain with severity
+        muscle=_all(LEFT_VENTRICLE, (2.7, 3.4)) | {Region.SEPTUM_LEFT: (1.1, 1.4)},
+        gradient=_all(LEFT_VENTRICLE, (1.0, 0.15)),
         qrs_ms=(88, 106),
-        qrs_axis_deg=(-20, 35),
+        qrs_axis_deg=(-25, 25),
     ),
     Morphology.RVH: Disease(
-        muscle=_all(RIGHT_VENTRICLE, (3.4, 5.2)) | _all(LEFT_VENTRICLE, (0.8, 0.7)),
+        muscle=_all(LEFT_VENTRICLE, (0.5, 0.4))
+        | {
+            Region.RV_FREE_WALL: (3.2, 3.8),
+            Region.RV_APEX: (7.0, 8.5),
+            Region.RV_OUTFLOW: (4.8, 5.6),
+            Region.SEPTUM_RIGHT: (1.3, 1.5),
+        },
         gradient=_all(RIGHT_VENTRICLE, (0.8, 0.4)),
-        qrs_axis_deg=(50, 75),
-        qrs_ms=(80, 98),
+        qrs_axis_deg=(45, 65),
+        qrs_ms=(72, 84),
     ),
     Morphology.LEFT_ATRIAL_ENLARGEMENT: Disease(
-        left_atrium=(3.2, 4.4), left_atrium_delay=(0.04, 0.10), p_duration_ms=(124, 145), pr_ms=(160, 215)
+        left_atrium=(4.0, 5.2), left_atrium_delay=(0.05, 0.10), p_duration_ms=(124, 145), pr_ms=(160, 215)
     ),
-    Morphology.RIGHT_ATRIAL_ENLARGEMENT: Disease(right_atrium=(3.8, 5.2)),
+    Morphology.RIGHT_ATRIAL_ENLARGEMENT: Disease(right_atrium=(5.0, 6.5)),
     Morphology.LONG_QT: Disease(qtcf_ms=(485, 560)),
     Morphology.T_INVERSION: Disease(
         gradient={
-            Region.ANTERIOR: (0.0, -0.6),
-            Region.APEX: (0.0, -0.6),
-            Region.LATERAL: (0.0, -0.4),
-            Region.SEPTUM_LEFT: (0.3, -0.2),
+            Region.ANTERIOR: (-0.3, -1.0),
+            Region.APEX: (-0.3, -1.0),
+            Region.LATERAL: (-0.2, -0.6),
+            Region.SEPTUM_LEFT: (0.25, -0.2),
         }
     ),
     Morphology.EARLY_REPOLARISATION: Disease(
@@ -263,6 +293,10 @@ def sample_disease(row: jax.Array, flags: jax.Array, patient: Patient) -> tuple[
     high = jnp.where(given, made.latents[..., 1], jnp.inf).min(0)
     drawn = low + (high - low) * of_latents
     changed = {name: jnp.where(given[:, i].any(), drawn[i], getattr(patient, name)) for i, name in enumerate(_LATENTS)}
+    # JT is kept: a QRS complex that conduction widens lengthens QT, unless QT is itself the disease's.
+    sets_qt = given[:, _LATENTS.index("qtcf_ms")].any()
+    wider_ms = jnp.where(sets_qt, 0.0, changed["qrs_ms"] - patient.qrs_ms)
+    changed["qtcf_ms"] = changed["qtcf_ms"] + wider_ms
     return state, dataclasses.replace(patient, **changed)
 
 

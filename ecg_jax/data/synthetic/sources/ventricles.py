@@ -66,24 +66,24 @@ POSITION_CM = np.array(
 #: Which way the walls face, from the endocardium outwards; of the septum's halves, into it (unit vectors).
 NORMAL = np.array(
     [
-        [0.179, -0.962, -0.207],  # SEPTUM_LEFT
-        [0.019, 0.978, -0.207],  # SEPTUM_RIGHT
-        [0.975, -0.221, -0.008],  # APEX
-        [0.169, 0.028, -0.985],  # ANTERIOR
-        [0.176, 0.902, 0.393],  # LATERAL
-        [0.009, 0.957, 0.290],  # POSTERIOR
-        [0.219, -0.014, 0.976],  # INFERIOR
-        [-0.359, 0.866, 0.348],  # BASE_LATERAL
-        [-0.617, -0.433, -0.657],  # BASE_SEPTUM
-        [0.048, -0.999, 0.002],  # RV_FREE_WALL
-        [0.395, -0.514, 0.762],  # RV_APEX
-        [-0.587, -0.499, -0.638],  # RV_OUTFLOW
+        [0.492, -0.820, -0.293],  # SEPTUM_LEFT
+        [0.230, 0.968, -0.103],  # SEPTUM_RIGHT
+        [0.911, 0.219, -0.350],  # APEX
+        [0.356, 0.185, -0.916],  # ANTERIOR
+        [-0.068, 0.877, 0.475],  # LATERAL
+        [-0.233, 0.929, 0.288],  # POSTERIOR
+        [0.133, 0.092, 0.987],  # INFERIOR
+        [-0.419, 0.835, 0.356],  # BASE_LATERAL
+        [-0.641, -0.431, -0.635],  # BASE_SEPTUM
+        [-0.079, -0.996, 0.049],  # RV_FREE_WALL
+        [0.085, -0.755, 0.650],  # RV_APEX
+        [-0.582, -0.508, -0.634],  # RV_OUTFLOW
     ],
     np.float32,
 )
 NORMAL = NORMAL / np.linalg.norm(NORMAL, axis=1, keepdims=True)
 #: Muscle volume over velocity: the integral of a region's moment over its activation, mV ms.
-STRENGTH_MV_MS = np.array([10.66, 12.13, 11.93, 7.55, 14.76, 17.86, 4.41, 5.83, 3.72, 4.77, 3.83, 2.24], np.float32)
+STRENGTH_MV_MS = np.array([9.03, 11.31, 14.29, 5.62, 12.85, 15.39, 4.56, 2.94, 3.03, 4.02, 1.96, 0.71], np.float32)
 #: The heart's long axis: degrees from the left towards the front, and down; and the turn about it.
 HEART_AZIMUTH_DEG, HEART_ELEVATION_DEG, HEART_ROLL_DEG = 43.7, 22.3, 7.5
 
