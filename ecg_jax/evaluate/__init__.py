@@ -6,6 +6,7 @@
 `labels`, `targets`, `question`      what is asked of records, and how they are split
 `probe`, `attention`, `ridge`, …     how features are read
 `metrics`, `intervals`, `judge`      figures, their uncertainty, and the rows of a task
+`probe_task`                         a task under the contract of evaluators
 `delineate`                          boundaries of waves, and a map from tokens to them
 `report`, `command`                  tables, pages, and `ecg-jax evaluate`
 `head`, `head_commands`              a head to take away

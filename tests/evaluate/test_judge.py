@@ -8,14 +8,16 @@ import pytest
 from support.synthetic_pools import made_up_pool
 from support.tiny_encoders import tiny_encoder
 
+from ecg_jax import models
 from ecg_jax.__main__ import main
 from ecg_jax.data.storage.shards import write_shards
 from ecg_jax.evaluate import head_commands
-from ecg_jax.evaluate.contract import COLUMNS
+from ecg_jax.evaluate.contract import COLUMNS, evaluate
 from ecg_jax.evaluate.features import of_encoder
 from ecg_jax.evaluate.head import fit_head, load_head, save_head
 from ecg_jax.evaluate.judge import Probe, answer, answer_number, answer_with_few_labels, difference, protocol
 from ecg_jax.evaluate.labels import Labels
+from ecg_jax.evaluate.probe_task import ProbeTask, pooled_features
 from ecg_jax.evaluate.question import ask
 from ecg_jax.evaluate.report import resolvable
 from ecg_jax.evaluate.targets import Target
@@ -94,6 +96,18 @@ def test_a_number_is_told_on_the_scored_fold_alone():
     scored = set(POOL.record_id[POOL.fold == 9])
     with pytest.raises(ValueError, match="age is known of 0 records in training and 100 scored ones"):
         answer_number(Target("age", "years", {k: v for k, v in value.items() if k in scored}), POOL, FEATURES)
+
+
+def test_a_task_keeps_the_contract_of_evaluators(question, folders, mesh):
+    ours = of_encoder(folders / "encoder").encoder
+    task = ProbeTask(question, POOL, ours.config.model.patches)
+    model = models.build(ours.config.model)
+    table = evaluate([task], model, ours._params)
+    assert (table["protocol"] == protocol(question, POOL)).all() and (table["evaluator"] == "linear probe").all()
+    features = pooled_features(model, ours._params, POOL, ours.config.model.patches)
+    np.testing.assert_allclose(features, ours(POOL.ecg), atol=1e-5)
+    with pytest.raises(ValueError, match="this fold is sealed"):
+        ProbeTask(question, made_up_pool(10, name="ptbxl", folds=10), 50)
 
 
 # ---- the command ---------------------------------------------------------------------------------------------------
