@@ -52,7 +52,7 @@ def is_there(name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_dotted_names_are_there(page):
     names = set(re.findall(r"`([a-z_]+(?:\.[A-Za-z_]\w*)+)(?:\([^`]*\))?`", page.read_text()))
-    names = {name for name in names if not re.search(r"\.(py|md|csv|json|toml|yaml)$", name)}
+    names = {name for name in names if not re.search(r"\.(py|md|csv|json|toml|yaml|typed)$", name)}
     assert not [n for n in names if not n.startswith(ELSEWHERE) and not any(is_there(root + n) for root in ROOTS)]
 
 
