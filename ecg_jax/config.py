@@ -91,7 +91,7 @@ class Precision(enum.StrEnum):
 
 
 class Optimiser(enum.StrEnum):
-    """Optimisers; `optim.optimiser` matches on it."""
+    """Optimisers; `train.optimizer.optimiser` matches on it."""
 
     ADAMW = "adamw"
     MUON = "muon"

@@ -33,7 +33,7 @@ def test_modules_and_files_that_are_named_are_there(page):
 
 
 #: Packages from which pages name modules.
-ROOTS = ("", "ecg_jax.", "scaling_fits.", "ecg_jax.data.real.datasets.", "ecg_jax.models.")
+ROOTS = ("", "ecg_jax.", "scaling_fits.", "ecg_jax.data.real.datasets.", "ecg_jax.models.", "ecg_jax.evaluate.")
 #: Names of other packages, and of modules of before that the changes tell of.
 ELSEWHERE = ("wfdb.", "scaling_fits.forms")
 

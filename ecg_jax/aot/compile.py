@@ -89,7 +89,7 @@ class Compiled:
 
     @property
     def gathered_bytes(self) -> float:
-        """The least that must be moved to each chip per step: `collectives.least_bytes`."""
+        """The least that must be moved to each chip per step: `hlo_collectives.least_bytes`."""
         return least_bytes(self.parameters, self.weight_bytes, self.chips)
 
     @property

@@ -27,7 +27,7 @@ INDEPENDENT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 INDEPENDENT_LEAD_INDICES = tuple(LEADS.index(lead) for lead in INDEPENDENT_LEADS)
 #: What the name of a published set of simulated ECG ends in: it is no real source, whoever names it one.
 SIMULATED = "_simulated"
-#: The name of a pool that our own generator rendered and `data.synthetic.pool` stored.
+#: The name of a pool that our own generator rendered and `data.synthetic.annotate.stored_pool` stored.
 STORED = "synthetic"
 #: What a generator knows of real recordings whose constants all come from publications.
 PUBLISHED = "published statistics"

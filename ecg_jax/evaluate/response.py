@@ -36,6 +36,7 @@ class Response:
 
     heldout: HeldOut
     references: dict[str, float]
+    objective: Objective = Objective.MASKED
 
 
 def check_response(config: RunConfig, response: Response) -> None:
@@ -45,6 +46,11 @@ def check_response(config: RunConfig, response: Response) -> None:
         raise ValueError(
             f"run {config.run_id} is to be judged by response {config.response!r} in {config.model.patches} patches, "
             f"but was given {response.heldout.identity!r} in {patches}"
+        )
+    if response.objective is not config.objective:
+        raise ValueError(
+            f"run {config.run_id} is trained for {config.objective}, but its response and reference lines are those of "
+            f"{response.objective}: freeze the records, and make the response, for the run's own objective"
         )
 
 
@@ -96,7 +102,7 @@ def _check_signals(where: str, training: RecordPool, heldout: RecordPool, thresh
             raise ValueError(
                 f"{len({match.first for match in matches})} records of {where} are held-out recordings under other "
                 f"names, such as {training.record_id[first.first]}, which is {heldout.record_id[first.second]} "
-                f"(likeness {first.similarity:.4f}): leave them out (data.real.leakage.without_evaluation)"
+                f"(likeness {first.similarity:.4f}): leave them out (data.real.quality.leakage.without_evaluation)"
             )
     _COMPARED.append((training.ecg, heldout.ecg, threshold))
     del _COMPARED[:-_REMEMBERED]
@@ -112,4 +118,4 @@ def response_of(heldout: HeldOut, training: RecordPool, objective: Objective = O
     errors = {"mean": task.mean_errors(heldout), "linear": task.linear_errors(heldout, training)}
     references = {f"loss_{name}": held.overall(of, heldout) for name, of in errors.items()}
     references |= {f"curve_loss_{name}": held.overall(of[:, :1], heldout) for name, of in errors.items()}
-    return Response(heldout, references)
+    return Response(heldout, references, objective)

@@ -17,14 +17,14 @@ from ecg_jax.config import RunConfig
 from ecg_jax.distributed.agreement import is_primary
 from ecg_jax.scaling.cost import flops
 from ecg_jax.scaling.flops import forward_flops_per_record, parameters, train_flops_per_record
-from ecg_jax.scaling.throughput import TimeLeft
+from ecg_jax.scaling.time_left import TimeLeft
 
 #: Seconds between plain lines when the output is not a terminal.
 QUIET_SECONDS = 10.0
 
 
 class StudyProgress:
-    """Shows a study's progress; a context manager. Its `on_step` and `on_run` are hooks of `pack.run_pack`."""
+    """Shows a study's progress; a context manager. Its `on_step` and `on_run` are hooks of `study.run_pack`."""
 
     def __init__(self, targets: Sequence[RunConfig], done: Sequence[RunConfig], evaluations_per_run: int = 0):
         self._console = Console(highlight=False, quiet=not is_primary())

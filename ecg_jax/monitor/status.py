@@ -22,8 +22,7 @@ from ecg_jax.config import Mixing, ModelConfig, RunConfig
 from ecg_jax.files.lease import OWNER, describe, has_living_owner
 from ecg_jax.scaling.cost import duration, flops
 from ecg_jax.scaling.flops import parameters, train_flops_per_record
-from ecg_jax.scaling.throughput import FEWEST_STEPS, WARM_UP_STEPS
-from ecg_jax.scaling.time_left import estimate
+from ecg_jax.scaling.time_left import FEWEST_STEPS, WARM_UP_STEPS, estimate
 from ecg_jax.store.layout import Store
 from ecg_jax.store.metrics_log import LOG, read_metrics, whole_lines
 from ecg_jax.terminal.command import has_reader

@@ -41,7 +41,7 @@ leads, and flat leads, were rare or absent in training."""
 
 @dataclasses.dataclass(frozen=True)
 class CardFacts:
-    """What a card tells beside the config: the run's record (`record.row`), the real records that it drew from, and
+    """What a card tells beside the config: the run's record (`row.row`), the real records that it drew from, and
     those that it was judged on."""
 
     record: dict[str, Any]

@@ -18,7 +18,7 @@ import numpy as np
 from ecg_jax.config import Precision, RunConfig
 from ecg_jax.distributed.mesh import make_mesh, place_members, place_pack
 from ecg_jax.scaling.flops import train_flops_per_record
-from ecg_jax.scaling.throughput import WARM_UP_STEPS
+from ecg_jax.scaling.time_left import WARM_UP_STEPS
 from ecg_jax.train.loop import Finished
 from ecg_jax.train.step import program
 

@@ -123,7 +123,7 @@ def check_information(config: RunConfig, data: TrainingData) -> None:
         if said[0] in (Tier.NOISE.value, Tier.FITTED.value) or said[1] != PUBLISHED:
             raise ValueError(
                 f"run {config.run_id} says its synthetic records are of tier {said[0]} and know {said[1]!r}; their "
-                "source does not say what made it: store it again with this version (data.synthetic.pool)"
+                "source does not say what made it: store it again with this version (ecg-jax synthetic store)"
             )
         return
     if own.tier != said[0] and (own.tier or said[0] in tiers):

@@ -12,7 +12,7 @@ from ecg_jax.monitor import progress
 from ecg_jax.monitor.progress import StudyProgress
 from ecg_jax.scaling import cost, ladder
 from ecg_jax.scaling.flops import train_flops_per_record
-from ecg_jax.scaling.throughput import WARM_UP_STEPS, TimeLeft
+from ecg_jax.scaling.time_left import WARM_UP_STEPS, TimeLeft
 from ecg_jax.study import sweep
 
 SMALL = make_config(study="s", budget_records=64_000, batch_records=64)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from support.synthetic_pools import made_up_pool
 import ecg_jax
 from ecg_jax import __main__ as cli
 from ecg_jax.codec import to_json
+from ecg_jax.config import Objective
 from ecg_jax.data.synthetic.render.source import SyntheticSource
 from ecg_jax.data.synthetic.render.tiers import Tier, recipe
 from ecg_jax.distributed.mesh import make_mesh
@@ -316,6 +318,13 @@ def test_identities_that_read_as_numbers_survive_the_export(tmp_path):
 def test_a_response_of_another_run_is_refused(tmp_path, mesh):
     other = response_of(held.freeze(made_up_pool(9, 5), 25, masks=2), DATA.real)
     with pytest.raises(ValueError, match=r"in 50 patches, but was given .* in 25"):
+        do(open_store(tmp_path, "s", TARGETS, {}), TARGETS, DATA, other)
+
+
+def test_a_response_of_another_objective_is_refused(tmp_path, mesh):
+    """The same masks under other reference lines, whose skill would mean something else."""
+    other = dataclasses.replace(RESPONSE, objective=Objective.NEXT_PATCH)
+    with pytest.raises(ValueError, match=r"trained for masked, but its response and reference lines are .* next_patch"):
         do(open_store(tmp_path, "s", TARGETS, {}), TARGETS, DATA, other)
 
 
