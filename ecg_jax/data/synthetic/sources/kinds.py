@@ -35,7 +35,9 @@ CONDUCTED, OTHER = 0, 1
 #: Where ventricular beats start: outflow tract and apex of the right ventricle, and three walls of the left one.
 VENTRICULAR_FOCI = (Region.RV_OUTFLOW, Region.RV_APEX, Region.LATERAL, Region.INFERIOR, Region.POSTERIOR)
 #: By how much the right bundle is late in a beat with functional block: its ventricle is activated from the left one.
-ABERRANT_DELAY_MS = 65.0
+ABERRANT_DELAY_MS = 90.0
+#: By how much an early front is slower in muscle that has not wholly recovered.
+ABERRANT_TRAVEL = 1.35
 #: Where premature atrial beats start.
 ATRIAL_FOCI = (AtrialFocus.LEFT_VEINS, AtrialFocus.LOW_RIGHT, AtrialFocus.CRISTA)
 #: A pacing spike: 0.5 ms between its points of inflection; 0.5 (bipolar leads) to 8 mV, 10 to 30 ms before its wave.
@@ -111,7 +113,8 @@ def _one_of(foci: tuple[Region, ...] | tuple[AtrialFocus, ...], uniform: jax.Arr
 def _functional_block() -> HeartState:
     state = healthy()
     late = jnp.where(jnp.arange(len(Fascicle)) == Fascicle.RIGHT, ABERRANT_DELAY_MS, 0.0)
-    return dataclasses.replace(state, conduction=dataclasses.replace(state.conduction, delay_ms=late))
+    slow = dataclasses.replace(state.conduction, delay_ms=late, travel=ABERRANT_TRAVEL)
+    return dataclasses.replace(state, conduction=slow)
 
 
 def _spike(draws_3: jax.Array, direction: tuple[float, float, float]) -> jax.Array:
@@ -139,7 +142,8 @@ def _with_spike(rows: Rows, vector_mv: jax.Array, lead: jax.Array, field: jax.Ar
 declare(
     "sources.kinds",
     vars(),
-    "CONDUCTED OTHER VENTRICULAR_FOCI ABERRANT_DELAY_MS ATRIAL_FOCI SPIKE_WIDTH_S SPIKE_MV SPIKE_LEAD_S ATRIAL_SPIKE "
-    "VENTRICULAR_SPIKE SPIKE_ROW DRAWS _VENTRICULAR _PACED_VENTRICLE _PACED_ATRIUM _ATRIAL_ECTOPIC _FLUTTER",
+    "CONDUCTED OTHER VENTRICULAR_FOCI ABERRANT_DELAY_MS ABERRANT_TRAVEL ATRIAL_FOCI SPIKE_WIDTH_S "
+    "SPIKE_MV SPIKE_LEAD_S ATRIAL_SPIKE VENTRICULAR_SPIKE SPIKE_ROW DRAWS _VENTRICULAR "
+    "_PACED_VENTRICLE _PACED_ATRIUM _ATRIAL_ECTOPIC _FLUTTER",
     version=3,
 )
