@@ -9,15 +9,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ecg_jax.data.synthetic.constants import declare
-from ecg_jax.data.synthetic.physiology.condition_mix import PREVALENCE, weights
-from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Condition, Morphology, Rhythm, named, names
+from ecg_jax.data.synthetic.physiology.condition_mix import PREVALENCE, check_shown, sort_conditions, weights
+from ecg_jax.data.synthetic.physiology.conditions import CAN_JOIN, Condition, Morphology, Rhythm
 
 Group = tuple[Morphology, ...]
 #: Groups of morphologies that a mix's table has room for, or a multiple of it.
@@ -157,7 +156,7 @@ def together(*conditions: Condition | str) -> HeartMix:
     Raises ValueError for an unknown name, for morphologies that no heart has at once, and for a rhythm that cannot show
     them.
     """
-    rhythms, shapes = _sorted(conditions)
+    rhythms, shapes = sort_conditions(conditions)
     flags_of(*shapes)
     return _of(rhythms, [tuple(sorted(set(shapes)))])
 
@@ -167,22 +166,12 @@ def each(*conditions: Condition | str) -> HeartMix:
 
     Raises ValueError as `together`.
     """
-    rhythms, shapes = _sorted(conditions)
+    rhythms, shapes = sort_conditions(conditions)
     return _of(rhythms, [(shape,) if shape else () for shape in dict.fromkeys(shapes)] or [()])
 
 
-def _sorted(conditions: Sequence[Condition | str]) -> tuple[list[Rhythm], list[Morphology]]:
-    if not conditions:
-        raise ValueError("an empty set of conditions: name at least one of " + ", ".join(names()))
-    known = [named(given) if isinstance(given, str) else given for given in conditions]
-    shapes = [member for member in known if isinstance(member, Morphology)]
-    return [member for member in known if isinstance(member, Rhythm)] or [Rhythm.SINUS], shapes
-
-
 def _of(rhythms: list[Rhythm], groups: list[Group]) -> HeartMix:
-    apart = [f"{r.name} with {m.name}" for r in rhythms for group in groups for m in group if not CAN_JOIN[r, m]]
-    if apart:
-        raise ValueError(f"no record can show {apart[0]}")
+    check_shown(rhythms, [member for group in groups for member in group])
     groups = [tuple(m for m in group if m) for group in groups]
     return HeartMix(weights(Rhythm, dict.fromkeys(rhythms, 1.0)), tuple((group, 1.0) for group in groups))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,6 +48,23 @@ def weights(kind: type[Rhythm] | type[Morphology], given: dict[Condition, float]
     return tuple(float(given.get(member, 0.0)) for member in kind)
 
 
+def sort_conditions(conditions: Sequence[Condition | str]) -> tuple[list[Rhythm], list[Morphology]]:
+    """The rhythms among conditions that are given as they are or by name, sinus rhythm where there is none; and the
+    morphologies. Raises ValueError for an empty set, and for an unknown name."""
+    if not conditions:
+        raise ValueError("an empty set of conditions: name at least one of " + ", ".join(names()))
+    known = [named(given) if isinstance(given, str) else given for given in conditions]
+    rhythms = [member for member in known if isinstance(member, Rhythm)] or [Rhythm.SINUS]
+    return rhythms, [member for member in known if isinstance(member, Morphology)]
+
+
+def check_shown(rhythms: Sequence[Rhythm], morphologies: Sequence[Morphology]) -> None:
+    """Raises ValueError where one of the rhythms cannot be shown with one of the morphologies, naming both."""
+    apart = [f"{r.name} with {m.name}" for r in rhythms for m in morphologies if not CAN_JOIN[r, m]]
+    if apart:
+        raise ValueError(f"no record can show {apart[0]}")
+
+
 def only(*conditions: Condition | str) -> ConditionMix:
     """A mix of the given conditions in equal parts: rhythms with a normal morphology, morphologies in sinus rhythm;
     given both, every record has one of each. Conditions may be given by name.
@@ -54,14 +72,9 @@ def only(*conditions: Condition | str) -> ConditionMix:
     Raises ValueError for an empty set, for an unknown name, and for rhythms and morphologies together that no record
     can show.
     """
-    if not conditions:
-        raise ValueError("an empty set of conditions: name at least one of " + ", ".join(names()))
-    known = [named(c) if isinstance(c, str) else c for c in conditions]
-    rhythms = [c for c in known if isinstance(c, Rhythm)] or [Rhythm.SINUS]
-    morphologies = [c for c in known if isinstance(c, Morphology)] or [Morphology.NORMAL]
-    apart = [f"{r.name} with {m.name}" for r in rhythms for m in morphologies if not CAN_JOIN[r, m]]
-    if apart:
-        raise ValueError(f"no record can show {apart[0]}")
+    rhythms, morphologies = sort_conditions(conditions)
+    morphologies = morphologies or [Morphology.NORMAL]
+    check_shown(rhythms, morphologies)
     return ConditionMix(
         weights(Rhythm, dict.fromkeys(rhythms, 1.0)), weights(Morphology, dict.fromkeys(morphologies, 1.0))
     )
