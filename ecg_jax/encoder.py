@@ -75,8 +75,7 @@ class Encoder:
         def features(of: Any) -> Any:
             def compute(params: Params, ecg_BxSxE: jax.Array) -> jax.Array:
                 x_BxSxE = normalise(ecg_BxSxE)
-                nothing_BxTxU = jnp.zeros((x_BxSxE.shape[0], config.model.patches, len(masked.UNITS)), bool)
-                visible_BxTxE = masked.visible(x_BxSxE, jax.reshard(nothing_BxTxU, P("data")))
+                visible_BxTxE = masked.with_nothing_hidden(x_BxSxE, config.model.patches)
                 return of(params, x_BxSxE, visible_BxTxE).astype(jnp.float32)
 
             return jax.jit(compute)

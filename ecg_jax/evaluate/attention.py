@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from ecg_jax.evaluate.metrics import auroc
-from ecg_jax.evaluate.probe import FOLDS, patient_folds
+from ecg_jax.evaluate.probe import FOLDS, moments, patient_folds
 
 #: Strengths of the data against the penalty.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -74,9 +74,7 @@ def _cross_validate(token_NxLxD: np.ndarray, positive_NxC: np.ndarray, fold_N: n
 
 def _fit(token_NxLxD: np.ndarray, positive_NxC: np.ndarray, strength: float) -> AttentionProbe:
     width, classes = token_NxLxD.shape[2], positive_NxC.shape[1]
-    mean_D = token_NxLxD.mean(axis=(0, 1), dtype=np.float64)
-    deviation_D = token_NxLxD.std(axis=(0, 1), dtype=np.float64)
-    deviation_D = np.where(deviation_D > 0, deviation_D, 1.0)
+    mean_D, deviation_D = moments(token_NxLxD.reshape(-1, width))
     x_NxLxD = ((token_NxLxD - mean_D) / deviation_D).astype(np.float32)
     share_C = np.clip(positive_NxC.mean(axis=0), 1e-3, 1 - 1e-3)
     start = np.concatenate([np.zeros(width + classes * width), np.log(share_C / (1 - share_C))])

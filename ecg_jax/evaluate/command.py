@@ -28,7 +28,7 @@ from ecg_jax.evaluate import head_commands
 from ecg_jax.evaluate.features import Extractor, of_adapter, of_encoder
 from ecg_jax.evaluate.judge import Probe
 from ecg_jax.evaluate.labels import Task, read_labels, read_ptbxl_labels
-from ecg_jax.evaluate.question import Question, ask, unsealed
+from ecg_jax.evaluate.question import TRAINING_FOLDS, Question, ask, unsealed
 from ecg_jax.evaluate.references import handmade, principal_components, random_encoders
 from ecg_jax.evaluate.report import evaluate_all, write_tables
 from ecg_jax.evaluate.targets import Target, measured_heart_rate, read_ptbxl_age, read_ptbxl_sex
@@ -84,7 +84,7 @@ def extractors_of(options: argparse.Namespace, pool: RecordPool) -> list[Extract
         configs = {e.encoder.config.model: e.encoder.config for e in found if e.encoder is not None}
         width = max((config.model.width for config in configs.values()), default=WIDTH)
         found += [random for config in configs.values() for random in random_encoders(config)]
-        found += [principal_components(pool.in_folds(tuple(range(1, 9))), width), handmade(pool.sample_rate_hz)]
+        found += [principal_components(pool.in_folds(TRAINING_FOLDS), width), handmade(pool.sample_rate_hz)]
     names = [extractor.name for extractor in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -23,6 +23,7 @@ from ecg_jax.data.ecg import RecordPool, check_unsealed, normalise
 from ecg_jax.data.real.quality.leakage import THRESHOLD, signature
 from ecg_jax.distributed.mesh import data_devices, host_slice, place_batch
 from ecg_jax.evaluate.contract import COLUMNS
+from ecg_jax.evaluate.intervals import mean_over_patients
 from ecg_jax.models import Model, Params
 from ecg_jax.objectives import HeldOut, masked
 
@@ -30,8 +31,6 @@ MASKS = 8
 MASK_SEED = 20_260_601
 #: Numbers of a record's sketch: two recordings that are not alike get past `THRESHOLD` once in ten million.
 SKETCH = 16
-#: Standard errors from the middle of a normal interval of 95 % to its ends.
-_Z = 1.959964
 #: A run whose loss stays above this share of the mean baseline has not begun to learn the task.
 PRE_TRANSITION = 0.95
 
@@ -206,8 +205,6 @@ class HeldOutLoss:
         """One row. Needs a mesh in force."""
         errors = model_errors(model, params, self.heldout, objective=self.objective)
         of_patient = pd.Series(errors.mean(axis=1)).groupby(self.heldout.pool.patient_id).mean()
-        value = float(of_patient.mean())
-        half = _Z * float(of_patient.sem())  # NaN of one patient: no interval
-        n = len(errors)
-        row = (self.objective.value, "all", "", "loss", value, value - half, value + half, n, n)
+        loss, n = mean_over_patients(of_patient), len(errors)
+        row = (self.objective.value, "all", "", "loss", loss.value, loss.low, loss.high, n, n)
         return pd.DataFrame([row], columns=list(COLUMNS))

@@ -18,6 +18,7 @@ import pandas as pd
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, INDEPENDENT_LEADS, normalise
 from ecg_jax.distributed.mesh import data_devices, place_batch
 from ecg_jax.evaluate.handmade import r_peaks
+from ecg_jax.evaluate.intervals import mean_over_patients
 from ecg_jax.models import Model, Params
 from ecg_jax.objectives import HeldOut, masked
 
@@ -26,7 +27,6 @@ from ecg_jax.objectives import HeldOut, masked
 PARTS = ("rest", "P", "ST-T", "QRS")
 WINDOWS_S = {"P": (-0.24, -0.06), "ST-T": (0.06, 0.42), "QRS": (-0.06, 0.06)}
 _NUMBER = {name: number for number, name in enumerate(PARTS)}
-_Z = 1.959964
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +135,8 @@ def parts_table(taken: Taken, groups: Mapping[str, np.ndarray] | None = None) ->
 
 
 def _row(of: str, metric: str, losses: pd.Series) -> tuple[str, str, float, float, float, int]:
-    value, half = float(losses.mean()), _Z * float(losses.sem())
-    return of, metric, value, value - half, value + half, len(losses)
+    found = mean_over_patients(losses)
+    return of, metric, found.value, found.low, found.high, len(losses)
 
 
 def compare(ours: Taken, other: Taken, *, part: str = "", lead: str = "") -> tuple[float, float, float]:
@@ -147,6 +147,5 @@ def compare(ours: Taken, other: Taken, *, part: str = "", lead: str = "") -> tup
     a, b = (taken.by_patient(part=part, lead=lead) for taken in (ours, other))
     if not a.index.equals(b.index):
         raise ValueError(f"{len(a)} and {len(b)} patients, which are not the same: compare on one set of records")
-    ratio = np.log(a) - np.log(b)
-    half = _Z * float(ratio.sem())
-    return float(ratio.mean()), float(ratio.mean()) - half, float(ratio.mean()) + half
+    ratio = mean_over_patients(np.log(a) - np.log(b))
+    return ratio.value, ratio.low, ratio.high

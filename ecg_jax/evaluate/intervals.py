@@ -12,6 +12,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import norm
 
@@ -35,6 +36,13 @@ class Interval:
     high: float
     standard_error: float
     redrawn: int = 0
+
+
+def mean_over_patients(value_U: pd.Series) -> Interval:
+    """The mean of a value per patient, and its normal interval; NaN ends where there is one patient."""
+    value, error = float(value_U.mean()), float(value_U.sem())
+    half = float(norm.ppf(0.5 + LEVEL / 2)) * error
+    return Interval(value, value - half, value + half, error)
 
 
 def newcombe(area: float, positives: int, negatives: int, level: float = LEVEL) -> Interval:

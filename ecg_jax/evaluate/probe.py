@@ -69,7 +69,7 @@ def fit_linear_probe(
     fold_N = patient_folds(patient_N, folds, seed)
     tried = _cross_validate(feature_NxD, positive_NxC, fold_N, strengths)
     best = int(np.argmax(tried))
-    mean_D, deviation_D = _moments(feature_NxD)
+    mean_D, deviation_D = moments(feature_NxD)
     axes = find_axes((feature_NxD - mean_D) / deviation_D)
     paths = [fit_path(axes, positive_N, strengths[: best + 1]) for positive_N in positive_NxC.T]
     return LinearProbe(
@@ -107,7 +107,7 @@ def vote_neighbours(
     """
     check_features(feature_NxD)
     check_features(query_MxD)
-    mean_D, deviation_D = _moments(feature_NxD)
+    mean_D, deviation_D = moments(feature_NxD)
     unit_NxD, unit_MxD = ((x - mean_D) / deviation_D for x in (feature_NxD, query_MxD))
     unit_NxD, unit_MxD = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (unit_NxD, unit_MxD))
     cosine_MxN = unit_MxD @ unit_NxD.T
@@ -117,7 +117,8 @@ def vote_neighbours(
     return np.minimum(votes_MxC / weight_MxK.sum(axis=1, keepdims=True), 1.0)  # a share, whatever rounding says
 
 
-def _moments(feature_NxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(feature_NxD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of every feature, `(D,)` each; 1 for the deviation of a constant one."""
     deviation_D = feature_NxD.std(axis=0, dtype=np.float64)
     return feature_NxD.mean(axis=0, dtype=np.float64), np.where(deviation_D > 0, deviation_D, 1.0)
 
@@ -129,7 +130,7 @@ def _cross_validate(
     reached: list[list[float]] = []
     for fold in np.unique(fold_N):
         inside, outside = fold_N != fold, fold_N == fold
-        mean_D, deviation_D = _moments(feature_NxD[inside])
+        mean_D, deviation_D = moments(feature_NxD[inside])
         standard_NxD = (feature_NxD - mean_D) / deviation_D
         axes = find_axes(standard_NxD[inside])
         for positive_N in positive_NxC.T:

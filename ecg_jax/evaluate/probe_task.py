@@ -6,10 +6,8 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.sharding import PartitionSpec as P
 
 from ecg_jax.data.ecg import RecordPool, check_unsealed, normalise
 from ecg_jax.distributed.mesh import data_devices, place_batch
@@ -59,6 +57,4 @@ def pooled_features(model: Model, params: Params, pool: RecordPool, patches: int
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _pooled(model: Model, patches: int, params: Params, ecg_BxSxE: jax.Array) -> jax.Array:
     x_BxSxE = normalise(ecg_BxSxE)
-    nothing_BxTxU = jnp.zeros((x_BxSxE.shape[0], patches, len(masked.UNITS)), bool)
-    visible_BxTxE = masked.visible(x_BxSxE, jax.reshard(nothing_BxTxU, P("data")))
-    return model.pooled(params, x_BxSxE, visible_BxTxE)
+    return model.pooled(params, x_BxSxE, masked.with_nothing_hidden(x_BxSxE, patches))

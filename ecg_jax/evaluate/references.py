@@ -14,6 +14,7 @@ from ecg_jax.config import RunConfig
 from ecg_jax.data.ecg import INDEPENDENT_LEAD_INDICES, RecordPool, normalise
 from ecg_jax.evaluate.features import Extractor, of_random
 from ecg_jax.evaluate.handmade import NAMES, VERSION, by_hand
+from ecg_jax.objectives.masked import patches_of
 
 #: Seeds of the encoders that were never trained.
 RANDOM_SEEDS = (0, 1, 2)
@@ -72,5 +73,5 @@ def handmade(sample_rate_hz: int) -> Extractor:
 
 def _patches(ecg: np.ndarray, patch: int) -> np.ndarray:
     """Z-scored patches of the independent leads, `(B, T, patch x 8)`."""
-    x = normalise(ecg)[..., np.array(INDEPENDENT_LEAD_INDICES)]
-    return x.reshape(len(x), -1, patch * x.shape[-1])
+    patches_KxF = patches_of(normalise(ecg), patch)
+    return patches_KxF.reshape(len(ecg), -1, patches_KxF.shape[1])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ecg_jax.evaluate.intervals import LEVEL, REPLICATES, Interval
 from ecg_jax.evaluate.logistic import check_features
-from ecg_jax.evaluate.probe import FOLDS, patient_folds
+from ecg_jax.evaluate.probe import FOLDS, moments, patient_folds
 
 #: Penalties per training record, strongest first.
 PENALTIES = tuple(float(penalty) for penalty in np.logspace(4, -7, 12))
@@ -60,9 +60,7 @@ def fit_ridge_probe(
 
 def _path(feature_NxD: np.ndarray, value_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Means of features, weights at every penalty `(P, D)`, and the mean of the values."""
-    mean_D = feature_NxD.mean(axis=0, dtype=np.float64)
-    deviation_D = feature_NxD.std(axis=0, dtype=np.float64)
-    deviation_D = np.where(deviation_D > 0, deviation_D, 1.0)
+    mean_D, deviation_D = moments(feature_NxD)
     left, singular, right = np.linalg.svd((feature_NxD - mean_D) / deviation_D, full_matrices=False)
     mean = float(value_N.mean())
     onto = left.T @ (value_N - mean)

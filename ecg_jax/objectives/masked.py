@@ -58,6 +58,12 @@ def visible(ecg_BxSxE: jax.Array, hidden_BxTxU: jax.Array) -> jax.Array:
     return ~hidden_BxTxU[:, :, UNIT_OF_LEAD] & present(ecg_BxSxE)[:, None]
 
 
+def with_nothing_hidden(ecg_BxSxE: jax.Array, patches: int) -> jax.Array:
+    """What the model may see of whole records, `(B, T, 12)`. Needs a mesh in force."""
+    nothing_BxTxU = jnp.zeros((ecg_BxSxE.shape[0], patches, len(UNITS)), bool)
+    return visible(ecg_BxSxE, jax.reshard(nothing_BxTxU, P("data")))
+
+
 def patches_of(x: np.ndarray, patch_samples: int) -> np.ndarray:
     """Z-scored records `(…, S, 12)` as patches of the independent leads `(…, P x 8)`, all in one row."""
     return x[..., _TARGET].reshape(-1, patch_samples * len(_TARGET))
